@@ -1,0 +1,308 @@
+"""The import API without I/O: requests to send, answers parsed, errors classified.
+
+"wire N" points at a paragraph of docs/wire.md, which says where the fact was read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizConfigError,
+    ZillizJobNotFound,
+    ZillizUnavailable,
+)
+from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, parse_job
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "Answer",
+    "FileProgress",
+    "ImportProgress",
+    "ImportState",
+    "Request",
+    "Target",
+    "describe",
+    "walk_list",
+]
+
+IMPORT_JOBS = "/v2/vectordb/jobs/import"
+DESCRIBE = f"{IMPORT_JOBS}/describe"
+GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
+LIST = f"{IMPORT_JOBS}/list"
+CLUSTERS = "/v2/clusters"
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+LIST_PAGE_SIZE = 100
+MAX_LIST_PAGES = 1000
+MAX_RETRY_AFTER = 3600.0
+
+SUCCESS_CODES = frozenset({0, 200})
+NO_CLUSTER_RIGHT_CODES = frozenset({80020, 40022})
+AUTH_CODES = frozenset({1800, 1400, 1401, 21119, 80001, 80002, *range(96012, 96017)}) | NO_CLUSTER_RIGHT_CODES
+TRANSIENT_CODES = frozenset({1, 2, 4, 8, 12, 103, 106, 110, 1002, 1003, 1807, 10001})
+UNKNOWN_JOB_CODES = frozenset({96026})
+UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})
+WRONG_REGION_CODES = frozenset({90102, 96001})
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
+_UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
+
+T = TypeVar("T")
+#: Yields requests, is sent their answers, returns a value: one flow for a blocking and an asynchronous carrier.
+Exchange = Generator["Request", "Answer", T]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a job lives: a Zilliz Cloud cluster, a project database (project and region), or neither on Milvus.
+
+    :raises ZillizConfigError: for a cluster together with a project or region, or only one of these two
+    """
+
+    cluster_id: str | None = None
+    project_id: str | None = None
+    region_id: str | None = None
+    db_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cluster_id and (self.project_id or self.region_id):
+            other = "project_id" if self.project_id else "region_id"
+            raise ZillizConfigError(
+                f"cluster_id {self.cluster_id!r} and {other} {getattr(self, other)!r} were both given: a serving "
+                "cluster takes cluster_id alone, a project database takes project_id and region_id"
+            )
+        if bool(self.project_id) != bool(self.region_id):
+            given, missing = ("project_id", "region_id") if self.project_id else ("region_id", "project_id")
+            raise ZillizConfigError(f"{given} was given without {missing}: a project database needs both")
+
+    def merged(self, default: Target) -> Target:
+        """Return this target with the database of ``default``, and its place too where this one names none."""
+        db_name = self.db_name or default.db_name
+        place = self if self.cluster_id or self.project_id else default
+        return Target(place.cluster_id, place.project_id, place.region_id, db_name)
+
+    def ids(self) -> dict[str, str]:
+        """Return the body fields that name the place; what is not set is left out, as REST wants it."""
+        pairs = {"clusterId": self.cluster_id, "projectId": self.project_id, "regionId": self.region_id}
+        return {name: value for name, value in pairs.items() if value}
+
+    def __str__(self) -> str:
+        pairs = {"cluster": self.cluster_id, "project": self.project_id, "database": self.db_name}
+        return ", ".join(f"{name} {value}" for name, value in pairs.items() if value)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request below the endpoint. ``body`` None makes it a GET."""
+
+    path: str
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer, read to its end. ``url`` is where it came from, for error texts."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    url: str = ""
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of the request (Zilliz Cloud), for its support."""
+        return self.headers.get("requestid") or None
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds of the ``Retry-After`` header, at most an hour; None for none, or for its date form."""
+        text = (self.headers.get("retry-after") or "").strip()
+        if not re.fullmatch(r"\d{1,9}(\.\d+)?", text, re.ASCII):
+            return None
+        return min(float(text), MAX_RETRY_AFTER)
+
+    def json_object(self) -> dict[str, Any] | None:
+        """Return the body where it is a JSON object, else None."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    @property
+    def is_unrouted(self) -> bool:
+        """Whether the server has no such route: 404 in plain text, where a missing job is JSON (wire 1.1, 4.1)."""
+        return self.status in (404, 405) and self.json_object() is None
+
+
+def describe(job_id: str, target: Target, *, known_path: str | None = None) -> Exchange[tuple[ImportProgress, str]]:
+    """Ask for one job.
+
+    :param known_path: the route that this server is known to answer
+    :returns: the job, and the route that answered, to be remembered
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    body = {"jobId": job_id, **target.ids()}
+    paths = [DESCRIBE, GET_PROGRESS]
+    if known_path == GET_PROGRESS:
+        paths.reverse()
+    for path in paths:
+        answer = yield Request(path, body, database_header(target))
+        if not answer.is_unrouted:
+            return _job(answer, job_id), path
+    _raise_unrouted(answer)
+
+
+def walk_list(
+    target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+) -> Generator[Request | ImportProgress, Answer | None, None]:
+    """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
+
+    A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
+    Milvus ignores paging and sends all jobs at once (wire 5).
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    seen: set[str] = set()
+    for page in range(1, MAX_LIST_PAGES + 1):
+        body = {
+            "collectionName": collection_name,
+            "dbName": target.db_name,
+            **target.ids(),
+            "pageSize": page_size,
+            "currentPage": page,
+        }
+        answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
+        assert answer is not None, "a request must be answered before the walk goes on"  # noqa: S101 - a programming error
+        records, sent_page_size = _records(answer)
+        fresh = [job for job in map(parse_job, records) if job is not None and job.job_id not in seen]
+        seen.update(job.job_id for job in fresh)
+        yield from fresh
+        if not fresh or len(records) != (sent_page_size or page_size):
+            return
+
+
+def database_header(target: Target) -> dict[str, str]:
+    """Return the header that names the database, which Milvus needs for its privilege check (wire 1.5)."""
+    return {"DB-Name": target.db_name} if target.db_name else {}
+
+
+def _job(answer: Answer, job_id: str) -> ImportProgress:
+    data = payload(answer)
+    if isinstance(data, list) and len(data) == 1:  # the Cloud page's schema calls it an array (wire 1.4)
+        data = data[0]
+    job = parse_job(data, job_id) if isinstance(data, dict) else None
+    if job is None:
+        raise ZillizUnavailable(f"{answer.url} answered without the job's state: {_excerpt(answer)}")
+    if job.job_id != job_id:
+        raise ZillizUnavailable(f"{answer.url} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}")
+    return job
+
+
+def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:
+    """Return a page's records, and the page size that the server says it used."""
+    data = payload(answer)
+    # Milvus and Cloud v2 say records, v1's example says tasks, an empty list may come as null (wire 1.8, 5)
+    fields = data if isinstance(data, dict) else {"records": data}
+    records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
+    if records is not None and not isinstance(records, list):
+        raise ZillizUnavailable(f"{answer.url} answered without a list of jobs: {_excerpt(answer)}")
+    return [record for record in records or () if isinstance(record, dict)], _code(fields.get("pageSize"))
+
+
+def payload(answer: Answer) -> Any:
+    """Return the ``data`` of a successful answer.
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    body = answer.json_object()
+    if body is None:
+        raise_for_error(answer, None, "")
+    code = _code(body.get("code"))
+    message = body.get("message")
+    if answer.status >= 300 or (code not in SUCCESS_CODES and not (code is None and "data" in body)):
+        raise_for_error(answer, code, str(message) if message else "")
+    data = body.get("data")
+    if not isinstance(data, (dict, list)):
+        # the Cloud pages print failures with code 0 (wire 4.4), so a success is what carries data
+        raise ZillizUnavailable(f"{answer.url} answered without data: {_excerpt(answer)}", code=code)
+    return data
+
+
+def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
+    """Raise what an unsuccessful answer means; the body's code counts before the HTTP status (wire 4.6).
+
+    :raises ZillizAuthError: key refused, or no right to the cluster
+    :raises ZillizJobNotFound: unknown or expired job id
+    :raises ZillizUnavailable: 408, 429, 5xx, a transient code, or a body that is no answer of this API
+    :raises ZillizApiError: any other error of the server, a permanent redirect, a route that does not exist
+    """
+    status = answer.status
+    said = " ".join(message.split())[:2000] or _excerpt(answer)
+    text = f"{answer.url} answered {_numbers(status, code)}: {said}"
+    facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
+    if answer.request_id:
+        text += f" (request id {answer.request_id[:100]})"
+    if status in (401, 403) or code in AUTH_CODES or "PermissionDenied" in message:
+        raise ZillizAuthError(text, **facts)
+    if code in UNKNOWN_JOB_CODES or (code is not None and _UNKNOWN_JOB_TEXT.search(message)):
+        raise ZillizJobNotFound(text, **facts)
+    if status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES:
+        raise ZillizUnavailable(text, retry_after=answer.retry_after, code=code, http_status=status)
+    if answer.is_unrouted:
+        _raise_unrouted(answer)
+    if 300 <= status < 400:
+        _raise_redirect(answer)
+    if code is None and status < 300:
+        raise ZillizUnavailable(
+            f"{answer.url} answered with something else than this API's JSON (a proxy or a login page?): {said}",
+            http_status=status,
+        )
+    raise ZillizApiError(text, **facts)
+
+
+def _raise_unrouted(answer: Answer) -> NoReturn:
+    raise ZillizApiError(
+        f"{answer.url} does not exist on this server (HTTP {answer.status}, {_excerpt(answer)}): the endpoint is no "
+        "import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
+        "http://localhost:19530, without a path",
+        http_status=answer.status,
+        request_id=answer.request_id,
+    )
+
+
+def _raise_redirect(answer: Answer) -> NoReturn:
+    where = urlsplit(answer.headers.get("location", ""))
+    text = (
+        f"{answer.url} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
+        f"{where.hostname or 'the same host'}, which is not followed, since the key would go there: "
+        "set the connection's host to the address that answers"
+    )
+    if answer.status in (301, 308):
+        raise ZillizApiError(text, http_status=answer.status, request_id=answer.request_id)
+    raise ZillizUnavailable(text, http_status=answer.status)
+
+
+def _code(value: object) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value.strip(), re.ASCII):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if -(2**53) < value < 2**53 and value == int(value) else None
+
+
+def _numbers(status: int, code: int | None) -> str:
+    return f"HTTP {status}" if code is None else f"code {code} (HTTP {status})"
+
+
+def _excerpt(answer: Answer) -> str:
+    text = " ".join(answer.body[:400].decode("utf-8", "replace").replace("\x00", "").split())
+    return repr(text[:200]) if text else "an empty body"

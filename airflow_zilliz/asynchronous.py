@@ -1,0 +1,97 @@
+"""Carries requests with aiohttp, for the triggerer: one session per event loop, closed together with it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import aiohttp
+
+from airflow_zilliz.api import MAX_BODY_BYTES, Answer, Request
+from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of
+from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.exceptions import ZillizUnavailable
+
+_CHUNK_BYTES = 64 * 1024
+_MAX_CONNECTIONS = 100
+
+_Keeper = AsyncGenerator[aiohttp.ClientSession, None]
+_keepers: dict[asyncio.AbstractEventLoop, tuple[_Keeper, aiohttp.ClientSession]] = {}
+
+
+async def exchange(endpoint: Endpoint, request: Request) -> Answer:
+    """Send a request and read its whole answer.
+
+    :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
+    """
+    url = url_of(endpoint, request)
+    headers = headers_of(request)
+    if endpoint.token:
+        headers["Authorization"] = f"Bearer {endpoint.token}"
+    try:
+        context = await _ssl_context(ca_bundle(endpoint.verify)) if url.startswith("https:") else False
+        session = await _session()
+        async with session.request(
+            "GET" if request.body is None else "POST",
+            url,
+            json=request.body,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=endpoint.request_timeout),
+            ssl=context,
+            allow_redirects=False,
+        ) as response:
+            body = await _read(response, url)
+            answer_headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, endpoint.scrub(body), answer_headers, url)
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
+        raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
+
+
+async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            response.close()
+            raise body_too_long(url)
+    return bytes(body)
+
+
+async def _session() -> aiohttp.ClientSession:
+    loop = asyncio.get_running_loop()
+    if loop not in _keepers:
+        for ended in [other for other in _keepers if other.is_closed()]:
+            del _keepers[ended]
+        keeper = _keep_session(loop)
+        _keepers[loop] = keeper, await anext(keeper)
+    return _keepers[loop][1]
+
+
+async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
+    """Hold a session open until the loop ends: a loop closes its unfinished generators before itself."""
+    connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+    try:
+        yield session
+    finally:
+        _keepers.pop(loop, None)
+        await session.close()
+
+
+async def _ssl_context(bundle: bool | str) -> ssl.SSLContext:
+    # reading a CA bundle takes about 30 ms, too long for the loop that all triggers share
+    return await asyncio.to_thread(_make_ssl_context, bundle)
+
+
+@functools.cache
+def _make_ssl_context(bundle: bool | str) -> ssl.SSLContext:
+    if bundle is False:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    path = str(bundle)
+    return ssl.create_default_context(capath=path) if Path(path).is_dir() else ssl.create_default_context(cafile=path)

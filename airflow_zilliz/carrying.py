@@ -1,0 +1,75 @@
+"""What both carriers of requests share: addresses, headers, and the words for a lost answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+from airflow_zilliz import __version__
+from airflow_zilliz.api import MAX_BODY_BYTES, Request
+from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.exceptions import ZillizUnavailable
+
+
+def url_of(endpoint: Endpoint, request: Request) -> str:
+    """Return the address of a request."""
+    return endpoint.base_url + request.path
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """Return a request's headers, all but the token's."""
+    return {"Accept": "application/json", "User-Agent": f"airflow-provider-zilliz/{__version__}", **request.headers}
+
+
+def ca_bundle(verify: bool | str) -> bool | str:
+    """Return the CA bundle that certificates are checked against, or False for no check.
+
+    The order is that of requests, so that worker and triggerer trust the same servers.
+    """
+    if verify is not True:
+        return verify
+    import certifi
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
+
+
+def body_too_long(url: str) -> ZillizUnavailable:
+    """Return the error for a body that no import API would send."""
+    return ZillizUnavailable(f"{url} sent more than {MAX_BODY_BYTES // 2**20} MiB, which was refused")
+
+
+def describe_failure(url: str, err: BaseException, endpoint: Endpoint) -> str:
+    """Return what to say of a request without an answer, by the deepest cause that tells something."""
+    chain = _causes(err)
+    host = urlsplit(url).netloc
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        text = next(str(cause) for cause in chain if isinstance(cause, ssl.SSLError))
+        advice = "does the endpoint speak https, and is extra 'verify' the CA that signed its certificate?"
+        return f"{url}: TLS failed ({_clean(text, endpoint)}): {advice}"
+    if any(isinstance(cause, socket.gaierror) or "Name" in type(cause).__name__ for cause in chain):
+        return f"{url}: the name {host!r} cannot be resolved: is the connection's host right?"
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
+        return f"{url}: connection refused: is a server listening at {host}?"
+    if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
+        return f"{url}: no answer within {endpoint.request_timeout:g} s"
+    deepest = chain[-1]
+    return f"{url}: the connection was lost ({type(deepest).__name__}: {_clean(str(deepest), endpoint)})"
+
+
+def _causes(err: BaseException) -> list[BaseException]:
+    """Return the error and what lies behind it, the way requests, urllib3 and aiohttp nest it."""
+    chain: list[BaseException] = []
+    pending: list[object] = [err]
+    while pending and len(chain) < 20:
+        cause = pending.pop(0)
+        if isinstance(cause, BaseException) and cause not in chain:
+            chain.append(cause)
+            inner = (getattr(cause, name, None) for name in ("reason", "os_error", "certificate_error"))
+            pending += [*inner, *cause.args, cause.__cause__, cause.__context__]
+    return chain
+
+
+def _clean(text: str, endpoint: Endpoint) -> str:
+    return endpoint.scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")[:500]

@@ -1,0 +1,55 @@
+"""What the connection's Test button asks, and what it says to the person who pressed it."""
+
+from __future__ import annotations
+
+from airflow_zilliz import api
+from airflow_zilliz.api import Answer, Exchange, Request
+from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizError
+
+
+def check(endpoint: Endpoint) -> Exchange[str]:
+    """Ask for the shortest list of jobs, the call that waiting needs most, and return what is to be said.
+
+    :raises ZillizError: with a message for the person who filled in the form
+    """
+    where = endpoint.base_url
+    target = endpoint.target
+    needs_place = endpoint.is_cloud and not (target.cluster_id or target.project_id)
+    if needs_place:
+        request = Request(f"{api.CLUSTERS}?pageSize=10&currentPage=1")
+    else:
+        request = Request(api.LIST, {**target.ids(), "pageSize": 1, "currentPage": 1}, api.database_header(target))
+    answer = yield request
+    try:
+        data = api.payload(answer)
+    except ZillizError as err:
+        raise _in_words(endpoint, answer, err) from None
+    if not needs_place:
+        return f"{where} answers import calls{f' for {target}' if str(target) else ''}, and the key is accepted."
+    count = data.get("count") if isinstance(data, dict) else None
+    return (
+        f"{where} accepts the key, which sees {count if isinstance(count, int) else 'its'} clusters. The connection "
+        "names no cluster_id and no project_id with region_id, so each task has to."
+    )
+
+
+def _in_words(endpoint: Endpoint, answer: Answer, err: ZillizError) -> ZillizError:
+    """Return the error with what to do about it, where its code says more than its class."""
+    code = getattr(err, "code", None)
+    place = str(endpoint.target) or "the cluster"
+    if code in api.UNKNOWN_CLUSTER_CODES or code in api.NO_CLUSTER_RIGHT_CODES:
+        advice = f"The key was read, but {place} is unknown to it: check the id, and whether the key may use it"
+    elif code in api.WRONG_REGION_CODES:
+        advice = f"{place} is not in the region that was asked: check the endpoint and region_id"
+    elif isinstance(err, ZillizAuthError) and answer.status != 403:
+        if endpoint.token:
+            hint = "for Zilliz Cloud the API key alone, for Milvus login and password"
+            advice = f"The key was refused: check it, and that it belongs to {endpoint.base_url} ({hint})"
+        else:
+            advice = "The server wants a key, and the connection has none: fill in the password"
+    elif isinstance(err, ZillizAuthError):
+        advice = f"The key is known, but has no right to imports of {place}"
+    else:
+        return err
+    return ZillizApiError(f"{advice}. {err}")

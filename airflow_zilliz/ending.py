@@ -1,0 +1,149 @@
+"""How a wait ended: as a value, as a trigger's event, and as the exception that tells Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizConfigError,
+    ZillizError,
+    ZillizImportFailed,
+    ZillizImportFailedNoRetry,
+    ZillizJobNotFound,
+    ZillizUnavailable,
+)
+from airflow_zilliz.progress import ImportProgress, ImportState, parse_job
+
+EVENT_VERSION = 1
+# Airflow logs an event verbatim and stores it, so a job of 1,000 failed files must not fill it.
+MAX_EVENT_TEXT = 8_000
+MAX_EVENT_FILES = 20
+
+
+class Ending(str, Enum):
+    """How a wait ended."""
+
+    REACHED = "reached"
+    JOB_FAILED = "job_failed"
+    TIMED_OUT = "timed_out"
+    EXECUTION_TIMED_OUT = "execution_timed_out"
+    KEY_REFUSED = "key_refused"
+    UNKNOWN_JOB = "unknown_job"
+    UNAVAILABLE = "unavailable"
+    API_ERROR = "api_error"
+    MISCONFIGURED = "misconfigured"
+
+
+@dataclass(frozen=True)
+class WaitEnd:
+    """The end of a wait.
+
+    :param message: what happened, for the person on call
+    :param progress: the job as last described; None when the end came without
+    :param facts: the error's code, http_status, request_id and retry_after, as far as it has them
+    """
+
+    ending: Ending
+    message: str
+    progress: ImportProgress | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, ending: Ending, message: str, error: ZillizError | None = None, progress: ImportProgress | None = None
+    ) -> WaitEnd:
+        """Return an end, with the facts of the error that brought it about."""
+        names = ("code", "http_status", "request_id", "retry_after")
+        return cls(ending, message, progress, {name: getattr(error, name) for name in names if hasattr(error, name)})
+
+    @property
+    def needs_description(self) -> bool:
+        """Whether the end says what became of the job without the server's own description of it."""
+        return self.ending in (Ending.REACHED, Ending.JOB_FAILED) and self.progress is None
+
+    def error(self, *, retry_on_failure: bool = False) -> BaseException | None:
+        """Return the exception that tells Airflow of this end, None for a success.
+
+        :param retry_on_failure: let Airflow retry the task although a Failed job never completes
+        """
+        api_facts = {name: self.facts.get(name) for name in ("code", "http_status", "request_id")}
+        match self.ending:
+            case Ending.REACHED:
+                return None
+            case Ending.JOB_FAILED:
+                progress = self.progress or ImportProgress(job_id="", state=ImportState.FAILED)
+                cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
+                return cls(self.message, progress=progress)
+            case Ending.TIMED_OUT:
+                return AirflowSensorTimeout(self.message)
+            case Ending.EXECUTION_TIMED_OUT:
+                return AirflowTaskTimeout(self.message)
+            case Ending.KEY_REFUSED:
+                return ZillizAuthError(self.message, **api_facts)
+            case Ending.UNKNOWN_JOB:
+                return ZillizJobNotFound(self.message, **api_facts)
+            case Ending.UNAVAILABLE:
+                facts = {name: self.facts.get(name) for name in ("code", "http_status", "retry_after")}
+                return ZillizUnavailable(self.message, **facts)
+            case Ending.API_ERROR:
+                return ZillizApiError(self.message, **api_facts)
+            case _:
+                return ZillizConfigError(self.message)
+
+    def as_event(self) -> dict[str, Any]:
+        """Return the payload of a trigger's event: JSON types, no secret, no whole answer."""
+        return {
+            "version": EVENT_VERSION,
+            "ending": self.ending.value,
+            "message": _short(self.message),
+            "progress": _wire_shape(self.progress) if self.progress else None,
+            "facts": self.facts,
+        }
+
+    @classmethod
+    def from_event(cls, event: object) -> WaitEnd | None:
+        """Return the end behind an event's payload, None for one that this version cannot read."""
+        if not isinstance(event, Mapping):
+            return None
+        try:
+            ending = Ending(event.get("ending"))
+        except ValueError:
+            return None
+        job, facts = event.get("progress"), event.get("facts")
+        return cls(
+            ending,
+            str(event.get("message") or ending.value),
+            parse_job(job) if isinstance(job, Mapping) else None,
+            dict(facts) if isinstance(facts, Mapping) else {},
+        )
+
+
+def _wire_shape(job: ImportProgress) -> dict[str, Any]:
+    """Return the job in the API's own words, which `parse_job` reads back."""
+    failed = [part for part in job.details if part.reason or part.state is ImportState.FAILED]
+    return {
+        "jobId": job.job_id,
+        "state": job.state_word,
+        "progress": job.progress,
+        "reason": _short(job.reason),
+        "collectionName": job.collection_name,
+        "importedRows": job.imported_rows,
+        "totalRows": job.total_rows,
+        "fileSize": job.file_size,
+        "completeTime": job.complete_time.isoformat() if job.complete_time else None,
+        "details": [
+            {"fileName": part.file_name, "state": part.state.value, "reason": _short(part.reason, 1_000)}
+            for part in failed[:MAX_EVENT_FILES]
+        ],
+    }
+
+
+def _short(text: str | None, limit: int = MAX_EVENT_TEXT) -> str | None:
+    return text if text is None or len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"

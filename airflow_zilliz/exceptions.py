@@ -1,0 +1,89 @@
+"""What can go wrong with an import job or with asking for it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow_zilliz.api import ImportProgress
+
+
+class ZillizError(AirflowException):
+    """Base of every error that this provider raises on its own account."""
+
+
+class ZillizConfigError(ZillizError, ValueError):
+    """A connection, an argument or a combination of both cannot be used as it is; nothing was sent."""
+
+
+class ZillizApiError(ZillizError):
+    """The server answered with an error.
+
+    :param code: the ``code`` of the answer's body, None when it had none
+    :param http_status: the HTTP status of the answer
+    :param request_id: the answer's ``requestid`` header (Zilliz Cloud), for its support; None elsewhere
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        http_status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.http_status = http_status
+        self.request_id = request_id
+
+
+class ZillizAuthError(ZillizApiError, AirflowFailException):
+    """The key was refused, or has no right to the cluster. Asking again cannot help, so Airflow does not retry."""
+
+
+class ZillizJobNotFound(ZillizApiError):
+    """The server does not know the job id: a wrong id or cluster, or a job that ended long ago and was forgotten."""
+
+
+class ZillizUnavailable(ZillizError):
+    """No usable answer: no connection, timeout, 408, 429, 5xx, a cut or a non-JSON body. Worth waiting out.
+
+    :param retry_after: seconds that the server asked to be left alone for, None when it did not say
+    :param code: the ``code`` of the answer's body, None when there was none
+    :param http_status: the HTTP status of the answer, None when there was no answer
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        code: int | None = None,
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.code = code
+        self.http_status = http_status
+
+
+class ZillizImportFailed(ZillizError):
+    """The import job is Failed.
+
+    :param progress: the job as the server last described it
+    """
+
+    def __init__(self, message: str, *, progress: ImportProgress) -> None:
+        super().__init__(message)
+        self.progress = progress
+
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled by their positional arguments alone
+        return partial(type(self), progress=self.progress), self.args
+
+
+class ZillizImportFailedNoRetry(ZillizImportFailed, AirflowFailException):
+    """A `ZillizImportFailed` that Airflow does not retry, since a Failed job never completes."""

@@ -1,0 +1,250 @@
+"""The hook: carries the import API's requests, blocking on a worker and asynchronously in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from airflow_zilliz import api
+from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
+from airflow_zilliz.checking import check
+from airflow_zilliz.connection import Endpoint, endpoint_of
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
+from airflow_zilliz.pacing import pacer_of
+from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+
+if TYPE_CHECKING:
+    from airflow_zilliz.blocking import BlockingCarrier
+
+T = TypeVar("T")
+
+# Which route describes a job on a server, learnt from its answers: it changes with the server's release only.
+_describe_paths: dict[str, str] = {}
+
+
+class ZillizHook(BaseHook):
+    """Talks to the bulk-import API of Zilliz Cloud's control plane, or of a Milvus.
+
+    Every id that is None is taken from the connection. The methods raise `ZillizError`, in one of its subclasses.
+
+    :param zilliz_conn_id: Airflow connection of type ``zilliz``
+    """
+
+    conn_name_attr = "zilliz_conn_id"
+    default_conn_name = "zilliz_default"
+    conn_type = CONN_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(self, zilliz_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.zilliz_conn_id = zilliz_conn_id
+        self._endpoint: Endpoint | None = None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's behaviour for Airflow 2.11 to 3.1; later ones read the provider info."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's own fields for Airflow 2.11 to 3.1; later ones read the provider info."""
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from wtforms import StringField
+
+        return {
+            name: StringField(spec["label"], description=spec["description"], widget=BS3TextFieldWidget())
+            for name, spec in CONN_FIELDS.items()
+        }
+
+    def get_import_progress(
+        self,
+        job_id: str,
+        *,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> ImportProgress:
+        """Describe one import job.
+
+        :param job_id: the job, as the import call returned it
+        :raises ZillizAuthError: key refused, or no right to the cluster
+        :raises ZillizJobNotFound: unknown or expired job id
+        :raises ZillizUnavailable: no usable answer
+        :raises ZillizApiError: any other error of the server
+        :raises ZillizConfigError: the connection or the ids cannot be used
+        """
+        endpoint = self.endpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        return self._run(endpoint, _describe(endpoint, job_id, target))
+
+    async def aget_import_progress(
+        self,
+        job_id: str,
+        *,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> ImportProgress:
+        """Do as `get_import_progress`, on the triggerer's event loop."""
+        endpoint = await self.aendpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        return await self._arun(endpoint, _describe(endpoint, job_id, target))
+
+    def list_import_jobs(
+        self,
+        *,
+        collection_name: str | None = None,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> Iterator[ImportProgress]:
+        """Yield the import jobs, page after page, in the server's order. Raises as `get_import_progress`.
+
+        A listed job has state and collection; percentage and reason on Milvus alone, rows and files nowhere.
+
+        :param collection_name: only this collection's jobs; Zilliz Cloud does not document this filter
+        """
+        endpoint = self.endpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        walk = api.walk_list(target, collection_name=collection_name)
+        item = next(walk, None)
+        while item is not None:
+            if isinstance(item, Request):
+                item = _sent(walk, self._exchange(endpoint, item))
+            else:
+                yield item
+                item = next(walk, None)
+
+    async def alist_import_jobs(
+        self,
+        *,
+        collection_name: str | None = None,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> AsyncIterator[ImportProgress]:
+        """Do as `list_import_jobs`, on the triggerer's event loop."""
+        endpoint = await self.aendpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        walk = api.walk_list(target, collection_name=collection_name)
+        item = next(walk, None)
+        while item is not None:
+            if isinstance(item, Request):
+                item = _sent(walk, await self._aexchange(endpoint, item))
+            else:
+                yield item
+                item = next(walk, None)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server whether this connection can watch imports; return the verdict in words to act on."""
+        try:
+            endpoint = self.endpoint()
+            return True, self._run(endpoint, check(endpoint))
+        except ZillizError as err:
+            return False, str(err)
+        finally:
+            self.close()
+
+    def endpoint(self) -> Endpoint:
+        """Return the connection's endpoint, looked up once.
+
+        :raises ZillizConfigError: there is no such connection, or it cannot be used
+        :raises ZillizUnavailable: the look-up itself failed
+        """
+        if self._endpoint is None:
+            try:
+                conn = self.get_connection(self.zilliz_conn_id)
+            except Exception as err:  # noqa: BLE001 - a look-up fails in as many ways as there are secrets backends
+                raise _lookup_error(self.zilliz_conn_id, err) from None
+            self._endpoint = endpoint_of(self.zilliz_conn_id, conn)
+        return self._endpoint
+
+    async def aendpoint(self) -> Endpoint:
+        """Do as `endpoint`, on the triggerer's event loop."""
+        if self._endpoint is None:
+            try:
+                conn = await get_async_connection(self.zilliz_conn_id)
+            except Exception as err:  # noqa: BLE001 - a look-up fails in as many ways as there are secrets backends
+                raise _lookup_error(self.zilliz_conn_id, err) from None
+            self._endpoint = endpoint_of(self.zilliz_conn_id, conn)
+        return self._endpoint
+
+    def forget_connection(self) -> None:
+        """Look the connection up again at the next call, for a key that was rotated meanwhile."""
+        self._endpoint = None
+
+    def close(self) -> None:
+        """Close the blocking calls' HTTP session; a later call opens another."""
+        if carrier := self.__dict__.pop("_carrier", None):
+            carrier.close()
+
+    def __enter__(self) -> ZillizHook:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _carrier(self) -> BlockingCarrier:
+        from airflow_zilliz.blocking import BlockingCarrier  # here, since the triggerer needs no requests
+
+        return BlockingCarrier()
+
+    def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
+        time.sleep(pacer_of(endpoint, request.path).reserve(time.monotonic()))
+        return self._carrier.exchange(endpoint, request)
+
+    async def _aexchange(self, endpoint: Endpoint, request: Request) -> Answer:
+        from airflow_zilliz.asynchronous import exchange  # here, since a worker needs no aiohttp
+
+        await asyncio.sleep(pacer_of(endpoint, request.path).reserve(time.monotonic()))
+        return await exchange(endpoint, request)
+
+    def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
+        try:
+            request = next(flow)
+            while True:
+                request = flow.send(self._exchange(endpoint, request))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
+
+    async def _arun(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
+        try:
+            request = next(flow)
+            while True:
+                request = flow.send(await self._aexchange(endpoint, request))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
+
+
+def _describe(endpoint: Endpoint, job_id: str, target: Target) -> Exchange[ImportProgress]:
+    """Describe a job by the route that the server is known to have, and remember the one that answered."""
+    url = endpoint.base_url
+    job, _describe_paths[url] = yield from api.describe(job_id, target, known_path=_describe_paths.get(url))
+    return job
+
+
+def _sent(walk: Any, answer: Answer) -> Any:
+    try:
+        return walk.send(answer)
+    except StopIteration:
+        return None
+
+
+def _lookup_error(conn_id: str, err: Exception) -> ZillizError:
+    if isinstance(err, AirflowNotFoundException) or "isn't defined" in str(err):
+        return ZillizConfigError(f"Connection {conn_id!r} does not exist")
+    return ZillizUnavailable(f"Connection {conn_id!r} could not be looked up: {type(err).__name__}: {err}")

@@ -1,0 +1,138 @@
+"""The trigger that waits for an import job in the triggerer. It only reads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_zilliz.api import ImportState, Target
+from airflow_zilliz.exceptions import ZillizError
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.waiting import ImportWait, Seen, WaitPolicy
+
+#: Airflow 3.0 to 3.2 fails a task whose trigger fires within a second of its deferral.
+SHORTEST_FIRST_DELAY = 2.0
+
+
+class ZillizImportTrigger(BaseTrigger):
+    """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`.
+
+    All parameters are JSON types and none is a secret, since Airflow stores and logs them in the clear. Each but
+    the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
+    clock, for a trigger moves between machines.
+
+    :param job_id: the job
+    :param zilliz_conn_id: Airflow connection, looked up in the triggerer
+    :param started_at: when the wait began; None for now
+    :param deadline: when it times out; None for never
+    :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
+    :param seen: what the wait remembers of earlier looks, see `Seen`
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        zilliz_conn_id: str,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        target_state: str = ImportState.COMPLETED.value,
+        poke_interval: float = 30.0,
+        poll_failure_tolerance: float = 600.0,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
+        ignore_errors: bool = False,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+        seen: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+        self.job_id = job_id
+        self.zilliz_conn_id = zilliz_conn_id
+        self.cluster_id = cluster_id
+        self.project_id = project_id
+        self.region_id = region_id
+        self.db_name = db_name
+        self.target_state = target_state
+        self.poke_interval = poke_interval
+        self.poll_failure_tolerance = poll_failure_tolerance
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = max_wait
+        self.ignore_errors = ignore_errors
+        self.started_at = started_at if started_at is not None else time.time()
+        self.deadline = deadline
+        self.execution_deadline = execution_deadline
+        self.seen = seen
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the constructor's arguments."""
+        names = (
+            "job_id",
+            "zilliz_conn_id",
+            "cluster_id",
+            "project_id",
+            "region_id",
+            "db_name",
+            "target_state",
+            "poke_interval",
+            "poll_failure_tolerance",
+            "exponential_backoff",
+            "max_wait",
+            "ignore_errors",
+            "started_at",
+            "deadline",
+            "execution_deadline",
+            "seen",
+        )
+        return "airflow_zilliz.triggers.ZillizImportTrigger", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, sleep, look again, and fire once at the end of the wait."""
+        wait = self._wait()
+        hook = ZillizHook(self.zilliz_conn_id)
+        delay = max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
+        while True:
+            await asyncio.sleep(delay)
+            try:
+                progress = await hook.aget_import_progress(
+                    self.job_id,
+                    cluster_id=self.cluster_id,
+                    project_id=self.project_id,
+                    region_id=self.region_id,
+                    db_name=self.db_name,
+                )
+            except ZillizError as err:
+                step = wait.on_error(err, time.time())
+            else:
+                step = wait.on_progress(progress, time.time())
+            for level, text in step.notes:
+                self.log.log(level, "%s", text)
+            if step.end is not None:
+                yield TriggerEvent(step.end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+                return
+            if step.look_up_connection:
+                hook.forget_connection()
+            delay = step.delay
+
+    def _wait(self) -> ImportWait:
+        policy = WaitPolicy(
+            started_at=self.started_at,
+            target_state=ImportState.from_word(self.target_state),
+            deadline=self.deadline,
+            execution_deadline=self.execution_deadline,
+            poke_interval=self.poke_interval,
+            poll_failure_tolerance=self.poll_failure_tolerance,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait,
+            ignore_errors=self.ignore_errors,
+        )
+        # How long there was no triggerer says nothing of the server, so trouble is counted anew from here.
+        seen = Seen.from_json((self.seen or {}) | {"trouble_since": None})
+        target = Target(self.cluster_id, self.project_id, self.region_id, self.db_name)
+        return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)
