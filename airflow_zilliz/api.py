@@ -20,9 +20,21 @@ from airflow_zilliz.exceptions import (
     ZillizUnavailable,
 )
 from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz.wire import (
+    AUTH_CODES,
+    DESCRIBE,
+    GET_PROGRESS,
+    LIST,
+    LIST_PAGE_SIZE,
+    MAX_LIST_PAGES,
+    MAX_RETRY_AFTER,
+    SUCCESS_CODES,
+    TRANSIENT_CODES,
+    TRANSIENT_STATUSES,
+    UNKNOWN_JOB_CODES,
+)
 
 __all__ = [
-    "MAX_BODY_BYTES",
     "Answer",
     "FileProgress",
     "ImportProgress",
@@ -33,25 +45,6 @@ __all__ = [
     "walk_list",
 ]
 
-IMPORT_JOBS = "/v2/vectordb/jobs/import"
-DESCRIBE = f"{IMPORT_JOBS}/describe"
-GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
-LIST = f"{IMPORT_JOBS}/list"
-CLUSTERS = "/v2/clusters"
-
-MAX_BODY_BYTES = 10 * 1024 * 1024
-LIST_PAGE_SIZE = 100
-MAX_LIST_PAGES = 1000
-MAX_RETRY_AFTER = 3600.0
-
-SUCCESS_CODES = frozenset({0, 200})
-NO_CLUSTER_RIGHT_CODES = frozenset({80020, 40022})
-AUTH_CODES = frozenset({1800, 1400, 1401, 21119, 80001, 80002, *range(96012, 96017)}) | NO_CLUSTER_RIGHT_CODES
-TRANSIENT_CODES = frozenset({1, 2, 4, 8, 12, 103, 106, 110, 1002, 1003, 1807, 10001})
-UNKNOWN_JOB_CODES = frozenset({96026})
-UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})
-WRONG_REGION_CODES = frozenset({90102, 96001})
-TRANSIENT_STATUSES = frozenset({408, 425, 429})
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
 T = TypeVar("T")

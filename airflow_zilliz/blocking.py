@@ -9,10 +9,11 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
-from airflow_zilliz.api import MAX_BODY_BYTES, Answer, Request
+from airflow_zilliz.api import Answer, Request
 from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.wire import MAX_BODY_BYTES
 
 _CHUNK_BYTES = 64 * 1024
 

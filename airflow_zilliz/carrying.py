@@ -8,9 +8,10 @@ import ssl
 from urllib.parse import urlsplit
 
 from airflow_zilliz import __version__
-from airflow_zilliz.api import MAX_BODY_BYTES, Request
+from airflow_zilliz.api import Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.wire import MAX_BODY_BYTES
 
 
 def url_of(endpoint: Endpoint, request: Request) -> str:

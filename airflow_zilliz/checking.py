@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_zilliz import api
+from airflow_zilliz import api, wire
 from airflow_zilliz.api import Answer, Exchange, Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizError
@@ -17,9 +17,9 @@ def check(endpoint: Endpoint) -> Exchange[str]:
     target = endpoint.target
     needs_place = endpoint.is_cloud and not (target.cluster_id or target.project_id)
     if needs_place:
-        request = Request(f"{api.CLUSTERS}?pageSize=10&currentPage=1")
+        request = Request(f"{wire.CLUSTERS}?pageSize=10&currentPage=1")
     else:
-        request = Request(api.LIST, {**target.ids(), "pageSize": 1, "currentPage": 1}, api.database_header(target))
+        request = Request(wire.LIST, {**target.ids(), "pageSize": 1, "currentPage": 1}, api.database_header(target))
     answer = yield request
     try:
         data = api.payload(answer)
@@ -38,9 +38,9 @@ def _in_words(endpoint: Endpoint, answer: Answer, err: ZillizError) -> ZillizErr
     """Return the error with what to do about it, where its code says more than its class."""
     code = getattr(err, "code", None)
     place = str(endpoint.target) or "the cluster"
-    if code in api.UNKNOWN_CLUSTER_CODES or code in api.NO_CLUSTER_RIGHT_CODES:
+    if code in wire.UNKNOWN_CLUSTER_CODES or code in wire.NO_CLUSTER_RIGHT_CODES:
         advice = f"The key was read, but {place} is unknown to it: check the id, and whether the key may use it"
-    elif code in api.WRONG_REGION_CODES:
+    elif code in wire.WRONG_REGION_CODES:
         advice = f"{place} is not in the region that was asked: check the endpoint and region_id"
     elif isinstance(err, ZillizAuthError) and answer.status != 403:
         if endpoint.token:

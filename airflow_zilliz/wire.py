@@ -1,0 +1,24 @@
+"""Routes, limits and codes of the import API. "wire N" points at a paragraph of docs/wire.md, which names the source."""
+
+from __future__ import annotations
+
+IMPORT_JOBS = "/v2/vectordb/jobs/import"
+DESCRIBE = f"{IMPORT_JOBS}/describe"
+GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
+LIST = f"{IMPORT_JOBS}/list"
+CLUSTERS = "/v2/clusters"
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+LIST_PAGE_SIZE = 100  # the most on Zilliz Cloud (wire 5)
+MAX_LIST_PAGES = 1000
+MAX_RETRY_AFTER = 3600.0
+
+# wire 4.2 to 4.6
+SUCCESS_CODES = frozenset({0, 200})
+NO_CLUSTER_RIGHT_CODES = frozenset({80020, 40022})
+AUTH_CODES = frozenset({1800, 1400, 1401, 21119, 80001, 80002, *range(96012, 96017)}) | NO_CLUSTER_RIGHT_CODES
+TRANSIENT_CODES = frozenset({1, 2, 4, 8, 12, 103, 106, 110, 1002, 1003, 1807, 10001})
+UNKNOWN_JOB_CODES = frozenset({96026})
+UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})
+WRONG_REGION_CODES = frozenset({90102, 96001})
+TRANSIENT_STATUSES = frozenset({408, 425, 429})
