@@ -41,6 +41,7 @@ __all__ = [
     "ImportState",
     "Request",
     "Target",
+    "create",
     "describe",
     "walk_list",
 ]
@@ -93,11 +94,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Request:
-    """One HTTP request below the endpoint. ``body`` None makes it a GET."""
+    """One HTTP request below the endpoint.
+
+    :param body: what to POST as JSON; None makes it a GET
+    :param repeatable: whether the carrier may send it again after a lost answer
+    """
 
     path: str
     body: dict[str, Any] | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,19 @@ def describe(job_id: str, target: Target, *, known_path: str | None = None) -> E
         if not answer.is_unrouted:
             return _job(answer, job_id), path
     _raise_unrouted(answer)
+
+
+def create(request: Request) -> Exchange[str]:
+    """Send a create request, see `airflow_zilliz.submitting`, and return the job's id.
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    answer = yield request
+    data = payload(answer)
+    job_id = data.get("jobId") if isinstance(data, dict) else None
+    if not isinstance(job_id, str) or not job_id:
+        raise ZillizUnavailable(f"{answer.url} took the import and answered without a job id: {_excerpt(answer)}")
+    return job_id
 
 
 def walk_list(

@@ -31,12 +31,14 @@ class _Bearer(AuthBase):
 
 
 class BlockingCarrier:
-    """One HTTP session for blocking calls; reading calls are repeated on a lost connection and on 502, 503 and 504.
+    """HTTP sessions for blocking calls. What may be repeated is, on a lost connection and on 502, 503 and 504.
 
-    429 is never repeated here: it slows the whole wait down instead.
+    429 is not: it has to slow the whole wait down instead.
     """
 
     def __init__(self) -> None:
+        self._repeating = requests.Session()
+        self._once = requests.Session()
         retry = Retry(
             total=2,
             status_forcelist=(502, 503, 504),
@@ -45,13 +47,13 @@ class BlockingCarrier:
             respect_retry_after_header=False,
             raise_on_status=False,
         )
-        self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=retry))
+            self._repeating.mount(scheme, HTTPAdapter(max_retries=retry))
 
     def close(self) -> None:
-        """Close the session's connections."""
-        self._session.close()
+        """Close the connections."""
+        self._repeating.close()
+        self._once.close()
 
     def exchange(self, endpoint: Endpoint, request: Request) -> Answer:
         """Send a request and read its whole answer.
@@ -59,9 +61,10 @@ class BlockingCarrier:
         :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
         """
         url = url_of(endpoint, request)
+        session = self._repeating if request.repeatable else self._once
         give_up_at = time.monotonic() + 3 * endpoint.request_timeout
         try:
-            with self._session.request(
+            with session.request(
                 "GET" if request.body is None else "POST",
                 url,
                 json=request.body,

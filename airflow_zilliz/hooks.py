@@ -19,6 +19,7 @@ from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 from airflow_zilliz.pacing import pacer_of
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from airflow_zilliz.submitting import create_request
 
 if TYPE_CHECKING:
     from airflow_zilliz.blocking import BlockingCarrier
@@ -145,6 +146,28 @@ class ZillizHook(BaseHook):
             else:
                 yield item
                 item = next(walk, None)
+
+    def bulk_import(
+        self,
+        collection_name: str,
+        *,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        **source: Any,
+    ) -> str:
+        """Start an import and return its job id. It is sent once: a lost answer raises, and the job may exist.
+
+        :param source: see `airflow_zilliz.submitting.create_request`: ``files`` for Milvus; ``object_urls`` with
+            ``access_key``, ``secret_key`` and ``token``, or ``volume_name`` with ``data_paths``, for Zilliz Cloud;
+            ``partition_name``, ``options``, ``idempotency_key``
+        :raises ZillizConfigError: before anything is sent
+        :raises ZillizUnavailable: no usable answer, so that it is not known whether there is a job
+        """
+        endpoint = self.endpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        return self._run(endpoint, api.create(create_request(collection_name, target, **source)))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server whether this connection can watch imports; return the verdict in words to act on."""

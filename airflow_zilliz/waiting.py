@@ -283,7 +283,8 @@ class ImportWait:
         subject = self.subject[0].upper() + self.subject[1:]
         text = f"{subject} failed: {progress.reason or 'the server gave no reason'}"
         if files := progress.file_reasons:
-            text += " | files: " + "; ".join(f"{name}: {reason}" for name, reason in files)
+            told = (name if reason == progress.reason else f"{name}: {reason}" for name, reason in files)
+            text += f" | files: {'; '.join(told)}"
         return text
 
     def _unknown_message(self, error: ZillizError) -> str:

@@ -1,8 +1,9 @@
-"""Routes, limits and codes of the import API. "wire N" points at a paragraph of docs/wire.md, which names the source."""
+"""Routes, limits and codes of the import API; "wire N" points at a paragraph of docs/wire.md, with the source."""
 
 from __future__ import annotations
 
 IMPORT_JOBS = "/v2/vectordb/jobs/import"
+CREATE = f"{IMPORT_JOBS}/create"
 DESCRIBE = f"{IMPORT_JOBS}/describe"
 GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
 LIST = f"{IMPORT_JOBS}/list"

@@ -44,7 +44,8 @@ class Engine:
                     raise EngineMissing(
                         f"importing files needs Milvus Lite ({err}): pip install 'airflow-provider-zilliz[local]'"
                     ) from None
-                logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs what it raises, with a traceback
+                for name in ("pymilvus", "grpc"):  # they log what they raise, or do not implement, with a traceback
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
                 uri = server_manager_instance.start_and_get_uri(str(self._path))
                 if uri is None:
                     raise EngineMissing(f"Milvus Lite did not start on {self._path}: is another process using it?")

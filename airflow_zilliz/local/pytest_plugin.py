@@ -17,8 +17,8 @@ def zilliz_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def zilliz_server(zilliz_server_process: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
+def zilliz_server(zilliz_server_process: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     """Return a local import server without jobs or faults, which connection ``zilliz_default`` points at."""
     zilliz_server_process.clear()
     monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", zilliz_server_process.connection())
-    yield zilliz_server_process
+    return zilliz_server_process

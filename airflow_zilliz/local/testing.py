@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -52,8 +53,8 @@ class LocalServer:
         command += ["--data-dir", str(self.data_dir), "--face", self.face, *self.options]
         if self.api_key is not None:
             command += ["--api-key", self.api_key]
-        log = self.log_path.open("a") if self.log_path else subprocess.DEVNULL
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - our own
+        with (self.log_path or Path(os.devnull)).open("a") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - ours
         assert self._process.stdout is not None  # noqa: S101 - it is piped
         self.url = self._process.stdout.readline().strip()
         if not self.url:

@@ -1,0 +1,67 @@
+# Everything a newcomer or CI runs. Needs Python 3.10 to 3.13, pip and make; all else goes into .venv*.
+
+PYTHON ?= python3
+# Airflow 2.11 runs on Python 3.10 to 3.12: the first of these that works here is taken.
+PYTHON_OLD ?= $(firstword $(foreach p,python3.10 python3.11 python3.12 $(PYTHON),$(shell $(p) -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' >/dev/null 2>&1 && echo $(p))))
+# The day as of which Airflow 2.11's dependencies are resolved.
+OLD_DAY := 2026-04-15
+
+PIP := -m pip --disable-pip-version-check --quiet --no-input
+NEW := .venv
+OLD := .venv-2.11
+
+.PHONY: help demo test test-new test-old lint bench-import pins clean
+
+help:
+	@echo "make demo          a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
+	@echo "make test          lint, types, and all tests on the newest Airflow and on 2.11"
+	@echo "make lint          ruff and mypy alone"
+	@echo "make bench-import  what importing the sensor costs"
+	@echo "make pins          renew requirements/*.txt (needs uv)"
+	@echo "make clean         remove the environments and what the demo left"
+
+demo: $(NEW)/.demo-ready
+	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
+
+test: lint test-new test-old
+
+lint: $(NEW)/.test-ready
+	$(NEW)/bin/ruff check .
+	$(NEW)/bin/ruff format --check .
+	$(NEW)/bin/mypy
+
+test-new: $(NEW)/.test-ready
+	$(NEW)/bin/python -m pytest
+
+test-old: $(OLD)/.test-ready
+	$(OLD)/bin/python -m pytest tests/unit tests/airflow
+
+bench-import: $(NEW)/.demo-ready
+	$(NEW)/bin/python benchmarks/bench_import.py
+
+$(NEW)/.demo-ready: requirements/demo.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version) if not (3, 10) <= sys.version_info < (3, 14) else None'
+	$(PYTHON) -m venv $(NEW)
+	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/demo.txt
+	$(NEW)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+$(NEW)/.test-ready: $(NEW)/.demo-ready requirements/dev.txt
+	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/dev.txt
+	touch $@
+
+$(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
+	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
+	$(PYTHON_OLD) -m venv $(OLD)
+	$(OLD)/bin/python $(PIP) install --no-deps -r requirements/airflow-2.11.txt
+	$(OLD)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+UV := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+pins:
+	$(UV) requirements/dev.in -o requirements/dev.txt
+	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
+
+clean:
+	rm -rf $(NEW) $(OLD) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
