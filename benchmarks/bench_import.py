@@ -20,7 +20,12 @@ exec({second!r})
 took = time.perf_counter() - start
 print(json.dumps([sorted(set(sys.modules) - before), took]))
 """
-PURE_BASE = "try:\n from airflow.sdk.bases.sensor import BaseSensorOperator\nexcept ImportError:\n from airflow.sensors.base import BaseSensorOperator"
+PURE_BASE = """
+try:
+    from airflow.sdk.bases.sensor import BaseSensorOperator
+except ImportError:
+    from airflow.sensors.base import BaseSensorOperator
+"""
 SENSOR = "import airflow_zilliz.sensors"
 
 

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_zilliz.api import FileProgress, ImportProgress, ImportState, Target
+from airflow_zilliz.ending import Ending, WaitEnd
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizConfigError,
+    ZillizError,
+    ZillizJobNotFound,
+    ZillizUnavailable,
+)
+from airflow_zilliz.waiting import ImportWait, Seen, Step, WaitPolicy
+
+START = 1_790_000_000.0
+POLICY = WaitPolicy(started_at=START, deadline=START + 3600, poll_failure_tolerance=600, poke_interval=30)
+
+
+def wait(seen: Seen = Seen(), now: float = START, **policy: Any) -> ImportWait:  # noqa: B008 - frozen
+    return ImportWait("j-1", "my_conn", Target("in01-x"), replace(POLICY, **policy), now, seen)
+
+
+def job(state: ImportState = ImportState.IMPORTING, progress: int = 40, **fields: Any) -> ImportProgress:
+    return ImportProgress("j-1", state, progress, collection_name="books", **fields)
+
+
+def end_of(step: Step) -> WaitEnd:
+    assert step.end is not None
+    return step.end
+
+
+def texts(step: Step) -> list[str]:
+    return [text for _, text in step.notes]
+
+
+# -- the job's states ---------------------------------------------------------------------------------------------
+
+
+def test_completed_reaches_the_end() -> None:
+    done = job(ImportState.COMPLETED, 100, imported_rows=5)
+    end = end_of(wait().on_progress(done, START + 1))
+    assert (end.ending, end.progress) == (Ending.REACHED, done)
+
+
+@pytest.mark.parametrize("state", [ImportState.PENDING, ImportState.IMPORTING, ImportState.COMMITTING])
+def test_running_states_wait(state: ImportState) -> None:
+    step = wait().on_progress(job(state), START + 1)
+    assert step.end is None
+    assert step.delay == 2.0
+
+
+def test_failed_tells_job_collection_connection_reason_and_files() -> None:
+    failed = job(
+        ImportState.FAILED,
+        0,
+        reason="2 files failed.",
+        details=(FileProgress("a.json", ImportState.FAILED, 0, "row 8: wrong dimension"),),
+    )
+    end = end_of(wait().on_progress(failed, START + 1))
+    assert end.ending is Ending.JOB_FAILED
+    assert end.message == (
+        "Import job 'j-1' of collection 'books' (connection 'my_conn', cluster in01-x) failed: 2 files failed. "
+        "| files: a.json: row 8: wrong dimension"
+    )
+
+
+def test_failed_without_reason_says_so() -> None:
+    assert "gave no reason" in end_of(wait().on_progress(job(ImportState.FAILED, 0), START)).message
+
+
+def test_progress_is_told_on_change_only() -> None:
+    waiting = wait()
+    assert texts(waiting.on_progress(job(), START + 1)) == ["Import job j-1: Importing 40 %"]
+    assert texts(waiting.on_progress(job(), START + 2)) == []
+    assert texts(waiting.on_progress(job(progress=63), START + 3)) == ["Import job j-1: Importing 63 %"]
+
+
+def test_uncommitted_waits_with_one_warning() -> None:
+    waiting = wait()
+    first = waiting.on_progress(job(ImportState.UNCOMMITTED, 99), START + 1)
+    assert first.end is None
+    assert [level for level, _ in first.notes] == [logging.INFO, logging.WARNING]
+    assert "needs a commit" in texts(first)[1]
+    assert waiting.on_progress(job(ImportState.UNCOMMITTED, 99), START + 2).notes == ()
+
+
+@pytest.mark.parametrize("state", [ImportState.UNCOMMITTED, ImportState.COMMITTING, ImportState.COMPLETED])
+def test_uncommitted_as_target_is_reached_there_and_beyond(state: ImportState) -> None:
+    step = wait(target_state=ImportState.UNCOMMITTED).on_progress(job(state, 99), START)
+    assert end_of(step).ending is Ending.REACHED
+
+
+def test_an_unknown_word_waits_and_is_told_once() -> None:
+    waiting = wait()
+    odd = job(ImportState.UNKNOWN, raw={"state": "Frobnicating"})
+    assert any("'Frobnicating'" in text for text in texts(waiting.on_progress(odd, START + 1)))
+    assert waiting.on_progress(odd, START + 2).notes == ()
+
+
+# -- no usable answer ---------------------------------------------------------------------------------------------
+
+DOWN = ZillizUnavailable("https://z answered HTTP 503: upstream down", http_status=503, retry_after=7)
+
+
+def test_trouble_is_waited_out_for_the_tolerance() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=63), START + 10)
+    assert waiting.on_error(DOWN, START + 40).end is None
+    assert waiting.in_trouble
+    assert waiting.on_error(DOWN, START + 609).end is None
+    end = end_of(waiting.on_error(DOWN, START + 610))
+    assert end.ending is Ending.UNAVAILABLE
+    for fact in (
+        "Could not poll import job 'j-1' of collection 'books' (connection 'my_conn', cluster in01-x) for 10 min",
+        "Last error: https://z answered HTTP 503: upstream down",
+        "was Importing 63 % when last seen",
+        "the job itself was not touched",
+    ):
+        assert fact in end.message
+    assert end.facts == {"code": None, "http_status": 503, "retry_after": 7}
+
+
+def test_trouble_from_the_start_says_that_the_job_was_never_seen() -> None:
+    waiting = wait(poll_failure_tolerance=0)
+    assert "has not been seen in this wait" in end_of(waiting.on_error(DOWN, START)).message
+
+
+def test_a_good_answer_ends_the_trouble() -> None:
+    waiting = wait()
+    waiting.on_error(DOWN, START + 500)
+    step = waiting.on_progress(job(), START + 510)
+    assert texts(step)[0] == "The server answers again, after 8 min"
+    assert waiting.on_error(DOWN, START + 1109).end is None
+
+
+def test_trouble_is_told_once() -> None:
+    waiting = wait()
+    assert len(waiting.on_error(DOWN, START + 1).notes) == 1
+    assert waiting.on_error(DOWN, START + 2).notes == ()
+
+
+def test_retry_after_is_honoured() -> None:
+    assert wait().on_error(ZillizUnavailable("429", retry_after=300), START).delay == 300
+    assert wait().on_error(ZillizUnavailable("429", retry_after=0.1), START).delay == 2.0
+
+
+def test_trouble_that_an_earlier_process_had_counts_on() -> None:
+    before = wait()
+    before.on_error(DOWN, START + 300)
+    after = wait(Seen.from_json(json.loads(json.dumps(before.seen.as_json()))), now=START + 400)
+    assert end_of(after.on_error(DOWN, START + 600)).ending is Ending.UNAVAILABLE
+
+
+# -- the key, the job id, other errors ----------------------------------------------------------------------------
+
+REFUSED = ZillizAuthError("code 21119 (HTTP 200): The apikey is illegal.", code=21119, http_status=200)
+
+
+def test_a_refused_key_is_looked_up_again_and_then_fails_at_once() -> None:
+    waiting = wait()
+    first = waiting.on_error(REFUSED, START + 1)
+    assert (first.end, first.look_up_connection, first.delay) == (None, True, 0.0)
+    end = end_of(waiting.on_error(REFUSED, START + 2))
+    assert end.ending is Ending.KEY_REFUSED
+    assert "The apikey is illegal. Correct the key of connection 'my_conn'" in end.message
+
+
+def test_a_rotated_key_goes_on_and_may_rotate_again() -> None:
+    waiting = wait()
+    waiting.on_error(REFUSED, START + 1)
+    assert waiting.on_progress(job(), START + 2).end is None
+    assert waiting.on_error(REFUSED, START + 100).look_up_connection
+
+
+UNKNOWN = ZillizJobNotFound("code 96026 (HTTP 200): Job not found", code=96026, http_status=200)
+
+
+def test_an_unknown_job_is_waited_out_for_a_minute() -> None:
+    waiting = wait()
+    assert waiting.on_error(UNKNOWN, START + 59).end is None
+    end = end_of(waiting.on_error(UNKNOWN, START + 60))
+    assert end.ending is Ending.UNKNOWN_JOB
+    assert "ended long ago and was forgotten" in end.message
+    assert "Job not found" in end.message
+
+
+def test_an_unknown_job_is_an_answer_so_no_trouble() -> None:
+    waiting = wait()
+    waiting.on_error(DOWN, START + 30)
+    assert waiting.on_error(UNKNOWN, START + 40).end is None
+    assert not waiting.in_trouble
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (ZillizApiError("code 96018: Cluster not found", code=96018), Ending.API_ERROR),
+        (ZillizConfigError("Connection 'my_conn' does not exist"), Ending.MISCONFIGURED),
+    ],
+)
+def test_other_errors_end_at_once(error: ZillizError, ending: Ending) -> None:
+    end = end_of(wait().on_error(error, START))
+    assert end.ending is ending
+    assert str(error) in end.message
+
+
+@pytest.mark.parametrize("error", [DOWN, REFUSED, UNKNOWN, ZillizApiError("odd", code=1), ZillizConfigError("bad")])
+def test_silent_fail_lets_no_error_end_the_wait_before_its_deadline(error: ZillizError) -> None:
+    waiting = wait(ignore_errors=True, poll_failure_tolerance=0)
+    step = waiting.on_error(error, START + 100)
+    assert step.end is None
+    assert len(step.notes) == 1
+    assert waiting.on_error(error, START + 130).notes == ()
+    assert end_of(waiting.on_error(error, START + 3600)).ending is Ending.TIMED_OUT
+
+
+# -- time ---------------------------------------------------------------------------------------------------------
+
+
+def test_timeout_tells_the_last_state() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=80), START + 10)
+    end = end_of(waiting.on_progress(job(progress=80), START + 3600))
+    assert end.ending is Ending.TIMED_OUT
+    assert "Timed out (timeout) after 1 h 0 min" in end.message
+    assert "was Importing 80 % when last seen" in end.message
+
+
+def test_a_job_that_is_done_at_the_deadline_succeeds() -> None:
+    assert end_of(wait().on_progress(job(ImportState.COMPLETED), START + 9999)).ending is Ending.REACHED
+
+
+def test_the_last_look_is_at_the_deadline() -> None:
+    assert wait().on_progress(job(), START + 3590).delay == 10
+
+
+def test_execution_timeout_ends_the_wait_by_its_own_name() -> None:
+    end = end_of(wait(execution_deadline=START + 60).on_progress(job(), START + 60))
+    assert end.ending is Ending.EXECUTION_TIMED_OUT
+    assert "execution_timeout" in end.message
+
+
+def test_no_deadline_waits_for_ever() -> None:
+    assert wait(deadline=None).on_progress(job(), START + 10**9).end is None
+
+
+def test_the_backstop_times_out_and_says_that_no_triggerer_may_run() -> None:
+    end = end_of(wait().on_backstop())
+    assert end.ending is Ending.TIMED_OUT
+    assert "no triggerer" in end.message
+
+
+@pytest.mark.parametrize(("age", "delay"), [(0, 2.0), (10, 2.0), (50, 5.0), (299, 29.9), (300, 30.0), (3000, 30.0)])
+def test_a_young_wait_looks_more_often(age: float, delay: float) -> None:
+    assert POLICY.delay(START + age) == pytest.approx(delay)
+
+
+def test_a_wait_that_is_not_eager_keeps_to_its_interval() -> None:
+    assert replace(POLICY, eager=False).delay(START) == 30
+
+
+def test_a_short_interval_is_kept_and_zero_is_no_busy_loop() -> None:
+    assert replace(POLICY, poke_interval=0.5).delay(START) == 0.5
+    assert replace(POLICY, poke_interval=0).delay(START) == 0.1
+
+
+@pytest.mark.parametrize(("age", "delay"), [(0, 30), (29, 30), (30, 60), (89, 60), (90, 120), (210, 200), (2000, 200)])
+def test_exponential_backoff_doubles_up_to_max_wait(age: float, delay: float) -> None:
+    assert replace(POLICY, exponential_backoff=True, max_wait=200).delay(START + age) == delay
+
+
+def test_a_clock_that_was_set_back_does_no_harm() -> None:
+    assert POLICY.delay(START - 500) == 2.0
+
+
+def test_looks_of_a_long_wait_stay_few() -> None:
+    policy = replace(POLICY, deadline=None)
+    now, looks = START, 0
+    while now < START + 3600:
+        now += policy.delay(now)
+        looks += 1
+    assert looks <= 3600 / 30 + 40
+
+
+# -- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_memory_survives_json() -> None:
+    waiting = wait()
+    waiting.on_progress(job(ImportState.UNCOMMITTED, 99), START + 1)
+    assert Seen.from_json(json.loads(json.dumps(waiting.seen.as_json()))) == waiting.seen
+
+
+def test_what_was_told_before_is_not_told_again() -> None:
+    before = wait()
+    before.on_progress(job(ImportState.UNCOMMITTED, 99), START + 1)
+    assert wait(before.seen).on_progress(job(ImportState.UNCOMMITTED, 99), START + 2).notes == ()
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {"at": "yesterday", "told": 3, "of_another_version": 1}])
+def test_memory_that_cannot_be_read_is_forgotten(value: object) -> None:
+    assert Seen.from_json(value) == Seen()
