@@ -57,7 +57,7 @@ $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	$(OLD)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	touch $@
 
-UV := uv pip compile --quiet --upgrade --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+UV := uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 pins:
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt

@@ -1,0 +1,429 @@
+"""The contract: every row of the README's table of outcomes, in every mode alike."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
+
+from airflow_zilliz import sensors
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizConfigError,
+    ZillizImportFailed,
+    ZillizJobNotFound,
+    ZillizUnavailable,
+)
+from airflow_zilliz.local.testing import LocalServer
+from tests.airflow.modes import MODES, Outcome, run_task
+
+KEY = "k3y-0123456789abcdef"
+FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
+
+
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    folder = tmp_path_factory.mktemp("outcomes")
+    with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture
+def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
+    server_process.clear()
+    connect(monkeypatch, server_process, KEY)
+    return server_process
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def log_lines(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """Return what was logged: Airflow 2 goes through logging, Airflow 3 straight to standard output."""
+    caplog.set_level("INFO")
+
+    def lines() -> list[str]:
+        printed = capsys.readouterr()
+        return [record.getMessage() for record in caplog.records] or (printed.out + printed.err).splitlines()
+
+    return lines
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, server: LocalServer, key: str, **extra: Any) -> None:
+    fields = {"conn_type": "zilliz", "host": server.url, "password": key}
+    extra = {"max_requests_per_second": 1000, **extra}
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps({**fields, "extra": extra}))
+
+
+def phase(state: str, seconds: float = 0.0, progress: int = 0, reason: str = "") -> dict[str, Any]:
+    return {"state": state, "seconds": seconds, "progress": progress, "reason": reason}
+
+
+def later(seconds: float, do: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, do)
+    timer.start()
+    return timer
+
+
+def error_of(outcome: Outcome, *facts: str) -> BaseException:
+    assert outcome.error is not None, f"the task succeeded with {outcome.xcom}"
+    for fact in facts:
+        assert fact in str(outcome.error)
+    assert KEY not in str(outcome.error)
+    assert KEY not in json.dumps([outcome.events, outcome.kwargs])
+    return outcome.error
+
+
+# -- Completed ----------------------------------------------------------------------------------------------------
+
+
+def test_completed_job(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(phase("Completed"), collectionName="books", totalRows=5_000_000_000)
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    assert outcome.error is None
+    assert outcome.left == 0, "the first look is on the worker"
+    xcom = json.loads(json.dumps(outcome.xcom))
+    assert xcom.pop("complete_time").endswith("+00:00")
+    assert xcom == {
+        "job_id": job_id,
+        "collection_name": "books",
+        "state": "Completed",
+        "imported_rows": 5_000_000_000,
+        "total_rows": 5_000_000_000,
+        "file_size": 0,
+    }
+
+
+def test_job_that_runs_first(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(
+        phase("Pending", 0.4),
+        phase("Importing", 0.4, 40),
+        phase("Frobnicating", 0.3, 90),
+        phase("Committing", 0.3, 99),
+        phase("Completed"),
+        totalRows=7,
+    )
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    assert outcome.error is None
+    assert (outcome.xcom["state"], outcome.xcom["imported_rows"]) == ("Completed", 7)
+    assert (outcome.left > 0) is (mode != "poke")
+
+
+def test_xcom_is_the_same_in_every_mode(server: LocalServer) -> None:
+    job_id = server.add_job(phase("Completed"), collectionName="books", totalRows=3, files=[{"name": "a", "size": 9}])
+    assert len({json.dumps(run_task(mode, job_id=job_id, **FAST).xcom) for mode in MODES}) == 1
+
+
+# -- Failed -------------------------------------------------------------------------------------------------------
+
+
+def failing_job(server: LocalServer, reason: str = "row 8: wrong dimension", running: float = 0.3) -> str:
+    files = [{"name": "a.json", "state": "Failed", "reason": "8 rows too many"}]
+    return server.add_job(
+        phase("Importing", running, 40), phase("Failed", reason=reason), collectionName="books", files=files
+    )
+
+
+@pytest.mark.parametrize("running", [0.0, 0.3])
+def test_failed_job(server: LocalServer, mode: str, running: float) -> None:
+    job_id = failing_job(server, running=running)
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    error = error_of(
+        outcome, job_id, "'books'", "'zilliz_default'", "row 8: wrong dimension", "[a.json]: 8 rows too many"
+    )
+    assert isinstance(error, ZillizImportFailed)
+    assert isinstance(error, AirflowFailException), "Airflow does not retry it"
+    assert (error.progress.job_id, error.progress.reason) == (job_id, "row 8: wrong dimension")
+
+
+def test_failed_job_without_reason(server: LocalServer, mode: str) -> None:
+    error = error_of(run_task(mode, job_id=failing_job(server, reason=""), **FAST), "gave no reason")
+    assert isinstance(error, ZillizImportFailed)
+
+
+def test_failed_job_that_may_be_retried(server: LocalServer, mode: str) -> None:
+    error = error_of(run_task(mode, job_id=failing_job(server), retry_on_failure=True, **FAST), "row 8")
+    assert isinstance(error, ZillizImportFailed)
+    assert not isinstance(error, AirflowFailException)
+
+
+@pytest.mark.parametrize("options", [{"soft_fail": True}, {"soft_fail": True, "retry_on_failure": True}])
+def test_failed_job_skips_softly_and_says_why(server: LocalServer, mode: str, options: dict[str, Any]) -> None:
+    error = error_of(run_task(mode, job_id=failing_job(server), **options, **FAST), "row 8: wrong dimension")
+    assert isinstance(error, AirflowSkipException)
+
+
+# -- Uncommitted --------------------------------------------------------------------------------------------------
+
+
+def test_uncommitted_waits_with_a_warning(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
+    job_id = server.add_job(phase("Uncommitted", 0.8, 99), phase("Completed"))
+    assert run_task(mode, job_id=job_id, **FAST).error is None
+    warnings = [line for line in log_lines() if "needs a commit" in line]
+    # without a store between looks, each look of a rescheduled sensor is the first one
+    assert len(warnings) > 1 if mode == "reschedule" else len(warnings) == 1
+
+
+def test_uncommitted_as_target(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(phase("Importing", 0.3, 40), phase("Uncommitted", 0, 99), totalRows=4)
+    outcome = run_task(mode, job_id=job_id, target_state="Uncommitted", **FAST)
+    assert outcome.error is None
+    assert outcome.xcom["state"] == "Uncommitted"
+
+
+# -- the key ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_key(server: LocalServer, mode: str, status: int) -> None:
+    server.add_fault("status", status=status, times=None)
+    error = error_of(run_task(mode, job_id=server.add_job(phase("Importing")), **FAST), "key", "'zilliz_default'")
+    assert isinstance(error, ZillizAuthError)
+    assert isinstance(error, AirflowFailException), "never retried"
+    assert error.http_status == status
+
+
+def test_wrong_key(server: LocalServer, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, server, "another-key-0123456789")
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing")), **FAST)
+    assert isinstance(error_of(outcome, "hasn't authenticated"), ZillizAuthError)
+    assert len(server.requests("describe")) == 2, "the connection is looked up again, once"
+
+
+def test_key_that_is_rotated_in_mid_wait(server: LocalServer, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rotate() -> None:
+        connect(monkeypatch, server, "rotated-key-0123456789")
+        server.set(api_key="rotated-key-0123456789")
+
+    job_id = server.add_job(phase("Importing", 2.0, 40), phase("Completed"))
+    timer = later(0.7, rotate)
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    timer.join()
+    assert outcome.error is None
+
+
+def test_refused_key_fails_under_soft_fail_too(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=401, times=None)
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing")), soft_fail=True, **FAST)
+    assert isinstance(error_of(outcome), ZillizAuthError)
+
+
+# -- unknown job --------------------------------------------------------------------------------------------------
+
+
+def test_unknown_job(server: LocalServer, mode: str) -> None:
+    started = time.monotonic()
+    outcome = run_task(mode, job_id="453468002260053160", **FAST)
+    assert isinstance(error_of(outcome, "453468002260053160", "forgotten"), ZillizJobNotFound)
+    assert time.monotonic() - started >= 1.0, "waited out first"
+
+
+def test_job_that_becomes_known(server: LocalServer, mode: str) -> None:
+    job_id = "453468002260053161"
+    timer = later(0.5, lambda: server.set_job(job_id, phase("Completed")))
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    timer.join()
+    assert outcome.error is None
+
+
+def test_job_that_is_forgotten_in_mid_wait(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(phase("Importing", 0, 63))
+    timer = later(1.3, lambda: server.forget_job(job_id))
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    timer.join()
+    assert isinstance(error_of(outcome, "forgotten"), ZillizJobNotFound)
+
+
+# -- no usable answer ---------------------------------------------------------------------------------------------
+
+FAULTS: list[dict[str, Any]] = [
+    {"kind": "status", "status": 408},
+    {"kind": "status", "status": 429, "retry_after": 0.3},
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 503},
+    {"kind": "slow", "seconds": 2},
+    {"kind": "cut"},
+    {"kind": "html"},
+    {"kind": "reset"},
+    {"kind": "huge"},
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f"{f['kind']}{f.get('status', '')}")
+def test_trouble_that_passes(
+    server: LocalServer, mode: str, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, server, KEY, request_timeout=0.5)
+    server.add_fault(**fault, times=4)
+    outcome = run_task(mode, job_id=server.add_job(phase("Completed"), totalRows=7), **FAST)
+    assert outcome.error is None
+    assert outcome.xcom["imported_rows"] == 7
+
+
+def test_trouble_that_stays(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=503, message="upstream down", times=None)
+    job_id = server.add_job(phase("Importing"))
+    outcome = run_task(mode, job_id=job_id, poll_failure_tolerance=timedelta(seconds=1), **FAST)
+    error = error_of(
+        outcome,
+        "Could not poll",
+        job_id,
+        "upstream down",
+        "has not been seen in this wait",
+        "the job itself was not touched",
+    )
+    assert isinstance(error, ZillizUnavailable)
+    assert not isinstance(error, AirflowFailException), "retriable"
+    assert error.http_status == 503
+
+
+def test_trouble_after_good_looks_tells_the_last_state(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=503, after=1, times=None)
+    job_id = server.add_job(phase("Importing", 0, 63))
+    outcome = run_task(mode, job_id=job_id, poll_failure_tolerance=1, **FAST)
+    # a rescheduled look remembers nothing of those before, where Airflow gives it no store
+    last = "has not been seen in this wait" if mode == "reschedule" else "Importing 63 %"
+    assert isinstance(error_of(outcome, "Could not poll", last, "not touched"), ZillizUnavailable)
+
+
+def test_trouble_is_no_soft_failure(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=503, times=None)
+    outcome = run_task(
+        mode, job_id=server.add_job(phase("Importing")), poll_failure_tolerance=0.5, soft_fail=True, **FAST
+    )
+    assert isinstance(error_of(outcome), ZillizUnavailable)
+
+
+def test_the_first_look_may_fail(server: LocalServer) -> None:
+    server.add_fault("status", status=503, times=3)
+    outcome = run_task("deferrable", job_id=server.add_job(phase("Completed")), **FAST)
+    assert (outcome.error, outcome.left) == (None, 1)
+
+
+# -- timeout ------------------------------------------------------------------------------------------------------
+
+
+def test_timeout(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(phase("Importing", 0, 80))
+    outcome = run_task(mode, job_id=job_id, poke_interval=0.2, timeout=1.2)
+    error = error_of(outcome, "Timed out", job_id, "Importing 80 %", "not touched")
+    assert type(error) is AirflowSensorTimeout
+
+
+def test_timeout_skips_softly(server: LocalServer, mode: str) -> None:
+    outcome = run_task(
+        mode, job_id=server.add_job(phase("Importing", 0, 80)), poke_interval=0.2, timeout=0.8, soft_fail=True
+    )
+    assert isinstance(error_of(outcome, "Importing 80 %"), AirflowSkipException)
+
+
+def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_zilliz.triggers import ZillizImportTrigger
+
+    async def nobody(self: ZillizImportTrigger) -> Any:
+        import asyncio
+
+        await asyncio.sleep(60)
+        yield None
+
+    monkeypatch.setattr(ZillizImportTrigger, "run", nobody)
+    monkeypatch.setattr(sensors, "BACKSTOP_MARGIN", timedelta(seconds=0.5))
+    job_id = server.add_job(phase("Importing"))
+    error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer")
+    assert type(error) is AirflowSensorTimeout
+
+
+# -- never_fail, silent_fail, other errors ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["failed", "refused", "timeout", "down"])
+def test_never_fail_skips_whatever_happened(server: LocalServer, mode: str, ending: str) -> None:
+    job_id = failing_job(server) if ending == "failed" else server.add_job(phase("Importing"))
+    if ending == "refused":
+        server.add_fault("status", status=401, times=None)
+    if ending == "down":
+        server.add_fault("status", status=503, times=None)
+    outcome = run_task(mode, job_id=job_id, never_fail=True, poke_interval=0.2, timeout=2, poll_failure_tolerance=0.5)
+    assert isinstance(error_of(outcome), AirflowSkipException)
+
+
+def test_silent_fail_outwaits_errors(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=403, times=4)
+    job_id = server.add_job(phase("Completed"))
+    assert run_task(mode, job_id=job_id, silent_fail=True, poll_failure_tolerance=0, **FAST).error is None
+
+
+def test_other_errors_fail_at_once_with_the_server_s_words(server: LocalServer, mode: str) -> None:
+    server.add_fault("status", status=400, code=1100, message="invalid parameter", times=None)
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing")), **FAST)
+    error = error_of(outcome, "invalid parameter", "'zilliz_default'")
+    assert type(error) is ZillizApiError
+
+
+def test_missing_connection(mode: str) -> None:
+    error = error_of(run_task(mode, job_id="1", zilliz_conn_id="nowhere", **FAST), "'nowhere' does not exist")
+    assert isinstance(error, ZillizConfigError)
+    assert isinstance(error, AirflowException)
+
+
+@pytest.mark.parametrize("job_id", [None, "", "None", "  "])
+def test_empty_job_id(server: LocalServer, mode: str, job_id: Any) -> None:
+    assert isinstance(error_of(run_task(mode, job_id=job_id, **FAST), "job_id", "'wait'"), ZillizConfigError)
+
+
+# -- servers of other ages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"describe_routed": False}, {"success_code": 200}, {"old_shape": True}])
+def test_older_servers(server: LocalServer, mode: str, settings: dict[str, Any]) -> None:
+    server.set(**settings)
+    job_id = server.add_job(phase("Importing", 0.3, 40), phase("Completed"))
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    assert outcome.error is None
+    assert outcome.xcom["state"] == "Completed"
+
+
+@pytest.mark.parametrize("settings", [{"describe_routed": False}, {"success_code": 200}, {"old_shape": True}])
+def test_older_servers_tell_failures(server: LocalServer, mode: str, settings: dict[str, Any]) -> None:
+    server.set(**settings)
+    assert isinstance(error_of(run_task(mode, job_id=failing_job(server), **FAST), "row 8"), ZillizImportFailed)
+
+
+# -- the log ------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_tells_changes_alone(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
+    job_id = server.add_job(phase("Importing", 1.0, 40), phase("Importing", 0.6, 63), phase("Completed"))
+    run_task(mode, job_id=job_id, **FAST)
+    lines = [line for line in log_lines() if f"Import job {job_id}" in line]
+    assert any("Completed" in line for line in lines)
+    for percent in ("40 %", "63 %"):
+        told = [line for line in lines if percent in line]
+        assert len(told) > 1 if mode == "reschedule" else len(told) == 1
+    assert len(server.requests()) > 4, "it was looked at more often than told of"
+
+
+def test_the_server_s_log_does_not_hold_the_key(server: LocalServer) -> None:
+    server.add_fault("status", status=401, message=f"bad key {KEY}", times=None)
+    error = run_task("poke", job_id=server.add_job(phase("Importing")), **FAST).error
+    assert KEY not in str(error)
+    assert "bad key ***" in str(error)
+    assert server.log_path is not None
+    assert KEY not in Path(server.log_path).read_text()
+    assert KEY not in json.dumps(server.requests())
