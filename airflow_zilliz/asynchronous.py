@@ -7,6 +7,8 @@ import functools
 import ssl
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -42,6 +44,7 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=endpoint.request_timeout),
             ssl=context,
+            proxy=_proxy_for(url),
             allow_redirects=False,
         ) as response:
             body = await _read(response, url)
@@ -49,6 +52,15 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
             return Answer(response.status, endpoint.scrub(body), answer_headers, url)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
         raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
+
+
+def _proxy_for(url: str) -> str | None:
+    """Return the environment's proxy; aiohttp's own look at the environment would take a netrc password as well."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if not proxies or proxy_bypass(parts.hostname or ""):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
@@ -74,7 +86,7 @@ async def _session() -> aiohttp.ClientSession:
 async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
     """Hold a session open until the loop ends: a loop closes its unfinished generators before itself."""
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
-    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=True)
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     try:
         yield session
     finally:
