@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cached_property
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_zilliz.blocking import BlockingCarrier
 
 T = TypeVar("T")
+_CARRIER = "airflow_zilliz.asynchronous"
 
 # Which route describes a job on a server, learnt from its answers: it changes with the server's release only.
 _describe_paths: dict[str, str] = {}
@@ -231,10 +234,12 @@ class ZillizHook(BaseHook):
         return self._carrier.exchange(endpoint, request)
 
     async def _aexchange(self, endpoint: Endpoint, request: Request) -> Answer:
-        from airflow_zilliz.asynchronous import exchange  # here, since a worker needs no aiohttp
-
+        # here, since a worker needs no aiohttp; in a thread, since the import takes longer than a loop may stand still
+        if _CARRIER not in sys.modules:
+            await asyncio.to_thread(importlib.import_module, _CARRIER)
         await asyncio.sleep(pacer_of(endpoint, request.path).reserve(time.monotonic()))
-        return await exchange(endpoint, request)
+        answer: Answer = await importlib.import_module(_CARRIER).exchange(endpoint, request)
+        return answer
 
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
         try:

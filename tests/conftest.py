@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import importlib
+import logging
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _home = Path(tempfile.mkdtemp(prefix="zilliz-tests-"))
@@ -22,3 +30,59 @@ os.environ |= {
 }
 
 pytest_plugins = ["airflow_zilliz.local.pytest_plugin"]
+
+#: What all triggers of a process share must not stand still for longer, in seconds.
+LONGEST_BLOCK = 0.02
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop in debug mode, which logs every callback that blocks it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_debug(True)
+        self.slow_callback_duration = LONGEST_BLOCK
+        self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY) if sys.platform == "linux" else None
+
+    def time(self) -> float:
+        """Return a clock that stands still while this thread could run but has no core, as in a crowded test run."""
+        waited = int(os.pread(self._schedstat, 100, 0).split()[1]) if self._schedstat is not None else 0
+        return super().time() - waited / 1e9
+
+    def close(self) -> None:
+        super().close()
+        if self._schedstat is not None:
+            os.close(self._schedstat)
+            self._schedstat = None
+
+
+class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = _Loop
+
+
+@pytest.fixture(scope="session")
+def triggerer_modules() -> None:
+    """Import what a triggerer has imported long before it runs a trigger."""
+    importlib.import_module("airflow.jobs.triggerer_job_runner")
+    # a full collection of this process's large heap takes 0.3 s, which would be taken for a block of ours
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_blocked_loop(triggerer_modules: None) -> Iterator[list[str]]:
+    """Fail a test whose event loop stood still for longer than `LONGEST_BLOCK`, as asyncio's debug log tells."""
+    slow: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "took" in record.getMessage():
+                slow.append(record.getMessage())
+
+    listener, logger, policy = Listener(), logging.getLogger("asyncio"), asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(_LoopPolicy())
+    logger.addHandler(listener)
+    yield slow
+    logger.removeHandler(listener)
+    asyncio.set_event_loop_policy(policy)
+    assert slow == [], "the event loop was blocked"

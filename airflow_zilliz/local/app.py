@@ -81,13 +81,10 @@ class ImportServer:
     ) -> web.StreamResponse:
         if request.path.startswith(CONTROL):
             return await handler(request)
-        status: int | None = None
-        try:
-            response = await self._answer(request, handler)
-            status = response.status
-            return response
-        finally:
-            self.control.record(request.method, request.path, request.headers, await _body_or_none(request), status)
+        record = self.control.record(request.method, request.path, request.headers, await _body_or_none(request))
+        response = await self._answer(request, handler)
+        record["status"] = response.status
+        return response
 
     async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -114,7 +114,7 @@ class Control:
         sent.append(now)
         return False
 
-    def record(self, method: str, path: str, headers: Mapping[str, str], body: Any, status: int | None) -> None:
+    def record(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> dict[str, Any]:
         """Keep a request for tests; of its key only a digest, so that no log of ours can leak it."""
         shown = {name.lower(): value for name, value in headers.items() if name.lower() != "authorization"}
         if (key := headers.get("Authorization")) is not None:
@@ -122,9 +122,9 @@ class Control:
         hidden = {"accessKey", "secretKey", "token", "apiKey"}
         if isinstance(body, dict):
             body = {name: "***" if name in hidden and value else value for name, value in body.items()}
-        self.requests.append(
-            {"method": method, "path": path, "headers": shown, "body": body, "status": status, "at": time.time()}
-        )
+        record = {"method": method, "path": path, "headers": shown, "body": body, "status": None, "at": time.time()}
+        self.requests.append(record)
+        return record
 
 
 def scripted_job(job_id: str, value: Mapping[str, Any]) -> Job:
