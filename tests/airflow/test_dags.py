@@ -1,0 +1,167 @@
+"""Real DAG runs: `dag.test()` with a metadata database, real deferral, real logs, on whichever Airflow is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_zilliz.local.testing import LocalServer
+
+KEY = "k3y-that-must-not-be-found-anywhere"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "example_dags"
+HOME = Path(os.environ["AIRFLOW_HOME"])
+
+#: Runs one DAG in a process of its own, as `airflow dags test` does.
+RUNNER = """
+import inspect, json, sys
+from datetime import datetime
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:
+    from airflow.models.dagbag import DagBag
+folder, dag_id, conf, day = sys.argv[1:5]
+bag = DagBag(folder)
+assert not bag.import_errors, bag.import_errors
+dag = bag.dags[dag_id]
+when = "execution_date" if "execution_date" in inspect.signature(dag.test).parameters else "logical_date"
+dag.test(**{when: datetime.fromisoformat(day)}, run_conf=json.loads(conf))
+print("DAG RUN ENDED")
+"""
+
+DAG = """
+from datetime import datetime, timedelta
+from airflow.providers.common.compat.sdk import DAG
+from airflow_zilliz.sensors import ZillizImportSensor
+jobs = {jobs}
+with DAG("{dag_id}", schedule=None, start_date=datetime(2026, 1, 1)):
+    for name, job_id in jobs.items():
+        if name == "mapped":
+            ZillizImportSensor.partial(task_id=name, {options}).expand(job_id=job_id)
+        else:
+            ZillizImportSensor(task_id=name, job_id=job_id, {options})
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    folder = tmp_path_factory.mktemp("dags")
+    with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def database() -> Path:
+    """Make a metadata database."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
+    return HOME / "airflow.db"
+
+
+class Runs:
+    def __init__(self, server: LocalServer, database: Path) -> None:
+        self.server = server
+        self.database = database
+        self.output = ""
+
+    def run(self, path: Path, dag_id: str, **conf: Any) -> dict[tuple[str, int], str]:
+        """Run a DAG from the DAGs folder and return its tasks' states, by task and map index."""
+        target = HOME / "dags" / path.name
+        if path != target:
+            shutil.copy(path, target)
+        environment = {**os.environ, "AIRFLOW_CONN_ZILLIZ_DEFAULT": self.server.connection()}
+        command = [sys.executable, "-c", RUNNER, str(target), dag_id, json.dumps(conf), "2026-02-01T00:00:00+00:00"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        self.output += done.stdout + done.stderr
+        assert "DAG RUN ENDED" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+        query = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?"
+        with sqlite3.connect(self.database) as db:
+            return {(task, index): state for task, index, state in db.execute(query, (dag_id,))}
+
+    def run_sensors(self, dag_id: str, options: str, **jobs: Any) -> dict[tuple[str, int], str]:
+        """Run a DAG of sensors for some jobs."""
+        path = HOME / "dags" / f"{dag_id}.py"
+        path.write_text(DAG.format(dag_id=dag_id, jobs=repr(jobs), options=options))
+        return self.run(path, dag_id)
+
+    def xcoms(self, dag_id: str, task_id: str) -> list[dict[str, Any]]:
+        """Return what a task's instances returned, in the order of their map index."""
+        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value' ORDER BY map_index"
+        with sqlite3.connect(self.database) as db:
+            values = [row[0] for row in db.execute(query, (dag_id, task_id))]
+        decoded = [json.loads(value) for value in values]
+        return [json.loads(value) if isinstance(value, str) else value for value in decoded]
+
+
+@pytest.fixture(scope="module")
+def runs(server: LocalServer, database: Path) -> Runs:
+    return Runs(server, database)
+
+
+RUNNING = ({"state": "Importing", "seconds": 2.5, "progress": 40},)
+DONE = {"state": "Completed"}
+BROKEN = {"state": "Failed", "reason": "row 8: wrong dimension"}
+
+
+@pytest.mark.parametrize("options", ["deferrable=True", "deferrable=False", "deferrable=False, mode='reschedule'"])
+def test_sensors_in_a_dag_run(runs: Runs, options: str) -> None:
+    if "reschedule" in options:
+        options += ", poke_interval=0.5"
+    dag_id = f"sensors_{len(options)}"
+    good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books")
+    bad = runs.server.add_job(*RUNNING, BROKEN, collectionName="books")
+    soft = runs.server.add_job(*RUNNING, BROKEN)
+    assert runs.run_sensors(dag_id, options, good=good) == {("good", -1): "success"}
+    (xcom,) = runs.xcoms(dag_id, "good")
+    assert (xcom["job_id"], xcom["state"], xcom["imported_rows"]) == (good, "Completed", 42)
+    assert runs.run_sensors(f"{dag_id}_bad", options, bad=bad) == {("bad", -1): "failed"}
+    assert "row 8: wrong dimension" in runs.output
+    assert runs.run_sensors(f"{dag_id}_soft", f"{options}, soft_fail=True", soft=soft) == {("soft", -1): "skipped"}
+
+
+def test_a_mapped_sensor(runs: Runs) -> None:
+    jobs = [runs.server.add_job(*RUNNING, DONE, totalRows=n + 1) for n in range(3)]
+    found = runs.run_sensors("mapped", "deferrable=True", mapped=jobs)
+    assert found == {("mapped", n): "success" for n in range(3)}
+    assert [xcom["imported_rows"] for xcom in runs.xcoms("mapped", "mapped")] == [1, 2, 3]
+
+
+def test_the_example_dag(runs: Runs) -> None:
+    runs.server.script(*RUNNING, DONE, totalRows=4500, collectionName="demo")
+    found = runs.run(EXAMPLES / "zilliz_import_wait.py", "zilliz_import_wait", files=[["a.parquet"]])
+    assert found == {(task, -1): "success" for task in ("report", "submit", "wait_for_import")}
+    (request,) = runs.server.requests("create")
+    assert request["body"] == {"collectionName": "demo", "files": [["a.parquet"]]}
+    runs.server.clear("script")
+
+
+def test_every_example_is_run() -> None:
+    assert [path.name for path in EXAMPLES.glob("*.py")] == ["zilliz_import_wait.py"], "give a new example its test"
+
+
+def test_the_key_is_found_nowhere(runs: Runs) -> None:
+    """Search all that the runs of this module left: the last test, so that the others have left something."""
+    if not runs.output:
+        runs.run_sensors("searched", "deferrable=True", one=runs.server.add_job(*RUNNING, BROKEN))
+    runs.server.add_fault("status", status=401, message=f"bad key {KEY}", times=None)
+    runs.run_sensors("refused", "deferrable=True", one=runs.server.add_job(*RUNNING, DONE))
+    runs.server.clear("faults")
+    assert "bad key ***" in runs.output, "the server's words came through, without the key"
+    with sqlite3.connect(runs.database) as db:
+        dump = "\n".join(db.iterdump())
+    assert "wait_for_import" in dump or "searched" in dump, "this is the database that the runs used"
+    files = {path: path.read_bytes() for path in HOME.rglob("*") if path.is_file()}
+    assert runs.server.log_path is not None
+    files[runs.server.log_path] = runs.server.log_path.read_bytes()
+    assert KEY not in dump
+    assert KEY not in runs.output
+    assert [path for path, content in files.items() if KEY.encode() in content] == []
+    assert KEY not in json.dumps(runs.server.requests())
