@@ -1,0 +1,115 @@
+"""Runs every code sample of the README."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+
+from airflow_zilliz.api import Target
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.local.testing import LocalServer
+from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 - a fixture
+from tests.contract.conftest import client_of, connect, make_collection, rows, write_json
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SAMPLES = dict(re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", README, flags=re.DOTALL))
+
+
+def test_every_sample_has_a_test() -> None:
+    tests = {name.removeprefix("test_sample_") for name in globals() if name.startswith("test_sample_")}
+    assert tests == set(SAMPLES)
+    assert README.count("```") == 2 * len(SAMPLES), "a sample without a mark is run by nobody"
+
+
+def test_sample_make() -> None:
+    targets = re.findall(r"^make (\w+)", SAMPLES["make"], flags=re.MULTILINE)
+    assert targets == ["demo", "test"]
+    for target in targets:
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert all(f"make {target}" in ci for target in targets), "CI is what really runs them"
+
+
+def test_sample_install(tmp_path: Path) -> None:
+    """Build what `pip install .` installs, and look into it; pip itself would need the network."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
+        entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    assert {"airflow_zilliz/py.typed", "airflow_zilliz/sensors.py", "airflow_zilliz/local/app.py"} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "example_dags"))]
+    for extra in re.findall(r"\[(\w+)\]", SAMPLES["install"]):
+        assert f"Provides-Extra: {extra}" in metadata
+    assert "apache_airflow_provider" in entry_points
+
+
+def test_sample_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for line in SAMPLES["connection"].splitlines():
+        name, _, value = shlex.split(line)[0].partition("=")
+        monkeypatch.setenv(name, value)
+        found.append(ZillizHook().endpoint())
+    assert found[0] == found[1]
+    assert found[0].base_url == "https://api.cloud.zilliz.com"
+    assert (found[0].token, found[0].target) == ("your-api-key", Target("in01-0123456789abcde"))
+
+
+def test_sample_dag(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    job_id = milvus.add_job(*RUNNING, DONE, totalRows=42)
+    path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme.py"
+    path.write_text(SAMPLES["dag"])
+    runs = Runs(milvus, database)
+    assert runs.run(path, "wait_for_an_import", job_id=job_id) == {("wait", -1): "success"}
+    assert runs.xcoms("wait_for_an_import", "wait")[0]["imported_rows"] == 42
+
+
+def test_sample_hook(milvus: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    milvus.script(DONE, totalRows=42)
+    exec(SAMPLES["hook"], {})
+    printed = capsys.readouterr().out
+    assert "100 None 42 42" in printed
+    assert "Completed" in printed.splitlines()[-1]
+
+
+def run_local(data_dir: Path, sample: str) -> LocalServer:
+    """Start the README's command, but on a free port."""
+    words = shlex.split(sample)
+    assert words[:3] == ["python", "-m", "airflow_zilliz.local"]
+    options = words[3:]
+    assert options == ["--port", "19530", "--data-dir", "./data"]
+    return LocalServer(data_dir)
+
+
+def test_sample_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with run_local(tmp_path, SAMPLES["local"]) as server:
+        make_collection(server, "books")
+        write_json(tmp_path, "part-1.json", rows(5))
+        hook = connect(monkeypatch, server)
+        job_id = hook.bulk_import("books", files=[["part-1.json"]])
+        assert server.wait_for_job(job_id, "Completed", "Failed")["importedRows"] == 5
+
+
+def test_sample_pymilvus(milvus: LocalServer) -> None:
+    names: dict[str, Any] = {}
+    exec(SAMPLES["pymilvus"].replace("http://localhost:19530", milvus.url), names)
+    assert "books" in client_of(milvus).list_collections()
+    client_of(milvus).drop_collection("books")
+
+
+def test_sample_pytest(tmp_path: Path) -> None:
+    (tmp_path / "test_sample.py").write_text(SAMPLES["pytest"])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
