@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -125,7 +126,7 @@ class ZillizImportSensor(BaseSensorOperator):
         started_at: float | None = None,
         deadline: float | None = None,
         execution_deadline: float | None = None,
-        seen: Mapping[str, Any] | None = None,
+        seen: str | None = None,
     ) -> Any:
         """Take over from the trigger: finish with its event, or look again where that does not describe the job."""
         end = WaitEnd.from_event(event)
@@ -151,7 +152,8 @@ class ZillizImportSensor(BaseSensorOperator):
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
             wait = self._begin(time.time(), None, None)
-            end = wait.on_backstop().end
+            by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
+            end = wait.on_backstop(execution_timeout=by_execution).end
             assert end is not None  # noqa: S101 - a backstop always ends
             return self._finish(end)
         if self.never_fail:
@@ -246,7 +248,7 @@ class ZillizImportSensor(BaseSensorOperator):
             "started_at": policy.started_at,
             "deadline": policy.deadline,
             "execution_deadline": policy.execution_deadline,
-            "seen": wait.seen.as_json(),
+            "seen": json.dumps(wait.seen.as_json()),
         }
         ends = [end for end in (policy.deadline, policy.execution_deadline) if end is not None]
         timeout = timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -21,7 +22,7 @@ SHORTEST_FIRST_DELAY = 2.0
 class ZillizImportTrigger(BaseTrigger):
     """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`.
 
-    All parameters are JSON types and none is a secret, since Airflow stores and logs them in the clear. Each but
+    All parameters are primitive and none is a secret, since Airflow stores and logs them in the clear. Each but
     the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
     clock, for a trigger moves between machines.
 
@@ -30,7 +31,7 @@ class ZillizImportTrigger(BaseTrigger):
     :param started_at: when the wait began; None for now
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
-    :param seen: what the wait remembers of earlier looks, see `Seen`
+    :param seen: what the wait remembers of earlier looks, as JSON text, see `Seen`
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class ZillizImportTrigger(BaseTrigger):
         started_at: float | None = None,
         deadline: float | None = None,
         execution_deadline: float | None = None,
-        seen: dict[str, Any] | None = None,
+        seen: str | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
         self.job_id = job_id
@@ -133,6 +134,6 @@ class ZillizImportTrigger(BaseTrigger):
             ignore_errors=self.ignore_errors,
         )
         # How long there was no triggerer says nothing of the server, so trouble is counted anew from here.
-        seen = Seen.from_json((self.seen or {}) | {"trouble_since": None})
+        seen = replace(Seen.from_json(self.seen), trouble_since=None)
         target = Target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)

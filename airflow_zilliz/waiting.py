@@ -6,6 +6,7 @@ seconds since the epoch, never monotonic ones: a deadline crosses processes and 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
+    ZillizConfigError,
     ZillizError,
     ZillizJobNotFound,
     ZillizUnavailable,
@@ -94,7 +96,12 @@ class Seen:
 
     @classmethod
     def from_json(cls, value: object) -> Seen:
-        """Return the memory behind ``value``; whatever cannot be read, of another version say, is forgotten."""
+        """Return the memory behind ``value``, JSON types or text; what cannot be read is forgotten."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return cls()
         if not isinstance(value, Mapping):
             return cls()
         known = {f.name: value[f.name] for f in fields(cls) if f.name in value}
@@ -188,7 +195,9 @@ class ImportWait:
 
     def on_error(self, error: ZillizError, now: float) -> Step:
         """Take in that a look failed."""
-        if isinstance(error, ZillizUnavailable):
+        lost_connection = isinstance(error, ZillizConfigError) and self.seen.at is not None
+        if isinstance(error, ZillizUnavailable) or lost_connection:
+            # a connection that was good before: Airflow says "not found" too when its database is away for a moment
             return self._on_unavailable(error, now)
         if isinstance(error, ZillizJobNotFound):
             self._answered(now)
@@ -217,12 +226,18 @@ class ImportWait:
         ending = Ending.API_ERROR if isinstance(error, ZillizApiError) else Ending.MISCONFIGURED
         return self._end(ending, f"Cannot watch {self.subject}: {_plain(error)}. {self._untouched()}", error)
 
-    def on_backstop(self) -> Step:
-        """Take in that Airflow ended the deferral itself, so that no trigger can have been alive."""
+    def on_backstop(self, *, execution_timeout: bool = False) -> Step:
+        """Take in that Airflow ended the deferral itself, so that no trigger can have been alive.
+
+        :param execution_timeout: whether that, and not the wait's own timeout, was the earlier deadline
+        """
+        ending, name = Ending.TIMED_OUT, "timeout"
+        if execution_timeout:
+            ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
         return self._end(
-            Ending.TIMED_OUT,
-            f"Timed out waiting for {self.subject}: no triggerer reported before the deadline, so none may be running. "
-            f"{self._untouched()}",
+            ending,
+            f"Timed out ({name}) waiting for {self.subject}: no triggerer reported before the deadline, so "
+            f"none may be running. {self._untouched()}",
         )
 
     @property
@@ -238,7 +253,7 @@ class ImportWait:
         # whoever waits for Uncommitted and finds the commit begun has missed nothing
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
-    def _on_unavailable(self, error: ZillizUnavailable, now: float) -> Step:
+    def _on_unavailable(self, error: ZillizError, now: float) -> Step:
         since = self._last_answer
         tolerance = self.policy.poll_failure_tolerance
         if not self.in_trouble:
@@ -254,7 +269,7 @@ class ImportWait:
                 f"{self._untouched()}",
                 error,
             )
-        return self._wait_on(now, error.retry_after)
+        return self._wait_on(now, getattr(error, "retry_after", None))
 
     def _answered(self, now: float) -> None:
         if self.in_trouble:

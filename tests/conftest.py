@@ -7,12 +7,13 @@ import gc
 import importlib
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.loops import DebugLoop
 
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _home = Path(tempfile.mkdtemp(prefix="zilliz-tests-"))
@@ -31,39 +32,17 @@ os.environ |= {
 
 pytest_plugins = ["airflow_zilliz.local.pytest_plugin"]
 
-#: What all triggers of a process share must not stand still for longer, in seconds.
-LONGEST_BLOCK = 0.02
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop in debug mode, which logs every callback that blocks it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_debug(True)
-        self.slow_callback_duration = LONGEST_BLOCK
-        self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY) if sys.platform == "linux" else None
-
-    def time(self) -> float:
-        """Return a clock that stands still while this thread could run but has no core, as in a crowded test run."""
-        waited = int(os.pread(self._schedstat, 100, 0).split()[1]) if self._schedstat is not None else 0
-        return super().time() - waited / 1e9
-
-    def close(self) -> None:
-        super().close()
-        if self._schedstat is not None:
-            os.close(self._schedstat)
-            self._schedstat = None
-
 
 class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
-    _loop_factory = _Loop
+    _loop_factory = DebugLoop
 
 
 @pytest.fixture(scope="session")
 def triggerer_modules() -> None:
     """Import what a triggerer has imported long before it runs a trigger."""
     importlib.import_module("airflow.jobs.triggerer_job_runner")
+    # its first import is in a thread; test_event_loop.py looks at that in a process of its own
+    importlib.import_module("airflow_zilliz.asynchronous")
     # a full collection of this process's large heap takes 0.3 s, which would be taken for a block of ours
     gc.collect()
     gc.freeze()
@@ -71,7 +50,7 @@ def triggerer_modules() -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop(triggerer_modules: None) -> Iterator[list[str]]:
-    """Fail a test whose event loop stood still for longer than `LONGEST_BLOCK`, as asyncio's debug log tells."""
+    """Fail a test whose event loop stood still for too long, as asyncio's debug log tells."""
     slow: list[str] = []
 
     class Listener(logging.Handler):

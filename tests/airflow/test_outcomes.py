@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -16,6 +17,8 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferred,
 )
 
 from airflow_zilliz import sensors
@@ -28,6 +31,8 @@ from airflow_zilliz.exceptions import (
     ZillizUnavailable,
 )
 from airflow_zilliz.local.testing import LocalServer
+from airflow_zilliz.sensors import ZillizImportSensor
+from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.airflow.modes import MODES, Outcome, run_task
 
 KEY = "k3y-0123456789abcdef"
@@ -334,11 +339,7 @@ def test_timeout_skips_softly(server: LocalServer, mode: str) -> None:
 
 
 def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_zilliz.triggers import ZillizImportTrigger
-
     async def nobody(self: ZillizImportTrigger) -> Any:
-        import asyncio
-
         await asyncio.sleep(60)
         yield None
 
@@ -347,6 +348,88 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
     job_id = server.add_job(phase("Importing"))
     error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer")
     assert type(error) is AirflowSensorTimeout
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_execution_timeout_while_deferred(server: LocalServer, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    if not alive:
+        monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 60)
+        monkeypatch.setattr(sensors, "BACKSTOP_MARGIN", timedelta(0))
+    job_id = server.add_job(phase("Importing", 0, 80))
+    outcome = run_task("deferrable", job_id=job_id, timeout=60, execution_timeout=timedelta(seconds=0.8))
+    assert type(error_of(outcome, "execution_timeout", job_id)) is AirflowTaskTimeout
+
+
+def test_the_trigger_carries_primitives_and_no_secret(server: LocalServer) -> None:
+    job_id = server.add_job(phase("Importing", 0.3, 40), phase("Completed"))
+    (kwargs,) = run_task("deferrable", job_id=job_id, **FAST).kwargs
+    assert all(value is None or isinstance(value, (str, int, float, bool)) for value in kwargs.values())
+    assert KEY not in json.dumps(kwargs)
+
+
+def test_every_option_reaches_the_trigger(server: LocalServer) -> None:
+    options = {
+        "poke_interval": 7,
+        "poll_failure_tolerance": timedelta(seconds=8),
+        "exponential_backoff": True,
+        "max_wait": timedelta(seconds=9),
+        "silent_fail": True,
+        "target_state": "Uncommitted",
+        "db_name": "films",
+        "project_id": "proj-1",
+        "region_id": "r",
+    }
+    sensor = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Importing")), deferrable=True, **options)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor.execute({})
+    kwargs = deferred.value.trigger.serialize()[1]
+    assert {
+        "poke_interval": 7.0,
+        "poll_failure_tolerance": 8.0,
+        "exponential_backoff": True,
+        "max_wait": 9.0,
+        "ignore_errors": True,
+        "target_state": "Uncommitted",
+        "db_name": "films",
+        "project_id": "proj-1",
+        "region_id": "r",
+        "cluster_id": None,
+    }.items() <= kwargs.items()
+
+
+def test_a_trigger_of_an_earlier_version_still_runs(server: LocalServer) -> None:
+    """New arguments have defaults: a wait in flight has those of its day."""
+    job_id = server.add_job(phase("Completed"))
+    trigger = ZillizImportTrigger(job_id=job_id, zilliz_conn_id="zilliz_default")
+
+    async def first() -> Any:
+        return [event.payload async for event in trigger.run()]
+
+    (payload,) = asyncio.run(first())
+    assert payload["ending"] == "reached"
+
+
+@pytest.mark.parametrize("event", [None, {"status": "of another version"}, {"ending": "reached"}])
+def test_an_event_without_description_makes_the_task_look_itself(server: LocalServer, event: Any) -> None:
+    done = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Completed"), totalRows=3))
+    assert done.execute_complete({}, event)["imported_rows"] == 3
+    running = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Importing")))
+    with pytest.raises(TaskDeferred):
+        running.execute_complete({}, event, started_at=time.time(), deadline=time.time() + 60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"target_state": "Failed"}, "target_state must be 'Completed' or 'Uncommitted', not 'Failed'"),
+        ({"poll_failure_tolerance": -1}, "poll_failure_tolerance"),
+        ({"poll_failure_tolerance": "soon"}, "poll_failure_tolerance"),
+        ({"cluster_id": "in01", "project_id": "p"}, "cluster_id cannot be given together"),
+    ],
+)
+def test_bad_arguments_are_told_by_the_constructor(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ZillizImportSensor(task_id="wait", job_id="j", **arguments)
 
 
 # -- never_fail, silent_fail, other errors ------------------------------------------------------------------------

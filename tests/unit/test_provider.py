@@ -69,6 +69,8 @@ def test_both_forms_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_airflow_shows_the_form() -> None:
     """The provider manager is what both the old and the new UI ask."""
+    if Version("3.2") > AIRFLOW:
+        pytest.importorskip("flask_appbuilder", reason="before 3.2 the form needs the FAB provider, which 3.x lacks")
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()

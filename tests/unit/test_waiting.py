@@ -211,6 +211,16 @@ def test_other_errors_end_at_once(error: ZillizError, ending: Ending) -> None:
     assert str(error) in end.message
 
 
+def test_a_connection_that_was_good_before_is_waited_for() -> None:
+    waiting = wait()
+    waiting.on_progress(job(), START + 10)
+    gone = ZillizConfigError("Connection 'my_conn' does not exist")
+    assert waiting.on_error(gone, START + 40).end is None
+    end = end_of(waiting.on_error(gone, START + 610))
+    assert end.ending is Ending.UNAVAILABLE
+    assert "does not exist" in end.message
+
+
 @pytest.mark.parametrize("error", [DOWN, REFUSED, UNKNOWN, ZillizApiError("odd", code=1), ZillizConfigError("bad")])
 def test_silent_fail_lets_no_error_end_the_wait_before_its_deadline(error: ZillizError) -> None:
     waiting = wait(ignore_errors=True, poll_failure_tolerance=0)
@@ -255,6 +265,7 @@ def test_the_backstop_times_out_and_says_that_no_triggerer_may_run() -> None:
     end = end_of(wait().on_backstop())
     assert end.ending is Ending.TIMED_OUT
     assert "no triggerer" in end.message
+    assert end_of(wait().on_backstop(execution_timeout=True)).ending is Ending.EXECUTION_TIMED_OUT
 
 
 @pytest.mark.parametrize(("age", "delay"), [(0, 2.0), (10, 2.0), (50, 5.0), (299, 29.9), (300, 30.0), (3000, 30.0)])
@@ -304,6 +315,6 @@ def test_what_was_told_before_is_not_told_again() -> None:
     assert wait(before.seen).on_progress(job(ImportState.UNCOMMITTED, 99), START + 2).notes == ()
 
 
-@pytest.mark.parametrize("value", [None, [], "x", {"at": "yesterday", "told": 3, "of_another_version": 1}])
+@pytest.mark.parametrize("value", [None, [], "x", "[", {"at": "yesterday", "told": 3, "of_another_version": 1}])
 def test_memory_that_cannot_be_read_is_forgotten(value: object) -> None:
     assert Seen.from_json(value) == Seen()
