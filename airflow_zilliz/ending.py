@@ -64,9 +64,14 @@ class WaitEnd:
         return cls(ending, message, progress, {name: getattr(error, name) for name in names if hasattr(error, name)})
 
     @property
+    def tells_of_the_job(self) -> bool:
+        """Whether it is the job that ended, and not the waiting for it."""
+        return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
+
+    @property
     def needs_description(self) -> bool:
         """Whether the end says what became of the job without the server's own description of it."""
-        return self.ending in (Ending.REACHED, Ending.JOB_FAILED) and self.progress is None
+        return self.tells_of_the_job and self.progress is None
 
     def error(self, *, retry_on_failure: bool = False) -> BaseException | None:
         """Return the exception that tells Airflow of this end, None for a success.

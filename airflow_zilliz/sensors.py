@@ -97,7 +97,7 @@ class ZillizImportSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
-        memory = _Memory(context)
+        memory = _Memory(context or {})
         wait = self._begin(*self._time_span(context), seen=memory.load() if self.reschedule else NOTHING_SEEN)
         with self._hook() as hook:
             while True:
@@ -151,15 +151,21 @@ class ZillizImportSensor(BaseSensorOperator):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
-            wait = self._begin(time.time(), None, None)
-            by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
-            end = wait.on_backstop(execution_timeout=by_execution).end
-            assert end is not None  # noqa: S101 - a backstop always ends
-            return self._finish(end)
+            return self._finish(self._end_of_backstop())
         if self.never_fail:
             raise AirflowSkipException(f"The trigger failed: {reason}")
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
         return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
+
+    def _end_of_backstop(self) -> WaitEnd:
+        """Look once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
+        wait = self._begin(time.time(), None, None)
+        with self._hook() as hook:
+            end = self._look(hook, wait).end
+        if end is not None and end.tells_of_the_job:
+            return end
+        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
+        return wait.on_backstop(execution_timeout=by_execution)
 
     def _check_arguments(self) -> None:
         if self.target_state not in [state.value for state in TARGET_STATES]:

@@ -226,7 +226,7 @@ class ImportWait:
         ending = Ending.API_ERROR if isinstance(error, ZillizApiError) else Ending.MISCONFIGURED
         return self._end(ending, f"Cannot watch {self.subject}: {_plain(error)}. {self._untouched()}", error)
 
-    def on_backstop(self, *, execution_timeout: bool = False) -> Step:
+    def on_backstop(self, *, execution_timeout: bool = False) -> WaitEnd:
         """Take in that Airflow ended the deferral itself, so that no trigger can have been alive.
 
         :param execution_timeout: whether that, and not the wait's own timeout, was the earlier deadline
@@ -234,7 +234,7 @@ class ImportWait:
         ending, name = Ending.TIMED_OUT, "timeout"
         if execution_timeout:
             ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
-        return self._end(
+        return WaitEnd(
             ending,
             f"Timed out ({name}) waiting for {self.subject}: no triggerer reported before the deadline, so "
             f"none may be running. {self._untouched()}",

@@ -346,8 +346,10 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
     monkeypatch.setattr(ZillizImportTrigger, "run", nobody)
     monkeypatch.setattr(sensors, "BACKSTOP_MARGIN", timedelta(seconds=0.5))
     job_id = server.add_job(phase("Importing"))
-    error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer")
+    error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer", "was Importing 0 %")
     assert type(error) is AirflowSensorTimeout
+    ended = server.add_job(phase("Importing", 0.5), phase("Completed"))
+    assert run_task("deferrable", job_id=ended, timeout=0.5).error is None, "it is looked at once more"
 
 
 @pytest.mark.parametrize("alive", [True, False])

@@ -262,10 +262,10 @@ def test_no_deadline_waits_for_ever() -> None:
 
 
 def test_the_backstop_times_out_and_says_that_no_triggerer_may_run() -> None:
-    end = end_of(wait().on_backstop())
+    end = wait().on_backstop()
     assert end.ending is Ending.TIMED_OUT
     assert "no triggerer" in end.message
-    assert end_of(wait().on_backstop(execution_timeout=True)).ending is Ending.EXECUTION_TIMED_OUT
+    assert wait().on_backstop(execution_timeout=True).ending is Ending.EXECUTION_TIMED_OUT
 
 
 @pytest.mark.parametrize(("age", "delay"), [(0, 2.0), (10, 2.0), (50, 5.0), (299, 29.9), (300, 30.0), (3000, 30.0)])
