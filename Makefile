@@ -31,10 +31,10 @@ lint: $(NEW)/.test-ready
 	$(NEW)/bin/mypy
 
 test-new: $(NEW)/.test-ready
-	$(NEW)/bin/python -m pytest -n 4
+	$(NEW)/bin/python -m pytest -n 3
 
 test-old: $(OLD)/.test-ready
-	$(OLD)/bin/python -m pytest -n 4 tests/unit tests/airflow
+	$(OLD)/bin/python -m pytest -n 3 tests/unit tests/airflow
 
 bench-import: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_import.py

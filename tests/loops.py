@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
+from pathlib import Path
 
 #: What all triggers of a process share must not stand still for longer, in seconds.
 LONGEST_BLOCK = 0.02
+_TASKS = Path("/proc/self/task")
+
+
+class _Waits:
+    """Sums up how long this process's threads could have run but had no core, where the system tells."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._total = 0
+
+    def seconds(self) -> float:
+        for thread in _TASKS.iterdir() if _TASKS.is_dir() else ():
+            try:
+                waited = int((thread / "schedstat").read_text().split()[1])
+            except (OSError, IndexError):
+                continue  # it has just ended, or the system does not count
+            self._total += max(0, waited - self._last.get(thread.name, 0))
+            self._last[thread.name] = waited
+        return self._total / 1e9
 
 
 class DebugLoop(asyncio.SelectorEventLoop):
     """An event loop in debug mode, which logs every callback that blocks it."""
 
     def __init__(self) -> None:
+        self._waits = _Waits()
         super().__init__()
         self.set_debug(True)
         self.slow_callback_duration = LONGEST_BLOCK
-        self._schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY) if sys.platform == "linux" else None
 
     def time(self) -> float:
-        """Return a clock that stands still while this thread could run but has no core, as in a crowded test run."""
-        waited = int(os.pread(self._schedstat, 100, 0).split()[1]) if self._schedstat is not None else 0
-        return super().time() - waited / 1e9
+        """Return a clock that stands still while a crowded machine gives this process no core.
 
-    def close(self) -> None:
-        super().close()
-        if self._schedstat is not None:
-            os.close(self._schedstat)
-            self._schedstat = None
+        All of its threads count, for one that holds the interpreter's lock and gets no core holds up the others.
+        """
+        return super().time() - self._waits.seconds()

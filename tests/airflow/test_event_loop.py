@@ -16,7 +16,6 @@ from airflow_zilliz import triggers
 from tests.loops import DebugLoop
 logging.getLogger("asyncio").addHandler(logging.StreamHandler(sys.stdout))
 triggers.SHORTEST_FIRST_DELAY = 0.1
-assert "aiohttp" not in sys.modules
 async def first():
     trigger = triggers.ZillizImportTrigger(sys.argv[1], "zilliz_default", poke_interval=0.1)
     return [event async for event in trigger.run()]
