@@ -58,8 +58,11 @@ class WaitPolicy:
     max_wait: float | None = None
     ignore_errors: bool = False
 
-    def delay(self, now: float, retry_after: float | None = None) -> float:
-        """Return the seconds until the next look: never beyond a deadline, never before ``retry_after``."""
+    def delay(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> float:
+        """Return the seconds until the next look: never beyond a deadline, never before ``retry_after``.
+
+        :param at_most: seconds after which trouble has lasted too long, so that it is looked at then
+        """
         age = max(0.0, now - self.started_at)
         if self.exponential_backoff:
             base = max(self.poke_interval, 1.0)
@@ -69,6 +72,7 @@ class WaitPolicy:
             delay = min(self.poke_interval, max(SHORTEST_YOUNG_DELAY, age / 10))
         else:
             delay = self.poke_interval
+        delay = min(delay, max(at_most, SHORTEST_YOUNG_DELAY))
         delay = max(delay, SHORTEST_DELAY, retry_after or 0.0)
         ends = [end - now for end in (self.deadline, self.execution_deadline) if end is not None]
         return max(0.0, min([delay, *ends]))
@@ -254,8 +258,10 @@ class ImportWait:
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
     def _on_unavailable(self, error: ZillizError, now: float) -> Step:
-        since = self._last_answer
         tolerance = self.policy.poll_failure_tolerance
+        if not self.in_trouble and now - self._last_answer >= tolerance > 0:
+            self._last_answer = now  # the pause alone was longer than the tolerance, which says nothing of the server
+        since = self._last_answer
         if not self.in_trouble:
             limit = "the wait's timeout" if self.policy.ignore_errors else f"up to {_duration(tolerance)}"
             self._note(
@@ -269,7 +275,8 @@ class ImportWait:
                 f"{self._untouched()}",
                 error,
             )
-        return self._wait_on(now, getattr(error, "retry_after", None))
+        at_most = math.inf if self.policy.ignore_errors else since + tolerance - now
+        return self._wait_on(now, getattr(error, "retry_after", None), at_most)
 
     def _answered(self, now: float) -> None:
         if self.in_trouble:
@@ -277,7 +284,7 @@ class ImportWait:
             self.seen = replace(self.seen, trouble_since=None)
         self._last_answer = now
 
-    def _wait_on(self, now: float, retry_after: float | None = None) -> Step:
+    def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Step:
         for ending, deadline, name in (
             (Ending.TIMED_OUT, self.policy.deadline, "timeout"),
             (Ending.EXECUTION_TIMED_OUT, self.policy.execution_deadline, "execution_timeout"),
@@ -287,7 +294,7 @@ class ImportWait:
                 return self._end(
                     ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
                 )
-        return Step(delay=self.policy.delay(now, retry_after), notes=self._take_notes())
+        return Step(delay=self.policy.delay(now, retry_after, at_most), notes=self._take_notes())
 
     def _end(
         self, ending: Ending, message: str, error: ZillizError | None = None, progress: ImportProgress | None = None

@@ -151,6 +151,21 @@ def test_retry_after_is_honoured() -> None:
     assert wait().on_error(ZillizUnavailable("429", retry_after=0.1), START).delay == 2.0
 
 
+def test_a_pause_longer_than_the_tolerance_is_no_trouble() -> None:
+    waiting = wait(poke_interval=1800, deadline=None)
+    waiting.on_progress(job(), START + 20_000)
+    step = waiting.on_error(DOWN, START + 21_800)
+    assert (step.end, step.delay) == (None, 600)
+    assert end_of(waiting.on_error(DOWN, START + 22_400)).ending is Ending.UNAVAILABLE
+
+
+def test_the_last_look_of_trouble_is_when_it_has_lasted_too_long() -> None:
+    waiting = wait(deadline=None)
+    waiting.on_progress(job(), START + 10_000)
+    waiting.on_error(DOWN, START + 10_030)
+    assert waiting.on_error(DOWN, START + 10_590).delay == 10
+
+
 def test_trouble_that_an_earlier_process_had_counts_on() -> None:
     before = wait()
     before.on_error(DOWN, START + 300)
@@ -228,6 +243,7 @@ def test_silent_fail_lets_no_error_end_the_wait_before_its_deadline(error: Zilli
     assert step.end is None
     assert len(step.notes) == 1
     assert waiting.on_error(error, START + 130).notes == ()
+    assert waiting.on_error(error, START + 1000).delay == 30
     assert end_of(waiting.on_error(error, START + 3600)).ending is Ending.TIMED_OUT
 
 
