@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import importlib
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.loops import DebugLoop
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _home = Path(tempfile.mkdtemp(prefix="zilliz-tests-"))
 (_home / "dags").mkdir()
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
 for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
     del os.environ[_name]
 os.environ |= {
@@ -29,8 +32,6 @@ os.environ |= {
     "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(_home / "logs"),
     "NO_PROXY": "127.0.0.1,localhost",
 }
-
-pytest_plugins = ["airflow_zilliz.local.pytest_plugin"]
 
 
 class _LoopPolicy(asyncio.DefaultEventLoopPolicy):

@@ -1,17 +1,21 @@
-"""Pytest fixtures for the DAG tests of users: ``pytest_plugins = ["airflow_zilliz.local.pytest_plugin"]``."""
+"""Pytest fixtures for the DAG tests of users, there by name wherever this package is installed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_zilliz.local.testing import LocalServer
+if TYPE_CHECKING:
+    from airflow_zilliz.local.testing import LocalServer
 
 
 @pytest.fixture(scope="session")
 def zilliz_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """Run one local import server for the whole session."""
+    from airflow_zilliz.local.testing import LocalServer  # here, since every pytest run loads this module
+
     with LocalServer(tmp_path_factory.mktemp("zilliz")) as server:
         yield server
 
