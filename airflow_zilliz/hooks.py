@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 from airflow_zilliz.pacing import pacer_of
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from airflow_zilliz.submitting import create_request
+from airflow_zilliz.submitting import Groups, create_request
 
 if TYPE_CHECKING:
     from airflow_zilliz.blocking import BlockingCarrier
@@ -154,23 +154,50 @@ class ZillizHook(BaseHook):
         self,
         collection_name: str,
         *,
+        files: Groups | None = None,
+        object_urls: Groups | None = None,
+        volume_name: str | None = None,
+        data_paths: Groups | None = None,
+        partition_name: str | None = None,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        token: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
         cluster_id: str | None = None,
         project_id: str | None = None,
         region_id: str | None = None,
         db_name: str | None = None,
-        **source: Any,
     ) -> str:
         """Start an import and return its job id. It is sent once: a lost answer raises, and the job may exist.
 
-        :param source: see `airflow_zilliz.submitting.create_request`: ``files`` for Milvus; ``object_urls`` with
-            ``access_key``, ``secret_key`` and ``token``, or ``volume_name`` with ``data_paths``, for Zilliz Cloud;
-            ``partition_name``, ``options``, ``idempotency_key``
+        Exactly one kind of source: ``files`` for Milvus; for Zilliz Cloud ``object_urls``, or ``volume_name`` with
+        ``data_paths``. Each is a list of lists: an inner list is one file, or the set of one group's NumPy files.
+
+        :param access_key: of the object storage, with ``secret_key``, and ``token`` for short-lived ones
+        :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text
+        :param idempotency_key: lets Milvus 2.6.24+ and 3.0.2+ give the first job back on a repeat; 1 to 256 characters
+            of printable ASCII
         :raises ZillizConfigError: before anything is sent
         :raises ZillizUnavailable: no usable answer, so that it is not known whether there is a job
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        return self._run(endpoint, api.create(create_request(collection_name, target, **source)))
+        request = create_request(
+            collection_name,
+            target,
+            files=files,
+            object_urls=object_urls,
+            volume_name=volume_name,
+            data_paths=data_paths,
+            partition_name=partition_name,
+            access_key=access_key,
+            secret_key=secret_key,
+            token=token,
+            options=options,
+            idempotency_key=idempotency_key,
+        )
+        return self._run(endpoint, api.create(request))
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server whether this connection can watch imports; return the verdict in words to act on."""
