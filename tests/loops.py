@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import time
 from pathlib import Path
 
 #: What all triggers of a process share must not stand still for longer, in seconds.
@@ -11,11 +14,25 @@ _TASKS = Path("/proc/self/task")
 
 
 class _Waits:
-    """Sums up how long this process's threads could have run but had no core, where the system tells."""
+    """Sums up what is no doing of ours: waits of this process's threads for a core, and garbage collections."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
         self._total = 0
+        self._collecting = 0.0
+        self._began = 0.0
+        gc.callbacks.append(self._collect)
+
+    def close(self) -> None:
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._collect)
+
+    def _collect(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.monotonic()
+        elif self._began:
+            self._collecting += time.monotonic() - self._began
+            self._began = 0.0
 
     def seconds(self) -> float:
         for thread in _TASKS.iterdir() if _TASKS.is_dir() else ():
@@ -25,7 +42,7 @@ class _Waits:
                 continue  # it has just ended, or the system does not count
             self._total += max(0, waited - self._last.get(thread.name, 0))
             self._last[thread.name] = waited
-        return self._total / 1e9
+        return self._total / 1e9 + self._collecting
 
 
 class DebugLoop(asyncio.SelectorEventLoop):
@@ -38,8 +55,12 @@ class DebugLoop(asyncio.SelectorEventLoop):
         self.slow_callback_duration = LONGEST_BLOCK
 
     def time(self) -> float:
-        """Return a clock that stands still while a crowded machine gives this process no core.
+        """Return a clock that stands still while this process collects garbage, or has no core on a crowded machine.
 
         All of its threads count, for one that holds the interpreter's lock and gets no core holds up the others.
         """
         return super().time() - self._waits.seconds()
+
+    def close(self) -> None:
+        super().close()
+        self._waits.close()

@@ -200,6 +200,8 @@ class ImportServer:
         return tuple(tuple(group) for group in value)
 
     def _check_collection(self, job: Job) -> None:
+        if job.db_name not in ("", "default"):  # Milvus Lite has one database
+            raise Refusal(800, f"database not found[database={job.db_name}]")
         try:
             if not self.engine.has_collection(job.collection):
                 database = job.db_name or "default"

@@ -46,6 +46,10 @@ class Importer:
 
     def start(self) -> None:
         """Begin to run jobs, with those that an earlier server left waiting."""
+        for folder in self._staging.iterdir() if self._staging.is_dir() else ():
+            job = self._store.get(folder.name)
+            if job is None or job.state != "Uncommitted":  # an earlier server died while it committed
+                shutil.rmtree(folder, ignore_errors=True)
         for job in sorted(self._store.all(), key=lambda job: job.created):
             if job.state == "Pending" and not job.phases:
                 self.submit(job)

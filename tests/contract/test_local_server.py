@@ -207,6 +207,7 @@ def test_a_path_outside_the_data_folder_is_refused(server: LocalServer, path: st
     [
         ({"collectionName": "nowhere", "files": [["a.json"]]}, 100),
         ({"collectionName": "books", "files": [["a.json"]], "partitionName": "nowhere"}, 200),
+        ({"collectionName": "books", "files": [["a.json"]], "dbName": "nowhere"}, 800),
         ({"files": [["a.json"]]}, 1802),
         ({"collectionName": "books", "files": ["a.json"]}, 1801),
         ({"collectionName": "books", "files": [[]]}, 1801),
