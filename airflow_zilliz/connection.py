@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from airflow_zilliz.api import Target
 from airflow_zilliz.exceptions import ZillizConfigError
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE
+from airflow_zilliz.wire import is_printable_ascii
 
 CLOUD_URL = "https://api.cloud.zilliz.com"
 CLOUD_HOSTS = frozenset({"api.cloud.zilliz.com", "api.cloud.zilliz.com.cn"})
@@ -118,7 +119,7 @@ def _text(extra: Mapping[str, Any], name: str) -> str | None:
     if not isinstance(value, str):
         raise ZillizConfigError(f"extra {name!r} must be text, not {type(value).__name__}")
     value = value.strip()
-    if not _is_header_safe(value):
+    if not is_printable_ascii(value):
         raise ZillizConfigError(f"extra {name!r} holds a character that no header or id can have")
     return value or None
 
@@ -160,16 +161,12 @@ def _token(login: str | None, password: str | None) -> str:
     login, password = (login or "").strip(), (password or "").strip()
     if login and not password:
         raise ZillizConfigError("login is set without a password: Milvus wants both, Zilliz Cloud the password alone")
-    if not _is_header_safe(login + password):
+    if not is_printable_ascii(login + password):
         raise ZillizConfigError(
             "the password (or login) holds a line break or a character outside printable ASCII, which cannot be sent: "
             "was more than the key pasted?"
         )
     return f"{login}:{password}" if login else password
-
-
-def _is_header_safe(text: str) -> bool:
-    return all(" " <= char <= "~" for char in text)
 
 
 def _base_url(host: str | None, port: int | None, schema: str | None) -> str:

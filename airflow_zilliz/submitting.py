@@ -7,10 +7,9 @@ from typing import Any
 
 from airflow_zilliz.api import Request, Target, database_header
 from airflow_zilliz.exceptions import ZillizConfigError
-from airflow_zilliz.wire import CREATE
+from airflow_zilliz.wire import CREATE, MAX_IDEMPOTENCY_KEY, is_idempotency_key
 
 Groups = Sequence[Sequence[str]]
-MAX_KEY_BYTES = 256
 
 
 def create_request(
@@ -57,8 +56,8 @@ def create_request(
     }
     headers = database_header(target)
     if idempotency_key is not None:
-        if not 0 < len(idempotency_key) <= MAX_KEY_BYTES or not all(" " <= char <= "~" for char in idempotency_key):
-            raise ZillizConfigError(f"idempotency_key must be 1 to {MAX_KEY_BYTES} characters of printable ASCII")
+        if not is_idempotency_key(idempotency_key):
+            raise ZillizConfigError(f"idempotency_key must be 1 to {MAX_IDEMPOTENCY_KEY} characters of printable ASCII")
         headers = {**headers, "Idempotency-Key": idempotency_key}
     return Request(CREATE, {key: value for key, value in body.items() if value}, headers, repeatable=False)
 

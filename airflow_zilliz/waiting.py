@@ -87,7 +87,6 @@ class Seen:
     :param told: warnings that were given already
     """
 
-    state: str | None = None
     summary: str | None = None
     collection_name: str | None = None
     at: float | None = None
@@ -172,7 +171,6 @@ class ImportWait:
         changed = summary != self.seen.summary
         self.seen = replace(
             self.seen,
-            state=progress.state.value,
             summary=summary,
             collection_name=progress.collection_name or self.seen.collection_name,
             at=now,

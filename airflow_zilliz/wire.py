@@ -23,3 +23,15 @@ UNKNOWN_JOB_CODES = frozenset({96026})
 UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})
 WRONG_REGION_CODES = frozenset({90102, 96001})
 TRANSIENT_STATUSES = frozenset({408, 425, 429})
+
+MAX_IDEMPOTENCY_KEY = 256  # wire 1.7
+
+
+def is_printable_ascii(text: str) -> bool:
+    """Return whether a header can carry the text."""
+    return all(" " <= char <= "~" for char in text)
+
+
+def is_idempotency_key(text: str) -> bool:
+    """Return whether a server takes the text as an Idempotency-Key (wire 1.7)."""
+    return 0 < len(text) <= MAX_IDEMPOTENCY_KEY and is_printable_ascii(text)

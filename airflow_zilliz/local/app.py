@@ -18,7 +18,7 @@ from airflow_zilliz.local.engine import Engine, EngineMissing
 from airflow_zilliz.local.faults import answer_with
 from airflow_zilliz.local.importing import Importer
 from airflow_zilliz.local.jobs import Face, Job, JobStore
-from airflow_zilliz.wire import CLUSTERS, IMPORT_JOBS
+from airflow_zilliz.wire import CLUSTERS, IMPORT_JOBS, is_idempotency_key
 
 MAX_FILES = 1024
 PLACE_KEYS = ("clusterId", "projectId", "regionId")
@@ -132,7 +132,7 @@ class ImportServer:
 
     async def _create(self, body: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         key = headers.get("Idempotency-Key") if self.control.settings.idempotency else None
-        if key is not None and (not 0 < len(key) <= 256 or not all(" " <= char <= "~" for char in key)):
+        if key is not None and not is_idempotency_key(key):
             raise Refusal(1100, "invalid parameter: Idempotency-Key must be 1 to 256 bytes of printable ASCII")
         job = self._new_job(body, headers)
         scope = "/".join((job.db_name, job.collection, *job.place.values()))
