@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Container, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
-from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, job_id_of, parse_job
 from airflow_zilliz.wire import (
     AUTH_CODES,
     DESCRIBE,
@@ -174,13 +174,18 @@ def create(request: Request) -> Exchange[str]:
 
 
 def walk_list(
-    target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+    target: Target,
+    *,
+    collection_name: str | None = None,
+    page_size: int = LIST_PAGE_SIZE,
+    wanted: Container[str] | None = None,
 ) -> Generator[Request | ImportProgress, Answer | None, None]:
     """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
 
     A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
 
+    :param wanted: the ids of the jobs to yield, None for all
     :raises ZillizError: one of its subclasses, see `raise_for_error`
     """
     seen: set[str] = set()
@@ -195,10 +200,15 @@ def walk_list(
         answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
         assert answer is not None, "a request must be answered before the walk goes on"  # noqa: S101 - a programming error
         records, sent_page_size = _records(answer)
-        fresh = [job for job in map(parse_job, records) if job is not None and job.job_id not in seen]
-        seen.update(job.job_id for job in fresh)
-        yield from fresh
-        if not fresh or len(records) != (sent_page_size or page_size):
+        known = len(seen)
+        for record in records:
+            job_id = job_id_of(record)
+            if job_id is None or job_id in seen:
+                continue
+            seen.add(job_id)
+            if (wanted is None or job_id in wanted) and (job := parse_job(record)) is not None:
+                yield job
+        if len(seen) == known or len(records) != (sent_page_size or page_size):
             return
 
 

@@ -47,6 +47,7 @@ class WaitEnd:
 
     :param message: what happened, for the person on call
     :param progress: the job as last described; None when the end came without
+    :param listed: the job as a job list showed it ended, which knows neither rows nor, on Zilliz Cloud, the reason
     :param facts: the error's code, http_status, request_id and retry_after, as far as it has them
     """
 
@@ -54,14 +55,21 @@ class WaitEnd:
     message: str
     progress: ImportProgress | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    listed: ImportProgress | None = None
 
     @classmethod
     def of(
-        cls, ending: Ending, message: str, error: ZillizError | None = None, progress: ImportProgress | None = None
+        cls,
+        ending: Ending,
+        message: str,
+        error: ZillizError | None = None,
+        progress: ImportProgress | None = None,
+        listed: ImportProgress | None = None,
     ) -> WaitEnd:
         """Return an end, with the facts of the error that brought it about."""
         names = ("code", "http_status", "request_id", "retry_after")
-        return cls(ending, message, progress, {name: getattr(error, name) for name in names if hasattr(error, name)})
+        facts = {name: getattr(error, name) for name in names if hasattr(error, name)}
+        return cls(ending, message, progress, facts, listed)
 
     @property
     def tells_of_the_job(self) -> bool:
@@ -83,7 +91,7 @@ class WaitEnd:
             case Ending.REACHED:
                 return None
             case Ending.JOB_FAILED:
-                progress = self.progress or ImportProgress(job_id="", state=ImportState.FAILED)
+                progress = self.progress or self.listed or ImportProgress(job_id="", state=ImportState.FAILED)
                 cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
                 return cls(self.message, progress=progress)
             case Ending.TIMED_OUT:
@@ -109,6 +117,7 @@ class WaitEnd:
             "ending": self.ending.value,
             "message": _short(self.message),
             "progress": _wire_shape(self.progress) if self.progress else None,
+            "listed": _wire_shape(self.listed) if self.listed else None,
             "facts": self.facts,
         }
 
@@ -121,13 +130,18 @@ class WaitEnd:
             ending = Ending(event.get("ending"))
         except ValueError:
             return None
-        job, facts = event.get("progress"), event.get("facts")
+        facts = event.get("facts")
         return cls(
             ending,
             str(event.get("message") or ending.value),
-            parse_job(job) if isinstance(job, Mapping) else None,
+            _job(event.get("progress")),
             dict(facts) if isinstance(facts, Mapping) else {},
+            _job(event.get("listed")),
         )
+
+
+def _job(value: object) -> ImportProgress | None:
+    return parse_job(value) if isinstance(value, Mapping) else None
 
 
 def _wire_shape(job: ImportProgress) -> dict[str, Any]:

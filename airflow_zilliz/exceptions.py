@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_zilliz.wire import AUTH_CODES, THROTTLING_CODES
+
 if TYPE_CHECKING:
     from airflow_zilliz.api import ImportProgress
 
@@ -44,6 +46,11 @@ class ZillizApiError(ZillizError):
 class ZillizAuthError(ZillizApiError, AirflowFailException):
     """The key was refused, or has no right to the cluster. Asking again cannot help, so Airflow does not retry."""
 
+    @property
+    def concerns_every_job(self) -> bool:
+        """Whether it is the key or the cluster that was refused, and not the one job's collection."""
+        return self.http_status == 401 or self.code in AUTH_CODES
+
 
 class ZillizJobNotFound(ZillizApiError):
     """The server does not know the job id: a wrong id or cluster, or a job that ended long ago and was forgotten."""
@@ -69,6 +76,15 @@ class ZillizUnavailable(ZillizError):
         self.retry_after = retry_after
         self.code = code
         self.http_status = http_status
+
+    @property
+    def is_throttling(self) -> bool:
+        """Whether the server is well and asks for fewer requests."""
+        return self.http_status == 429 or self.code in THROTTLING_CODES
+
+    def with_retry_after(self, seconds: float) -> ZillizUnavailable:
+        """Return the same error with what is left of its pause."""
+        return type(self)(str(self), retry_after=seconds, code=self.code, http_status=self.http_status)
 
 
 class ZillizImportFailed(ZillizError):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +16,7 @@ from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
 from airflow_zilliz.checking import check
 from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
-from airflow_zilliz.pacing import pacer_of
+from airflow_zilliz.flows import aexchange, aplay, describe, pause_before, play, send
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 from airflow_zilliz.submitting import Groups, create_request
 
@@ -27,10 +24,6 @@ if TYPE_CHECKING:
     from airflow_zilliz.blocking import BlockingCarrier
 
 T = TypeVar("T")
-_CARRIER = "airflow_zilliz.asynchronous"
-
-# Which route describes a job on a server, learnt from its answers: it changes with the server's release only.
-_describe_paths: dict[str, str] = {}
 
 
 class ZillizHook(BaseHook):
@@ -87,7 +80,7 @@ class ZillizHook(BaseHook):
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        return self._run(endpoint, _describe(endpoint, job_id, target))
+        return self._run(endpoint, describe(endpoint, job_id, target))
 
     async def aget_import_progress(
         self,
@@ -101,7 +94,7 @@ class ZillizHook(BaseHook):
         """Do as `get_import_progress`, on the triggerer's event loop."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        return await self._arun(endpoint, _describe(endpoint, job_id, target))
+        return await aplay(describe(endpoint, job_id, target), partial(aexchange, endpoint))
 
     def list_import_jobs(
         self,
@@ -124,7 +117,7 @@ class ZillizHook(BaseHook):
         item = next(walk, None)
         while item is not None:
             if isinstance(item, Request):
-                item = _sent(walk, self._exchange(endpoint, item))
+                item = send(walk, self._exchange(endpoint, item))
             else:
                 yield item
                 item = next(walk, None)
@@ -145,7 +138,7 @@ class ZillizHook(BaseHook):
         item = next(walk, None)
         while item is not None:
             if isinstance(item, Request):
-                item = _sent(walk, await self._aexchange(endpoint, item))
+                item = send(walk, await aexchange(endpoint, item))
             else:
                 yield item
                 item = next(walk, None)
@@ -257,46 +250,11 @@ class ZillizHook(BaseHook):
         return BlockingCarrier()
 
     def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
-        time.sleep(pacer_of(endpoint, request.path).reserve(time.monotonic()))
+        time.sleep(pause_before(endpoint, request, time.monotonic()))
         return self._carrier.exchange(endpoint, request)
 
-    async def _aexchange(self, endpoint: Endpoint, request: Request) -> Answer:
-        # here, since a worker needs no aiohttp; in a thread, since the import takes longer than a loop may stand still
-        if _CARRIER not in sys.modules:
-            await asyncio.to_thread(importlib.import_module, _CARRIER)
-        await asyncio.sleep(pacer_of(endpoint, request.path).reserve(time.monotonic()))
-        answer: Answer = await importlib.import_module(_CARRIER).exchange(endpoint, request)
-        return answer
-
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
-        try:
-            request = next(flow)
-            while True:
-                request = flow.send(self._exchange(endpoint, request))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
-
-    async def _arun(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
-        try:
-            request = next(flow)
-            while True:
-                request = flow.send(await self._aexchange(endpoint, request))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
-
-
-def _describe(endpoint: Endpoint, job_id: str, target: Target) -> Exchange[ImportProgress]:
-    """Describe a job by the route that the server is known to have, and remember the one that answered."""
-    url = endpoint.base_url
-    job, _describe_paths[url] = yield from api.describe(job_id, target, known_path=_describe_paths.get(url))
-    return job
-
-
-def _sent(walk: Any, answer: Answer) -> Any:
-    try:
-        return walk.send(answer)
-    except StopIteration:
-        return None
+        return play(flow, partial(self._exchange, endpoint))
 
 
 def _lookup_error(conn_id: str, err: Exception) -> ZillizError:

@@ -6,36 +6,48 @@ import threading
 
 from airflow_zilliz.connection import Endpoint
 
+#: The most that being asked to slow down stretches the pauses between requests.
+MAX_STRETCH = 16.0
+#: After so many seconds without being asked again a stretch is half of what it was.
+HALF_LIFE = 10.0
+
 
 class Pacer:
-    """Hands out times to send at, spaced evenly.
+    """Hands out times to send at, evenly spaced, and further apart for a while after the server asked for that.
 
-    :param per_second: the most requests per second
+    Times are seconds of any clock that does not jump.
     """
 
-    def __init__(self, per_second: float) -> None:
-        self._spacing = 1 / per_second
+    def __init__(self) -> None:
         self._next = 0.0
+        self._stretch = 1.0
+        self._slowed_at = -1.0
         self._lock = threading.Lock()
 
-    def reserve(self, now: float) -> float:
+    def reserve(self, now: float, per_second: float) -> float:
         """Take the next free time and return the seconds until it.
 
-        :param now: seconds of any clock that does not jump
+        :param per_second: the most requests per second
         """
         with self._lock:
             at = max(now, self._next)
-            self._next = at + self._spacing
+            self._next = at + self._stretch_at(at) / per_second
         return at - now
 
+    def slow_down(self, now: float) -> None:
+        """Halve the rate; once a second at the most, since requests on their way are refused together."""
+        with self._lock:
+            if now - self._slowed_at >= 1:
+                self._stretch = min(MAX_STRETCH, self._stretch_at(now) * 2)
+                self._slowed_at = now
 
-_pacers: dict[tuple[str, str, float], Pacer] = {}
+    def _stretch_at(self, now: float) -> float:
+        return max(1.0, self._stretch * 0.5 ** ((now - self._slowed_at) / HALF_LIFE))
+
+
+_pacers: dict[tuple[str, str], Pacer] = {}
 
 
 def pacer_of(endpoint: Endpoint, path: str) -> Pacer:
     """Return the pacer that all callers of this process share for an endpoint's path."""
-    key = (endpoint.base_url, path, endpoint.max_requests_per_second)
-    pacer = _pacers.get(key)
-    if pacer is None:
-        pacer = _pacers.setdefault(key, Pacer(endpoint.max_requests_per_second))
-    return pacer
+    return _pacers.setdefault((endpoint.base_url, path), Pacer())

@@ -142,7 +142,7 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
     :param data: the object, of today's API, of v1, or of the SDK page's example
     :param job_id: the id that was asked for, for answers that do not repeat it
     """
-    found_id = _text(_first(data, "jobId", "jobID")) or job_id
+    found_id = job_id_of(data) or job_id
     state = _state(data)
     if found_id is None or state is None:
         return None
@@ -162,6 +162,11 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
         else (),
         raw=dict(data),
     )
+
+
+def job_id_of(data: Mapping[str, Any]) -> str | None:
+    """Return the id of the job that an object or record describes."""
+    return _text(_first(data, "jobId", "jobID"))
 
 
 def _file(data: Mapping[str, Any]) -> FileProgress:

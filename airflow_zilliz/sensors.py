@@ -21,7 +21,9 @@ from airflow.providers.common.compat.sdk import (
 from airflow_zilliz.api import ImportState, Target
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizImportFailed
-from airflow_zilliz.waiting import NOTHING_SEEN, ImportWait, Seen, Step, WaitPolicy
+from airflow_zilliz.policy import WaitPolicy, spread_of
+from airflow_zilliz.seen import NOTHING_SEEN, Seen
+from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -53,6 +55,8 @@ class ZillizImportSensor(BaseSensorOperator):
         these looks more often, but for ``mode="reschedule"``
     :param poll_failure_tolerance: how long looks may go without a usable answer before the task fails, seconds or
         timedelta
+    :param stall_warning: how long neither state, percentage nor rows may change before the log is warned once, seconds
+        or timedelta; None for no warning
     :param retry_on_failure: let Airflow retry the task when the job is Failed; such a job never completes, so this
         is for tasks that are cleared together with the one that submits
     :param target_state: ``"Completed"``, or ``"Uncommitted"`` for the first phase of a two-phase import
@@ -78,6 +82,7 @@ class ZillizImportSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: timedelta | float = 30,
         poll_failure_tolerance: timedelta | float = timedelta(minutes=10),
+        stall_warning: timedelta | float | None = timedelta(minutes=30),
         retry_on_failure: bool = False,
         target_state: str = ImportState.COMPLETED.value,
         **kwargs: Any,
@@ -91,6 +96,7 @@ class ZillizImportSensor(BaseSensorOperator):
         self.db_name = db_name
         self.deferrable = deferrable
         self.poll_failure_tolerance = _seconds("poll_failure_tolerance", poll_failure_tolerance)
+        self.stall_warning = None if stall_warning is None else _seconds("stall_warning", stall_warning)
         self.retry_on_failure = retry_on_failure
         self.target_state = target_state
         self._check_arguments()
@@ -137,12 +143,13 @@ class ZillizImportSensor(BaseSensorOperator):
                 self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
             return self._finish(end)
         span = (started_at or time.time(), deadline, execution_deadline)
-        wait = self._begin(*span, seen=Seen.from_json(seen))
+        wait = self._begin(*span, seen=Seen.from_json(seen), claimed=end)
         with self._hook() as hook:
-            step = self._look(hook, wait)
-        if step.end is not None:
-            return self._finish(step.end)
-        return self._defer(wait)
+            while (step := self._look(hook, wait)).end is None:
+                if wait.claimed is None:
+                    self._defer(wait)
+                time.sleep(step.delay)
+        return self._finish(step.end)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; how it ended is translated here alike on every Airflow, soft_fail included."""
@@ -182,7 +189,12 @@ class ZillizImportSensor(BaseSensorOperator):
         return Target(self.cluster_id or None, self.project_id or None, self.region_id or None, self.db_name or None)
 
     def _begin(
-        self, started_at: float, deadline: float | None, execution_deadline: float | None, seen: Seen = NOTHING_SEEN
+        self,
+        started_at: float,
+        deadline: float | None,
+        execution_deadline: float | None,
+        seen: Seen = NOTHING_SEEN,
+        claimed: WaitEnd | None = None,
     ) -> ImportWait:
         job_id = "" if self.job_id is None else str(self.job_id).strip()
         if job_id in ("", "None"):
@@ -197,13 +209,15 @@ class ZillizImportSensor(BaseSensorOperator):
             execution_deadline=execution_deadline,
             poke_interval=self.poke_interval,
             poll_failure_tolerance=self.poll_failure_tolerance,
+            stall_warning=self.stall_warning,
+            spread=spread_of(job_id, started_at),
             # every look of a rescheduled sensor costs a process, so it keeps to poke_interval
             eager=not self.reschedule or self.deferrable,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait.total_seconds() if self.max_wait else None,
             ignore_errors=self.silent_fail,
         )
-        return ImportWait(job_id, self.zilliz_conn_id, self._target(), policy, time.time(), seen)
+        return ImportWait(job_id, self.zilliz_conn_id, self._target(), policy, time.time(), seen, claimed)
 
     def _time_span(self, context: Context) -> tuple[float, float, float | None]:
         """Return when the wait began, when it times out, and when execution_timeout passes while deferred."""
@@ -266,6 +280,7 @@ class ZillizImportSensor(BaseSensorOperator):
                 target_state=policy.target_state.value,
                 poke_interval=policy.poke_interval,
                 poll_failure_tolerance=policy.poll_failure_tolerance,
+                stall_warning=policy.stall_warning,
                 exponential_backoff=policy.exponential_backoff,
                 max_wait=policy.max_wait,
                 ignore_errors=policy.ignore_errors,
@@ -279,7 +294,8 @@ class ZillizImportSensor(BaseSensorOperator):
     def _finish(self, end: WaitEnd) -> dict[str, Any] | None:
         error = end.error(retry_on_failure=self.retry_on_failure)
         if error is None:
-            return end.progress.result() if end.progress else None
+            job = end.progress or end.listed
+            return job.result() if job else None
         skip_softly = self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))
         if skip_softly or (self.never_fail and isinstance(error, Exception)):
             raise AirflowSkipException(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,10 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz.api import ImportState, Target
 from airflow_zilliz.exceptions import ZillizError
-from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.waiting import ImportWait, Seen, WaitPolicy
+from airflow_zilliz.policy import WaitPolicy, spread_of
+from airflow_zilliz.polling import endpoint_of_connection, watch
+from airflow_zilliz.seen import Seen
+from airflow_zilliz.waiting import ImportWait, Step
 
 #: Airflow 3.0 to 3.2 fails a task whose trigger fires within a second of its deferral.
 SHORTEST_FIRST_DELAY = 2.0
@@ -52,6 +55,7 @@ class ZillizImportTrigger(BaseTrigger):
         deadline: float | None = None,
         execution_deadline: float | None = None,
         seen: str | None = None,
+        stall_warning: float | None = 1800.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
         self.job_id = job_id
@@ -70,6 +74,7 @@ class ZillizImportTrigger(BaseTrigger):
         self.deadline = deadline
         self.execution_deadline = execution_deadline
         self.seen = seen
+        self.stall_warning = stall_warning
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the constructor's arguments."""
@@ -90,36 +95,37 @@ class ZillizImportTrigger(BaseTrigger):
             "deadline",
             "execution_deadline",
             "seen",
+            "stall_warning",
         )
         return "airflow_zilliz.triggers.ZillizImportTrigger", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, sleep, look again, and fire once at the end of the wait."""
+        """Wait, together with the other waits on the same target, and fire once at the end of the wait."""
         wait = self._wait()
-        hook = ZillizHook(self.zilliz_conn_id)
-        delay = max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
+        loop = asyncio.get_running_loop()
+        looked_up_after = 0.0
+        await asyncio.sleep(max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY))
         while True:
-            await asyncio.sleep(delay)
+            step = Step()
             try:
-                progress = await hook.aget_import_progress(
-                    self.job_id,
-                    cluster_id=self.cluster_id,
-                    project_id=self.project_id,
-                    region_id=self.region_id,
-                    db_name=self.db_name,
-                )
+                endpoint = await endpoint_of_connection(self.zilliz_conn_id, looked_up_after)
+                target = wait.target.merged(endpoint.target)
             except ZillizError as err:
                 step = wait.on_error(err, time.time())
+                self._tell(step)
             else:
-                step = wait.on_progress(progress, time.time())
-            for level, text in step.notes:
-                self.log.log(level, "%s", text)
+                async with aclosing(watch(endpoint, target, wait)) as steps:
+                    async for step in steps:
+                        self._tell(step)
             if step.end is not None:
                 yield TriggerEvent(step.end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
                 return
-            if step.look_up_connection:
-                hook.forget_connection()
-            delay = step.delay
+            looked_up_after = loop.time()
+            await asyncio.sleep(step.delay)
+
+    def _tell(self, step: Step) -> None:
+        for level, text in step.notes:
+            self.log.log(level, "%s", text)
 
     def _wait(self) -> ImportWait:
         policy = WaitPolicy(
@@ -129,9 +135,11 @@ class ZillizImportTrigger(BaseTrigger):
             execution_deadline=self.execution_deadline,
             poke_interval=self.poke_interval,
             poll_failure_tolerance=self.poll_failure_tolerance,
+            stall_warning=self.stall_warning,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
             ignore_errors=self.ignore_errors,
+            spread=spread_of(self.job_id, self.started_at),
         )
         # How long there was no triggerer says nothing of the server, so trouble is counted anew from here.
         seen = replace(Seen.from_json(self.seen), trouble_since=None)

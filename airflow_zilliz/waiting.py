@@ -6,13 +6,10 @@ seconds since the epoch, never monotonic ones: a deadline crosses processes and 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from typing import Any
 
 from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import Ending, WaitEnd
@@ -24,99 +21,15 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
+from airflow_zilliz.policy import WaitPolicy
+from airflow_zilliz.seen import NOTHING_SEEN, Seen, duration
 
 #: An unknown job is waited out for this long from the start of the wait: it may just have been submitted.
 UNKNOWN_JOB_GRACE = 60.0
-#: A young wait looks again after this many seconds, and after a tenth of its age later, up to poke_interval.
-SHORTEST_YOUNG_DELAY = 2.0
-#: Keeps poke_interval=0 from being a busy loop.
-SHORTEST_DELAY = 0.1
-
-
-@dataclass(frozen=True)
-class WaitPolicy:
-    """What the user asked of a wait. All but the state and the flags are seconds.
-
-    :param started_at: when the wait began, epoch seconds
-    :param deadline: when it times out, epoch seconds; None for never
-    :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
-    :param poke_interval: the longest pause between two looks, unless backing off
-    :param poll_failure_tolerance: how long looks may go without a usable answer
-    :param eager: look more often while the wait is young
-    :param exponential_backoff: double the pause from poke_interval up to ``max_wait``
-    :param ignore_errors: Airflow's ``silent_fail``: no error of polling ends the wait before its deadline
-    """
-
-    started_at: float
-    target_state: ImportState = ImportState.COMPLETED
-    deadline: float | None = None
-    execution_deadline: float | None = None
-    poke_interval: float = 30.0
-    poll_failure_tolerance: float = 600.0
-    eager: bool = True
-    exponential_backoff: bool = False
-    max_wait: float | None = None
-    ignore_errors: bool = False
-
-    def delay(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> float:
-        """Return the seconds until the next look: never beyond a deadline, never before ``retry_after``.
-
-        :param at_most: seconds after which trouble has lasted too long, so that it is looked at then
-        """
-        age = max(0.0, now - self.started_at)
-        if self.exponential_backoff:
-            base = max(self.poke_interval, 1.0)
-            delay = base * 2.0 ** min(64, math.floor(math.log2(age / base + 1)))
-            delay = min(delay, self.max_wait) if self.max_wait is not None else delay
-        elif self.eager:
-            delay = min(self.poke_interval, max(SHORTEST_YOUNG_DELAY, age / 10))
-        else:
-            delay = self.poke_interval
-        delay = min(delay, max(at_most, SHORTEST_YOUNG_DELAY))
-        delay = max(delay, SHORTEST_DELAY, retry_after or 0.0)
-        ends = [end - now for end in (self.deadline, self.execution_deadline) if end is not None]
-        return max(0.0, min([delay, *ends]))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a wait remembers between looks: JSON types only, for it crosses processes.
-
-    :param at: when the job was last described, epoch seconds
-    :param trouble_since: since when there is no usable answer, epoch seconds
-    :param told: warnings that were given already
-    """
-
-    summary: str | None = None
-    collection_name: str | None = None
-    at: float | None = None
-    trouble_since: float | None = None
-    told: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the memory as JSON types."""
-        return asdict(self) | {"told": list(self.told)}
-
-    @classmethod
-    def from_json(cls, value: object) -> Seen:
-        """Return the memory behind ``value``, JSON types or text; what cannot be read is forgotten."""
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                return cls()
-        if not isinstance(value, Mapping):
-            return cls()
-        known = {f.name: value[f.name] for f in fields(cls) if f.name in value}
-        for name in ("at", "trouble_since"):
-            if not isinstance(known.get(name), (int, float)):
-                known[name] = None
-        told = known.get("told")
-        known["told"] = tuple(map(str, told)) if isinstance(told, (list, tuple)) else ()
-        return cls(**known)
-
-
-NOTHING_SEEN = Seen()
+#: Being asked to slow down is waited out for this long at the least, whatever the tolerance is.
+THROTTLE_GRACE = 60.0
+#: For how long a job that the list showed as ended is asked for its description before the list's word stands.
+CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
 
 @dataclass(frozen=True)
@@ -143,6 +56,7 @@ class ImportWait:
     :param target: where the job lives, named in messages
     :param now: when this machine began to look, epoch seconds; trouble is counted from here at the earliest
     :param seen: what an earlier machine of the same wait remembered
+    :param claimed: how the job ended by the word of a job list, to be asked for its description
     """
 
     job_id: str
@@ -151,6 +65,7 @@ class ImportWait:
     policy: WaitPolicy
     now: float
     seen: Seen = NOTHING_SEEN
+    claimed: WaitEnd | None = None
     _notes: list[tuple[int, str]] = field(default_factory=list, init=False, repr=False)
     _last_answer: float = field(init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -163,40 +78,72 @@ class ImportWait:
         """Whether the last look got no usable answer."""
         return self.seen.trouble_since is not None
 
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether a job list can tell this wait's end; lists are not known to show Uncommitted everywhere (wire 5)."""
+        return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
+
     def on_progress(self, progress: ImportProgress, now: float) -> Step:
         """Take in the job as the server just described it."""
         self._answered(now)
         self._key_refused = False
         summary = progress.summary()
-        changed = summary != self.seen.summary
-        self.seen = replace(
-            self.seen,
-            summary=summary,
-            collection_name=progress.collection_name or self.seen.collection_name,
-            at=now,
-        )
-        if changed:
-            self._note(logging.INFO, f"Import job {self.job_id}: {summary}")
+        if summary != self.seen.summary:
+            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
+        self.seen = replace(self.seen.read(progress, now), summary=summary)
         if progress.state is ImportState.FAILED:
             return self._end(Ending.JOB_FAILED, self._failed_message(progress), progress=progress)
         if self._is_reached(progress.state):
             return self._end(Ending.REACHED, f"{self.subject} is {summary}", progress=progress)
-        if progress.state is ImportState.UNCOMMITTED:
-            self._warn_once(
-                "uncommitted",
-                f"Import job {self.job_id} is Uncommitted: it needs a commit (or an abort) from elsewhere before it "
-                "can complete. To go on at this state, set target_state='Uncommitted'",
+        if self.claimed is not None:
+            self.claimed = None
+            self.seen = replace(self.seen, distrusts_list=True)
+            self._note(
+                logging.WARNING,
+                f"The job list called import job {self.job_id} ended, its own description says {summary}: going on by "
+                "its description alone",
             )
-        elif progress.state is ImportState.UNKNOWN:
-            self._warn_once(
-                f"word {progress.state_word}",
-                f"Import job {self.job_id} is in state {progress.state_word!r}, which this provider does not know: "
-                "it is taken for running",
-            )
+        return self._run_on(progress, now)
+
+    def on_listed(self, listed: ImportProgress, now: float) -> Step:
+        """Take in the job as a job list shows it: its state, on Milvus with percentage and reason, no rows."""
+        self._answered(now)
+        if listed.state.is_final:
+            return self._end_by_list(listed)
+        seen = self.seen
+        if listed.raw.get("progress") is not None:
+            self.seen = seen.read(listed, now)
+            moved = self.seen.moved_at != seen.moved_at
+            pace = seen.pace(listed, now) if moved else ""
+        else:
+            moved, pace = self._reads_new_word(listed), ""
+            self.seen = replace(seen, at=now, listed=listed.state_word)
+        if moved:
+            summary = listed.summary() if listed.raw.get("progress") is not None else listed.state_word
+            self.seen = replace(self.seen, summary=summary)
+            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+        return self._run_on(listed, now)
+
+    def on_list_useless(self, error: Exception, now: float) -> Step:
+        """Take in that this server's job list is of no use, so that looks are descriptions, which cost more."""
+        self._warn_once("list", f"Looking at each job by itself, since the server's job list is of no use: {error}")
+        return Step(delay=self.policy.delay(now), notes=self._take_notes())
+
+    def on_overdue(self, now: float) -> Step:
+        """Take in that no look could be made for longer than was planned, perhaps beyond a deadline."""
         return self._wait_on(now)
 
-    def on_error(self, error: ZillizError, now: float) -> Step:
-        """Take in that a look failed."""
+    def on_error(self, error: ZillizError, now: float, server_answered_at: float = -math.inf) -> Step:
+        """Take in that a look failed.
+
+        :param server_answered_at: when the server last had a usable answer for anyone, epoch seconds: a wait that is
+            asked to slow down loses none of its tolerance as long as others are answered
+        """
+        may_be_rotated = isinstance(error, ZillizAuthError) and not self._key_refused and not self.policy.ignore_errors
+        if self.claimed is not None and not may_be_rotated:
+            return self._claim_stands_or_waits(self.claimed, error, now)
+        if isinstance(error, ZillizUnavailable) and error.is_throttling:
+            self._last_answer = max(self._last_answer, server_answered_at)
         lost_connection = isinstance(error, ZillizConfigError) and self.seen.at is not None
         if isinstance(error, ZillizUnavailable) or lost_connection:
             # a connection that was good before: Airflow says "not found" too when its database is away for a moment
@@ -260,8 +207,10 @@ class ImportWait:
         if not self.in_trouble and now - self._last_answer >= tolerance > 0:
             self._last_answer = now  # the pause alone was longer than the tolerance, which says nothing of the server
         since = self._last_answer
+        if isinstance(error, ZillizUnavailable) and error.is_throttling:
+            tolerance = max(tolerance, THROTTLE_GRACE)
         if not self.in_trouble:
-            limit = "the wait's timeout" if self.policy.ignore_errors else f"up to {_duration(tolerance)}"
+            limit = "the wait's timeout" if self.policy.ignore_errors else f"up to {duration(tolerance)}"
             self._note(
                 logging.WARNING, f"Could not poll import job {self.job_id}: {_plain(error)}. Asking again, for {limit}"
             )
@@ -269,16 +218,65 @@ class ImportWait:
         if now - since >= tolerance and not self.policy.ignore_errors:
             return self._end(
                 Ending.UNAVAILABLE,
-                f"Could not poll {self.subject} for {_duration(now - since)}. Last error: {_plain(error)}. "
+                f"Could not poll {self.subject} for {duration(now - since)}. Last error: {_plain(error)}. "
                 f"{self._untouched()}",
                 error,
             )
         at_most = math.inf if self.policy.ignore_errors else since + tolerance - now
         return self._wait_on(now, getattr(error, "retry_after", None), at_most)
 
+    def _claim_stands_or_waits(self, claimed: WaitEnd, error: ZillizError, now: float) -> Step:
+        """Go on asking for a description, or end as the list said."""
+        since = now - self.now
+        if isinstance(error, ZillizUnavailable) and since < CLAIM_PATIENCE[claimed.ending]:
+            # at most half of the patience a pause, so that a Retry-After of an hour holds no worker
+            pause = max(2.0, min(error.retry_after or since, CLAIM_PATIENCE[claimed.ending] / 2))
+            return Step(delay=pause, notes=self._take_notes())
+        lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is what the list had, if any"
+        self._note(
+            logging.WARNING,
+            f"{claimed.message}; that is the job list's word, and {lost}, since its description could not be had: "
+            f"{_plain(error)}",
+        )
+        return Step(notes=self._take_notes(), end=claimed)
+
+    def _end_by_list(self, listed: ImportProgress) -> Step:
+        if listed.state is ImportState.FAILED:
+            return self._end(Ending.JOB_FAILED, self._failed_message(listed), listed=listed)
+        return self._end(Ending.REACHED, f"{self.subject} is {listed.state_word}", listed=listed)
+
+    def _reads_new_word(self, listed: ImportProgress) -> bool:
+        """Whether a list's bare state is news; its one word for running also stands for the later states."""
+        if listed.state is ImportState.IMPORTING and self.seen.state not in (None, ImportState.PENDING.value):
+            return False
+        return listed.state_word != (self.seen.listed or self.seen.state)
+
+    def _run_on(self, job: ImportProgress, now: float) -> Step:
+        """Go on waiting for a job that runs, and warn of what a person should know of it."""
+        if job.state is ImportState.UNCOMMITTED:
+            self._warn_once(
+                "uncommitted",
+                f"Import job {self.job_id} is Uncommitted: it needs a commit (or an abort) from elsewhere before it "
+                "can complete. To go on at this state, set target_state='Uncommitted'",
+            )
+        elif job.state is ImportState.UNKNOWN:
+            self._warn_once(
+                f"word {job.state_word}",
+                f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
+                "it is taken for running",
+            )
+        limit, moved_at = self.policy.stall_warning, self.seen.moved_at
+        if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
+            self._warn_once(
+                "stall",
+                f"Import job {self.job_id} has not moved for {duration(now - moved_at)}: {self.seen.summary}. Nothing "
+                "is wrong by that alone: Milvus, for one, stays at 80 % for as long as it builds the index",
+            )
+        return self._wait_on(now)
+
     def _answered(self, now: float) -> None:
         if self.in_trouble:
-            self._note(logging.INFO, f"The server answers again, after {_duration(now - self._last_answer)}")
+            self._note(logging.INFO, f"The server answers again, after {duration(now - self._last_answer)}")
             self.seen = replace(self.seen, trouble_since=None)
         self._last_answer = now
 
@@ -288,16 +286,21 @@ class ImportWait:
             (Ending.EXECUTION_TIMED_OUT, self.policy.execution_deadline, "execution_timeout"),
         ):
             if deadline is not None and now >= deadline:
-                waited = _duration(now - self.policy.started_at)
+                waited = duration(now - self.policy.started_at)
                 return self._end(
                     ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
                 )
         return Step(delay=self.policy.delay(now, retry_after, at_most), notes=self._take_notes())
 
     def _end(
-        self, ending: Ending, message: str, error: ZillizError | None = None, progress: ImportProgress | None = None
+        self,
+        ending: Ending,
+        message: str,
+        error: ZillizError | None = None,
+        progress: ImportProgress | None = None,
+        listed: ImportProgress | None = None,
     ) -> Step:
-        return Step(notes=self._take_notes(), end=WaitEnd.of(ending, message, error, progress))
+        return Step(notes=self._take_notes(), end=WaitEnd.of(ending, message, error, progress, listed))
 
     def _failed_message(self, progress: ImportProgress) -> str:
         subject = self.subject[0].upper() + self.subject[1:]
@@ -339,12 +342,3 @@ class ImportWait:
 
 def _plain(error: ZillizError) -> str:
     return str(error).rstrip(". ")
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as a person says it: 45 s, 14 min, 3 h 20 min."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    if minutes < 2:
-        return f"{minutes * 60 + rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

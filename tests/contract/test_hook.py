@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from airflow_zilliz import hooks
+from airflow_zilliz import flows
 from airflow_zilliz.api import ImportProgress, ImportState
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -155,14 +155,14 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch, ask: Ask, url: str) -> None:
 
 
 def test_the_route_of_an_old_server_is_remembered(milvus: LocalServer, ask: Ask) -> None:
-    hooks._describe_paths.clear()
+    flows._describe_paths.clear()
     milvus.set(describe_routed=False)
     job_id = milvus.add_job({"state": "Importing"})
     for _ in range(3):
         ask(job_id)
     paths = [request["path"].rpartition("/")[2] for request in milvus.requests()]
     assert paths == ["describe", "get_progress", "get_progress", "get_progress"]
-    hooks._describe_paths.clear()
+    flows._describe_paths.clear()
 
 
 def test_blocking_reads_are_repeated_on_503(milvus: LocalServer) -> None:

@@ -17,7 +17,9 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
-from airflow_zilliz.waiting import ImportWait, Seen, Step, WaitPolicy
+from airflow_zilliz.policy import WaitPolicy
+from airflow_zilliz.seen import Seen
+from airflow_zilliz.waiting import ImportWait, Step
 
 START = 1_790_000_000.0
 POLICY = WaitPolicy(started_at=START, deadline=START + 3600, poll_failure_tolerance=600, poke_interval=30)
@@ -79,7 +81,9 @@ def test_progress_is_told_on_change_only() -> None:
     waiting = wait()
     assert texts(waiting.on_progress(job(), START + 1)) == ["Import job j-1: Importing 40 %"]
     assert texts(waiting.on_progress(job(), START + 2)) == []
-    assert texts(waiting.on_progress(job(progress=63), START + 3)) == ["Import job j-1: Importing 63 %"]
+    assert texts(waiting.on_progress(job(progress=63), START + 24)) == [
+        "Import job j-1: Importing 63 %, about 37 s left"
+    ]
 
 
 def test_uncommitted_waits_with_one_warning() -> None:

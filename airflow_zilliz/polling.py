@@ -1,0 +1,223 @@
+"""One poll for all waits on one target in one triggerer process: it carries out what a `Schedule` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow_zilliz import api
+from airflow_zilliz.api import Answer, ImportProgress, Request, Target
+from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
+from airflow_zilliz.flows import acarry, aplay, describe, pause_before, send
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.schedule import Schedule, Watch
+from airflow_zilliz.waiting import ImportWait, Step
+
+#: Descriptions on their way at a time, the ones that wait for their turn included.
+MAX_IN_FLIGHT = 32
+#: The part of a path's requests that may go to waits which lists look at already.
+REFRESH_SHARE = 0.05
+#: For how many seconds triggers that start together share one look-up of their connection.
+LOOKUP_SECONDS = 5.0
+#: How much longer a round takes for each wait, and how long at the most.
+SECONDS_PER_WAIT = 0.0001
+LONGEST_ROUND = 0.25
+#: After so many jobs of a list other triggers get their turn on the loop.
+_SLICE = 100
+
+
+async def watch(endpoint: Endpoint, target: Target, wait: ImportWait) -> AsyncGenerator[Step, None]:
+    """Yield those steps of a wait that have something to tell, to the last one; its looks are shared with other waits.
+
+    The last step ends the wait, or asks for the connection to be looked up anew.
+
+    :param target: where the job lives, merged with what the connection says
+    """
+    poller = _poller_of(endpoint, target)
+    watched = poller.join(wait)
+    try:
+        while True:
+            for step in await poller.steps_of(watched):
+                yield step
+                if step.end is not None or step.look_up_connection:
+                    return
+    finally:
+        poller.leave(watched)
+
+
+async def endpoint_of_connection(conn_id: str, not_before: float) -> Endpoint:
+    """Return a connection's endpoint, from a look-up that other triggers share.
+
+    :param not_before: the loop's time that the look-up must not be older than
+    :raises ZillizError: as `ZillizHook.endpoint`
+    """
+    loop = asyncio.get_running_loop()
+    known = _lookups.setdefault(loop, {})
+    began, task = known.get(conn_id, (0.0, None))
+    if task is None or began < not_before or began < loop.time() - LOOKUP_SECONDS or _failed(task):
+        task = asyncio.ensure_future(ZillizHook(conn_id).aendpoint())
+        known[conn_id] = loop.time(), task
+    return await asyncio.shield(task)
+
+
+def _failed(task: asyncio.Future[Endpoint]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+class _Poller:
+    """Polls for as long as it has waits. It runs in a context of its own, so that nothing of it is in a task's log."""
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+        self._endpoint, self._target = key
+        self._loop = asyncio.get_running_loop()
+        self._schedule = Schedule(1 / (REFRESH_SHARE * self._endpoint.max_requests_per_second))
+        self._changed = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._wakers: dict[Watch, asyncio.Future[None]] = {}
+        self._broken: BaseException | None = None
+
+    def join(self, wait: ImportWait) -> Watch:
+        """Take a wait in; the first one starts the poll."""
+        watched = self._schedule.add(wait, self._loop.time())
+        watched.wake = partial(self._wake, watched)
+        if not self._running:
+            self._start(self._poll())
+        self._changed.set()
+        return watched
+
+    def leave(self, watched: Watch) -> None:
+        """Let a wait go; the last one ends the poll."""
+        self._schedule.remove(watched)
+        self._wakers.pop(watched, None)
+        if not self._schedule:
+            for task in self._running:
+                task.cancel()
+            self._retire()
+
+    async def steps_of(self, watched: Watch) -> list[Step]:
+        """Wait until there are steps to tell, and return them."""
+        while not watched.steps:
+            if self._broken is not None:
+                raise self._broken
+            self._wakers[watched] = waker = self._loop.create_future()
+            await waker
+        steps, watched.steps = watched.steps, []
+        return steps
+
+    def _wake(self, watched: Watch) -> None:
+        waker = self._wakers.pop(watched, None)
+        if waker is not None and not waker.done():
+            waker.set_result(None)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = contextvars.Context().run(self._loop.create_task, work)
+        self._running.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._changed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # a mistake of ours: better that all waits fail loudly than that they hang
+            self._broken = error
+            self._retire()
+            for watched in list(self._wakers):
+                self._wake(watched)
+
+    def _retire(self) -> None:
+        pollers = _pollers.get(self._loop, {})
+        if pollers.get(self._key) is self:
+            del pollers[self._key]
+
+    async def _poll(self) -> None:
+        schedule, loop = self._schedule, self._loop
+        while True:
+            self._changed.clear()
+            now = loop.time()
+            schedule.offset = time.time() - now
+            schedule.settle(now)
+            if schedule.begin_walk(now) is not None:
+                self._start(self._walk())
+            while len(self._running) < MAX_IN_FLIGHT and (job_id := schedule.next_description(now)) is not None:
+                self._start(self._describe(job_id))
+            # thousands of waits are due at thousands of moments: not each of them is worth a round of its own
+            at = max(schedule.next_at(now), now + min(LONGEST_ROUND, len(schedule) * SECONDS_PER_WAIT))
+            alarm = loop.call_at(at, self._changed.set) if at < math.inf else None
+            try:
+                await self._changed.wait()
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
+
+    async def _describe(self, job_id: str) -> None:
+        began = self._loop.time()
+        outcome: ImportProgress | ZillizError
+        try:
+            outcome = await aplay(describe(self._endpoint, job_id, self._target), self._exchange)
+        except ZillizError as err:
+            outcome = err
+        except Exception as err:  # noqa: BLE001 - a mistake of ours in reading one answer must not end other waits
+            outcome = ZillizUnavailable(f"Looking at import job {job_id} failed unexpectedly: {err!r}")
+        self._schedule.on_described(job_id, outcome, began, self._loop.time())
+
+    async def _walk(self) -> None:
+        schedule, began = self._schedule, self._loop.time()
+        walk = api.walk_list(self._target, wanted=schedule)
+        whole = False
+        try:
+            item = next(walk, None)
+            for number in count(1):
+                if item is None:
+                    whole = True
+                    break
+                if isinstance(item, ImportProgress):
+                    schedule.on_listed(item, self._loop.time())
+                    item = next(walk, None)
+                    if number % _SLICE == 0:
+                        await asyncio.sleep(0)
+                    continue
+                if not schedule.walk_is_worth_a_page:
+                    break
+                item = send(walk, await self._exchange(item))
+                schedule.on_page(self._loop.time())
+        except Exception as err:  # noqa: BLE001 - whatever is wrong with lists, waits go on by descriptions
+            schedule.fail_walk(err, began, self._loop.time())
+        else:
+            schedule.end_walk(self._loop.time(), whole=whole)
+
+    async def _exchange(self, request: Request) -> Answer:
+        """Send a request in its turn, and not while the target asks to be left alone."""
+        pause = 1.0
+        while pause > 0:
+            await asyncio.sleep(pause_before(self._endpoint, request, self._loop.time()))
+            pause = self._schedule.paused_for(self._loop.time())
+            await asyncio.sleep(pause)
+        return await acarry(self._endpoint, request)
+
+
+#: What makes two waits share a poll: where requests go, and with what.
+_Key = tuple[Endpoint, Target]
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Poller]] = WeakKeyDictionary()
+_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, asyncio.Future[Endpoint]]]] = (
+    WeakKeyDictionary()
+)
+
+
+def _poller_of(endpoint: Endpoint, target: Target) -> _Poller:
+    # two connections to the same place with the same key share a poll
+    key = replace(endpoint, conn_id="", console_url=None, target=Target()), target
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    if key not in pollers:
+        pollers[key] = _Poller(key)
+    return pollers[key]

@@ -1,0 +1,386 @@
+"""Which request the waits of one target need next, decided without I/O and without a clock.
+
+Times are seconds of a clock that does not jump; `Schedule.offset` added to one gives epoch seconds, which is what the
+waits themselves count in. An answer or an error is handed to the waits that it concerns, and they alone decide what it
+means.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, field
+from itertools import count
+
+from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
+from airflow_zilliz.progress import ImportProgress
+from airflow_zilliz.waiting import ImportWait, Step
+
+#: So many waits are described one by one even where one page of the list would do: a description tells more.
+FEW = 4
+#: A list that was refused or lacked a job is tried again after this long.
+LIST_RETRY = 600.0
+#: A wait that is looked at in lists is also described once in so many intervals, for rows and percentage.
+REFRESH_INTERVALS = 20
+#: Walks in a row that fail while descriptions succeed before the list is taken for useless.
+MAX_WALK_FAILURES = 3
+#: The longest pause of a target that does not answer and did not say for how long.
+LONGEST_PAUSE = 30.0
+#: How long after its deadline a wait is ended that could not be looked at; below Airflow's own backstop.
+OVERDUE = 60.0
+
+
+class Watch:
+    """One wait in a schedule. ``steps`` are what its owner has yet to see."""
+
+    __slots__ = ("described", "due", "looked", "steps", "unlisted_until", "wait", "wake", "weight")
+
+    def __init__(self, wait: ImportWait, now: float) -> None:
+        self.wait = wait
+        self.due = self.looked = now
+        self.described = now
+        self.unlisted_until = -math.inf
+        #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
+        self.weight = 0.0
+        self.steps: list[Step] = []
+        self.wake = _nothing
+
+
+def _nothing() -> None:
+    return None
+
+
+class _Alarms:
+    """Waits by the time at which something is due, some of them void by now."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._numbers = count()
+
+    def set(self, time: float, watch: Watch) -> None:
+        heapq.heappush(self._heap, (time, next(self._numbers), watch))
+
+    def first(self) -> float:
+        return self._heap[0][0] if self._heap else math.inf
+
+    def pop(self) -> Watch:
+        return heapq.heappop(self._heap)[2]
+
+    def tidy(self, alive: int) -> None:
+        """Forget the waits that have ended, once they are more than those that have not."""
+        if len(self._heap) > 4 * alive + 100:
+            self._heap = [entry for entry in self._heap if entry[2].weight]
+            heapq.heapify(self._heap)
+
+
+@dataclass
+class Walk:
+    """One walk through the list's pages."""
+
+    missing: set[Watch] = field(repr=False)
+    pages: int = 0
+
+
+class Schedule:
+    """The waits of one target.
+
+    :param refresh_every: seconds between two descriptions of waits that lists look at already
+    """
+
+    def __init__(self, refresh_every: float) -> None:
+        self.offset = 0.0
+        self.walk: Walk | None = None
+        self._refresh_every = refresh_every
+        self._next_refresh = -math.inf
+        self._jobs: dict[str, list[Watch]] = {}
+        self._size = 0
+        self._looks = _Alarms()
+        self._ends = _Alarms()
+        #: due, and waiting for a walk; due, and to be described; to be described when there is time. In their order.
+        self._ready: dict[Watch, None] = {}
+        self._to_describe: dict[Watch, None] = {}
+        self._to_refresh: dict[Watch, None] = {}
+        #: watches that no walk can serve
+        self._aside: set[Watch] = set()
+        self._weights = 0.0
+        self._weighted_looks = 0.0
+        self._pages = 1
+        self._pages_until = -math.inf
+        self._list_off_until = -math.inf
+        self._walk_failures = 0
+        self._walk_failed_at = -math.inf
+        self._described_at = -math.inf
+        self._answered_at = -math.inf
+        self._failures = 0
+        self._failed_at = -math.inf
+        self._paused_until = -math.inf
+        self._pause_error: ZillizUnavailable | None = None
+        self._in_flight = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._jobs
+
+    # -- waits come and go ----------------------------------------------------------------------------------------
+
+    def add(self, wait: ImportWait, now: float) -> Watch:
+        """Take a wait in that is due."""
+        watch = Watch(wait, now)
+        self._jobs.setdefault(wait.job_id, []).append(watch)
+        self._size += 1
+        if not wait.can_be_listed:
+            self._aside.add(watch)
+        ends = [end for end in (wait.policy.deadline, wait.policy.execution_deadline) if end is not None]
+        if ends:
+            self._ends.set(min(ends) + OVERDUE, watch)
+        interval = wait.policy.delay(now + self.offset)
+        self._plan(watch, now - interval, interval)
+        return watch
+
+    def remove(self, watch: Watch) -> None:
+        """Let a wait go; it may be gone already."""
+        if not watch.weight:
+            return
+        self._weights -= watch.weight
+        self._weighted_looks -= watch.weight * watch.looked
+        watch.weight = 0.0
+        self._size -= 1
+        others = self._jobs[watch.wait.job_id]
+        others.remove(watch)
+        if not others:
+            del self._jobs[watch.wait.job_id]
+        self._aside.discard(watch)
+        self._unqueue(watch)
+        if self.walk is not None:
+            self.walk.missing.discard(watch)
+        self._looks.tidy(self._size)
+        self._ends.tidy(self._size)
+
+    # -- what to do next ------------------------------------------------------------------------------------------
+
+    def settle(self, now: float) -> None:
+        """Find the waits that are due. While the target is paused they are told why."""
+        while (due := self._looks.first()) <= now:
+            watch = self._looks.pop()
+            if watch.weight and watch.due == due:
+                self._become_due(watch, now)
+        while self._ends.first() <= now + self.offset:
+            watch = self._ends.pop()
+            if watch.weight:
+                self._take(watch, watch.wait.on_overdue(now + self.offset), now)
+        if now < self._paused_until and self._pause_error is not None:
+            for watch in [*self._ready, *self._to_describe]:
+                self._unqueue(watch)
+                self._hand_error(watch, self._pause_error.with_retry_after(self._paused_until - now), now)
+        elif self.walk is None and self._ready and not (now >= self._list_off_until and self._walk_pays(now)):
+            self._to_describe.update(self._ready)
+            self._ready.clear()
+
+    def paused_for(self, now: float) -> float:
+        """Return for how many seconds nothing may be sent."""
+        return max(0.0, self._paused_until - now)
+
+    def next_at(self, now: float) -> float:
+        """Return when `settle` may find something new, as far as time alone can bring it about."""
+        pause_end = self._paused_until if now < self._paused_until else math.inf
+        refresh = max(self._next_refresh, self._paused_until) if self._to_refresh else math.inf
+        return min(self._looks.first(), self._ends.first() - self.offset, refresh, pause_end)
+
+    def next_description(self, now: float) -> str | None:
+        """Return the id of the job to describe now, None for none; the answer is due at `on_described`."""
+        if now < self._paused_until or (self._failures and (self._in_flight or self.walk)):
+            return None
+        if self._to_describe:
+            watch = next(iter(self._to_describe))
+        elif self._to_refresh and now >= self._next_refresh:
+            self._next_refresh = now + self._refresh_every
+            watch = next(iter(self._to_refresh))
+        else:
+            return None
+        for other in self._jobs[watch.wait.job_id]:
+            self._unqueue(other)
+        self._in_flight += 1
+        return watch.wait.job_id
+
+    def begin_walk(self, now: float) -> Walk | None:
+        """Return a walk to be made now, None for none."""
+        if self.walk or not self._ready or now < self._paused_until or (self._failures and self._in_flight):
+            return None
+        wanted = (watch for watches in self._jobs.values() for watch in watches)
+        self.walk = Walk({watch for watch in wanted if watch not in self._aside})
+        return self.walk
+
+    # -- what came of it ------------------------------------------------------------------------------------------
+
+    def on_described(self, job_id: str, outcome: ImportProgress | ZillizError, sent_at: float, now: float) -> None:
+        """Hand a description, or its failure, to the waits that it concerns."""
+        self._in_flight -= 1
+        watches = list(self._jobs.get(job_id, ()))
+        if isinstance(outcome, ImportProgress):
+            self._answered(now)
+            self._described_at = now
+            for watch in watches:
+                watch.described = now
+                self._take(watch, watch.wait.on_progress(outcome, now + self.offset), now)
+            return
+        if isinstance(outcome, ZillizUnavailable):
+            self._failed(outcome, sent_at, now)
+        else:
+            self._answered(now)
+        if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
+            watches = self._all()
+        for watch in watches:
+            self._hand_error(watch, outcome, now)
+
+    def on_listed(self, job: ImportProgress, now: float) -> None:
+        """Hand a list's word on a job to the waits for it."""
+        for watch in tuple(self._jobs.get(job.job_id, ())):
+            if not watch.wait.can_be_listed:
+                continue
+            watch.unlisted_until = -math.inf
+            self._aside.discard(watch)
+            if self.walk is not None:
+                self.walk.missing.discard(watch)
+            self._take(watch, watch.wait.on_listed(job, now + self.offset), now)
+            if watch.weight and now - watch.described > REFRESH_INTERVALS / watch.weight:
+                self._to_refresh[watch] = None
+
+    def on_page(self, now: float) -> None:
+        """Take in that a page has come."""
+        self._answered(now)
+        if self.walk is not None:
+            self.walk.pages += 1
+
+    @property
+    def walk_is_worth_a_page(self) -> bool:
+        """Whether there are waits that the walk has not shown yet, and another page costs less than describing them."""
+        walk = self.walk
+        return walk is not None and bool(walk.missing) and walk.pages < max(self._size - len(self._aside), 1)
+
+    def end_walk(self, now: float, *, whole: bool) -> None:
+        """End a walk; waits that a whole one did not show are described."""
+        walk, self.walk = self.walk, None
+        if walk is None:
+            return
+        self._walk_failures = 0
+        self._pages, self._pages_until = max(walk.pages, 1), now + LIST_RETRY
+        if not whole and walk.missing:
+            self._pages += 1  # there are more of them than there are waits: not worth it until there are more waits
+        for watch in walk.missing if whole else ():
+            watch.unlisted_until = now + LIST_RETRY
+            self._aside.add(watch)
+            if watch in self._ready or watch.due <= now:
+                self._ready.pop(watch, None)
+                self._to_describe[watch] = None
+        self._sum_up()
+
+    def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
+        """Take in that a walk broke off; its waits are described instead, also from now on where lists are useless."""
+        self.walk = None
+        if isinstance(error, ZillizUnavailable):
+            self._failed(error, sent_at, now)
+            if error.is_throttling:
+                return
+            others_succeed = self._described_at > self._walk_failed_at
+            self._walk_failures = self._walk_failures + 1 if others_succeed else 1
+            self._walk_failed_at = now
+        else:
+            self._walk_failures = MAX_WALK_FAILURES
+        if self._walk_failures >= MAX_WALK_FAILURES:
+            self._walk_failures = 0
+            self._list_off_until = now + LIST_RETRY
+            for watch in self._all():
+                self._tell(watch, watch.wait.on_list_useless(error, now + self.offset))
+        # a few descriptions tell whether it is the list alone that fails; all of them would take long
+        for watch in list(self._ready)[:FEW]:
+            del self._ready[watch]
+            self._to_describe[watch] = None
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _all(self) -> list[Watch]:
+        return [watch for watches in self._jobs.values() for watch in watches]
+
+    def _become_due(self, watch: Watch, now: float) -> None:
+        if watch in self._aside and watch.wait.can_be_listed and now >= watch.unlisted_until:
+            self._aside.discard(watch)
+        if watch in self._aside or now < self._list_off_until:
+            self._to_describe[watch] = None
+        else:
+            self._ready[watch] = None
+
+    def _walk_pays(self, now: float) -> bool:
+        """Whether one walk costs fewer requests than describing what is due.
+
+        A walk also looks at waits that are not due yet, and so saves a part of the next one: the larger, the longer
+        ago they were looked at.
+        """
+        if now >= self._pages_until:
+            self._pages = 1
+        candidates = self._size - len(self._aside)
+        if candidates <= max(FEW, self._pages):
+            return False
+        gone_by = (now * self._weights - self._weighted_looks) / self._size
+        return len(self._ready) > self._pages * (1 - min(1.0, gone_by))
+
+    def _plan(self, watch: Watch, now: float, delay: float) -> None:
+        """Set when a wait is looked at next."""
+        self._weights -= watch.weight
+        self._weighted_looks -= watch.weight * watch.looked
+        watch.looked = now
+        watch.weight = 1 / max(delay, 0.1)
+        self._weights += watch.weight
+        self._weighted_looks += watch.weight * now
+        watch.due = now + delay
+        self._unqueue(watch)
+        self._looks.set(watch.due, watch)
+
+    def _sum_up(self) -> None:
+        """Sum anew, since sums that are only added to and taken from drift."""
+        self._weights = self._weighted_looks = 0.0
+        for watch in self._all():
+            self._weights += watch.weight
+            self._weighted_looks += watch.weight * watch.looked
+
+    def _unqueue(self, watch: Watch) -> None:
+        self._ready.pop(watch, None)
+        self._to_describe.pop(watch, None)
+        self._to_refresh.pop(watch, None)
+
+    def _hand_error(self, watch: Watch, error: ZillizError, now: float) -> None:
+        self._take(watch, watch.wait.on_error(error, now + self.offset, self._answered_at + self.offset), now)
+
+    def _take(self, watch: Watch, step: Step, now: float) -> None:
+        """Do as a wait said after a look."""
+        if step.end is not None or step.look_up_connection:
+            self.remove(watch)
+        elif watch.weight:
+            self._plan(watch, now, step.delay)
+        self._tell(watch, step)
+
+    @staticmethod
+    def _tell(watch: Watch, step: Step) -> None:
+        if step.notes or step.end is not None or step.look_up_connection:
+            watch.steps.append(step)
+            watch.wake()
+
+    def _answered(self, now: float) -> None:
+        self._answered_at = now
+        self._failures = 0
+        if self._pause_error is not None and not self._pause_error.is_throttling:
+            self._paused_until = -math.inf
+
+    def _failed(self, error: ZillizUnavailable, sent_at: float, now: float) -> None:
+        """Pause the target: for as long as it asked for, or longer from failure to failure."""
+        if sent_at >= self._failed_at:  # requests that were on their way together fail together, and count once
+            self._failures += 1
+            self._failed_at = now
+        turn = self._failures if error.is_throttling else self._failures - 1
+        pause = error.retry_after
+        if pause is None:
+            pause = min(LONGEST_PAUSE, 2.0 ** min(turn - 1, 10)) if turn > 0 else 0.0
+        if pause and now + pause >= self._paused_until:
+            self._paused_until = now + pause
+            self._pause_error = error

@@ -1,0 +1,112 @@
+"""What a wait remembers between looks, and what two readings tell of a job's pace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from airflow_zilliz.progress import ImportProgress, ImportState
+
+_NUMBERS = ("at", "trouble_since", "percent", "rows", "moved_at")
+_TEXTS = ("summary", "collection_name", "state", "listed")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a wait remembers between looks: JSON types only, for it crosses processes. Times are epoch seconds.
+
+    :param summary: the job as last told in the log
+    :param at: when the job was last seen
+    :param trouble_since: since when there is no usable answer
+    :param told: warnings that were given already
+    :param state: the job's state at the last reading, with ``percent`` and ``rows``
+    :param moved_at: when one of these three last changed
+    :param listed: the state that a job list without percentages last showed
+    :param distrusts_list: whether a list has said something of this job that its description denied
+    """
+
+    summary: str | None = None
+    collection_name: str | None = None
+    at: float | None = None
+    trouble_since: float | None = None
+    told: tuple[str, ...] = ()
+    state: str | None = None
+    percent: int | None = None
+    rows: int | None = None
+    moved_at: float | None = None
+    listed: str | None = None
+    distrusts_list: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the memory as JSON types."""
+        return asdict(self) | {"told": list(self.told)}
+
+    @classmethod
+    def from_json(cls, value: object) -> Seen:
+        """Return the memory behind ``value``, JSON types or text; what cannot be read is forgotten."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return cls()
+        if not isinstance(value, Mapping):
+            return cls()
+        known = {f.name: value[f.name] for f in fields(cls) if f.name in value}
+        for names, kinds in ((_NUMBERS, (int, float)), (_TEXTS, (str,))):
+            for name in names:
+                if not isinstance(known.get(name), kinds) or isinstance(known.get(name), bool):
+                    known[name] = None
+        told = known.get("told")
+        known["told"] = tuple(map(str, told)) if isinstance(told, (list, tuple)) else ()
+        known["distrusts_list"] = known.get("distrusts_list") is True
+        return cls(**known)
+
+    def read(self, job: ImportProgress, now: float) -> Seen:
+        """Return the memory after a reading of the job."""
+        collection = job.collection_name or self.collection_name
+        rows = job.imported_rows if job.imported_rows is not None else self.rows
+        reading = (job.state_word, job.progress, rows)
+        if reading == (self.state, self.percent, self.rows):
+            return replace(self, collection_name=collection, at=now)
+        told = tuple(key for key in self.told if key != "stall")
+        state, percent, rows = reading
+        return replace(
+            self,
+            collection_name=collection,
+            at=now,
+            told=told,
+            state=state,
+            percent=percent,
+            rows=rows,
+            moved_at=now,
+        )
+
+    def pace(self, job: ImportProgress, now: float) -> str:
+        """Return how fast the job goes since the last reading and about how long it may still take, or nothing."""
+        if self.moved_at is None or now - self.moved_at < 1 or job.state is not ImportState.IMPORTING:
+            return ""
+        seconds = now - self.moved_at
+        if self.rows is not None and job.imported_rows is not None:
+            if (gained := job.imported_rows - self.rows) <= 0:
+                return ""
+            speed = gained / seconds
+            text = f", {speed:,.0f} rows/s" if speed >= 1 else f", {speed * 60:,.1f} rows/min"
+            rest = (job.total_rows or 0) - job.imported_rows
+            return f"{text}, about {duration(rest / speed)} left" if rest > 0 else text
+        if self.percent is not None and self.state == job.state_word and job.progress > self.percent:
+            return f", about {duration((100 - job.progress) * seconds / (job.progress - self.percent))} left"
+        return ""
+
+
+NOTHING_SEEN = Seen()
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it: 45 s, 14 min, 3 h 20 min."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    if minutes < 2:
+        return f"{minutes * 60 + rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
