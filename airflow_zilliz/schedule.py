@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
 from airflow_zilliz.progress import ImportProgress
@@ -18,8 +18,9 @@ from airflow_zilliz.waiting import ImportWait, Step
 
 #: So many waits are described one by one even where one page of the list would do: a description tells more.
 FEW = 4
-#: A list that was refused or lacked a job is tried again after this long.
+#: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
 LIST_RETRY = 600.0
+LIST_PAUSE = 60.0
 #: A wait that is looked at in lists is also described once in so many intervals, for rows and percentage.
 REFRESH_INTERVALS = 20
 #: Walks in a row that fail while descriptions succeed before the list is taken for useless.
@@ -107,6 +108,7 @@ class Schedule:
         self._pages = 1
         self._pages_until = -math.inf
         self._list_off_until = -math.inf
+        self._list_in_doubt = False
         self._walk_failures = 0
         self._walk_failed_at = -math.inf
         self._described_at = -math.inf
@@ -174,9 +176,11 @@ class Schedule:
             for watch in [*self._ready, *self._to_describe]:
                 self._unqueue(watch)
                 self._hand_error(watch, self._pause_error.with_retry_after(self._paused_until - now), now)
+        elif self.walk is None and self._ready and self._list_in_doubt:
+            # a few descriptions tell whether it is the list alone that fails; all of them would take long
+            self._describe_first(0 if self._to_describe else FEW)
         elif self.walk is None and self._ready and not (now >= self._list_off_until and self._walk_pays(now)):
-            self._to_describe.update(self._ready)
-            self._ready.clear()
+            self._describe_first(len(self._ready))
 
     def paused_for(self, now: float) -> float:
         """Return for how many seconds nothing may be sent."""
@@ -206,7 +210,9 @@ class Schedule:
 
     def begin_walk(self, now: float) -> Walk | None:
         """Return a walk to be made now, None for none."""
-        if self.walk or not self._ready or now < self._paused_until or (self._failures and self._in_flight):
+        if self.walk or not self._ready or self._list_in_doubt or now < self._paused_until:
+            return None
+        if self._failures and self._in_flight:
             return None
         wanted = (watch for watches in self._jobs.values() for watch in watches)
         self.walk = Walk({watch for watch in wanted if watch not in self._aside})
@@ -217,6 +223,7 @@ class Schedule:
     def on_described(self, job_id: str, outcome: ImportProgress | ZillizError, sent_at: float, now: float) -> None:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
+        self._list_in_doubt &= isinstance(outcome, ZillizUnavailable)
         watches = list(self._jobs.get(job_id, ()))
         if isinstance(outcome, ImportProgress):
             self._answered(now)
@@ -279,24 +286,19 @@ class Schedule:
     def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
         """Take in that a walk broke off; its waits are described instead, also from now on where lists are useless."""
         self.walk = None
+        self._list_in_doubt = True
+        rest = LIST_RETRY
         if isinstance(error, ZillizUnavailable):
             self._failed(error, sent_at, now)
-            if error.is_throttling:
-                return
             others_succeed = self._described_at > self._walk_failed_at
             self._walk_failures = self._walk_failures + 1 if others_succeed else 1
             self._walk_failed_at = now
-        else:
-            self._walk_failures = MAX_WALK_FAILURES
-        if self._walk_failures >= MAX_WALK_FAILURES:
+            rest = LIST_PAUSE
+        if not isinstance(error, ZillizUnavailable) or self._walk_failures >= MAX_WALK_FAILURES:
             self._walk_failures = 0
-            self._list_off_until = now + LIST_RETRY
+            self._list_off_until = now + rest
             for watch in self._all():
                 self._tell(watch, watch.wait.on_list_useless(error, now + self.offset))
-        # a few descriptions tell whether it is the list alone that fails; all of them would take long
-        for watch in list(self._ready)[:FEW]:
-            del self._ready[watch]
-            self._to_describe[watch] = None
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -310,6 +312,12 @@ class Schedule:
             self._to_describe[watch] = None
         else:
             self._ready[watch] = None
+
+    def _describe_first(self, number: int) -> None:
+        """Describe the first of the waits that are due, and leave the others to a walk."""
+        for watch in list(islice(self._ready, number)):
+            del self._ready[watch]
+            self._to_describe[watch] = None
 
     def _walk_pays(self, now: float) -> bool:
         """Whether one walk costs fewer requests than describing what is due.

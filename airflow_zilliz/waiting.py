@@ -28,6 +28,8 @@ from airflow_zilliz.seen import NOTHING_SEEN, Seen, duration
 UNKNOWN_JOB_GRACE = 60.0
 #: Being asked to slow down is waited out for this long at the least, whatever the tolerance is.
 THROTTLE_GRACE = 60.0
+#: A look that got no usable answer is made again after this long at the most, also where poke_interval is longer.
+TROUBLE_DELAY = 30.0
 #: For how long a job that the list showed as ended is asked for its description before the list's word stands.
 CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
@@ -222,7 +224,7 @@ class ImportWait:
                 f"{self._untouched()}",
                 error,
             )
-        at_most = math.inf if self.policy.ignore_errors else since + tolerance - now
+        at_most = TROUBLE_DELAY if self.policy.ignore_errors else min(TROUBLE_DELAY, since + tolerance - now)
         return self._wait_on(now, getattr(error, "retry_after", None), at_most)
 
     def _claim_stands_or_waits(self, claimed: WaitEnd, error: ZillizError, now: float) -> Step:
