@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 from airflow_zilliz.connection import Endpoint
@@ -42,7 +43,7 @@ class Pacer:
                 self._slowed_at = now
 
     def _stretch_at(self, now: float) -> float:
-        return max(1.0, self._stretch * 0.5 ** ((now - self._slowed_at) / HALF_LIFE))
+        return max(1.0, self._stretch * math.pow(0.5, (now - self._slowed_at) / HALF_LIFE))
 
 
 _pacers: dict[tuple[str, str], Pacer] = {}

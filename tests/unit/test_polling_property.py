@@ -6,6 +6,7 @@ import asyncio
 from bisect import bisect_left
 from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -157,7 +158,7 @@ def _check(story: Story, server: Server, waits: int) -> None:
     forced += sum(trouble.seconds + 65 + 2.5 * (waits + pages) / RATE * 3 for trouble in server.troubles)
     interval = 120.0 if plan.backs_off else plan.poke_interval
     looks = [story.joined, *(time for time in server.looks[job.id] if story.joined < time <= story.ended), story.ended]
-    gap = max(later - earlier for earlier, later in zip(looks, looks[1:], strict=False))
+    gap = max(later - earlier for earlier, later in pairwise(looks))
     assert gap <= interval + forced, "a wait is not left alone"
     if story.end is None:
         assert plan.cancelled_after is not None, "no wait is lost"
