@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -178,14 +178,14 @@ def walk_list(
     *,
     collection_name: str | None = None,
     page_size: int = LIST_PAGE_SIZE,
-    wanted: Container[str] | None = None,
+    wanted: Mapping[str, ImportProgress | None] | None = None,
 ) -> Generator[Request | ImportProgress, Answer | None, None]:
     """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
 
     A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
 
-    :param wanted: the ids of the jobs to yield, None for all
+    :param wanted: the ids of the jobs to yield, each with what it was when last listed; None for all
     :raises ZillizError: one of its subclasses, see `raise_for_error`
     """
     seen: set[str] = set()
@@ -206,7 +206,12 @@ def walk_list(
             if job_id is None or job_id in seen:
                 continue
             seen.add(job_id)
-            if (wanted is None or job_id in wanted) and (job := parse_job(record)) is not None:
+            if wanted is not None and job_id not in wanted:
+                continue
+            job = wanted[job_id] if wanted is not None else None
+            if job is None or job.raw != record:
+                job = parse_job(record)
+            if job is not None:
                 yield job
         if len(seen) == known or len(records) != (sent_page_size or page_size):
             return

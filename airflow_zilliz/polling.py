@@ -7,7 +7,6 @@ import contextvars
 import math
 import time
 from collections.abc import AsyncGenerator, Coroutine
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -35,15 +34,16 @@ LONGEST_ROUND = 0.25
 _SLICE = 100
 
 
-async def watch(endpoint: Endpoint, target: Target, wait: ImportWait) -> AsyncGenerator[Step, None]:
+async def watch(endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float) -> AsyncGenerator[Step, None]:
     """Yield those steps of a wait that have something to tell, to the last one; its looks are shared with other waits.
 
     The last step ends the wait, or asks for the connection to be looked up anew.
 
     :param target: where the job lives, merged with what the connection says
+    :param first_delay: seconds in which no look counts
     """
     poller = _poller_of(endpoint, target)
-    watched = poller.join(wait)
+    watched = poller.join(wait, first_delay)
     try:
         while True:
             for step in await poller.steps_of(watched):
@@ -66,7 +66,7 @@ async def endpoint_of_connection(conn_id: str, not_before: float) -> Endpoint:
     if task is None or began < not_before or began < loop.time() - LOOKUP_SECONDS or _failed(task):
         task = asyncio.ensure_future(ZillizHook(conn_id).aendpoint())
         known[conn_id] = loop.time(), task
-    return await asyncio.shield(task)
+    return task.result() if task.done() else await asyncio.shield(task)
 
 
 def _failed(task: asyncio.Future[Endpoint]) -> bool:
@@ -76,9 +76,10 @@ def _failed(task: asyncio.Future[Endpoint]) -> bool:
 class _Poller:
     """Polls for as long as it has waits. It runs in a context of its own, so that nothing of it is in a task's log."""
 
-    def __init__(self, key: _Key) -> None:
+    def __init__(self, key: _Key, endpoint: Endpoint, target: Target) -> None:
         self._key = key
-        self._endpoint, self._target = key
+        self._endpoint = endpoint
+        self._target = target
         self._loop = asyncio.get_running_loop()
         self._schedule = Schedule(1 / (REFRESH_SHARE * self._endpoint.max_requests_per_second))
         self._changed = asyncio.Event()
@@ -86,9 +87,9 @@ class _Poller:
         self._wakers: dict[Watch, asyncio.Future[None]] = {}
         self._broken: BaseException | None = None
 
-    def join(self, wait: ImportWait) -> Watch:
+    def join(self, wait: ImportWait, first_delay: float) -> Watch:
         """Take a wait in; the first one starts the poll."""
-        watched = self._schedule.add(wait, self._loop.time())
+        watched = self._schedule.add(wait, self._loop.time(), first_delay)
         watched.wake = partial(self._wake, watched)
         if not self._running:
             self._start(self._poll())
@@ -172,7 +173,7 @@ class _Poller:
 
     async def _walk(self) -> None:
         schedule, began = self._schedule, self._loop.time()
-        walk = api.walk_list(self._target, wanted=schedule)
+        walk = api.walk_list(self._target, wanted=schedule.listed)
         whole = False
         try:
             item = next(walk, None)
@@ -206,7 +207,7 @@ class _Poller:
 
 
 #: What makes two waits share a poll: where requests go, and with what.
-_Key = tuple[Endpoint, Target]
+_Key = tuple[str, str, "bool | str", float, float, Target]
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Poller]] = WeakKeyDictionary()
 _lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, asyncio.Future[Endpoint]]]] = (
@@ -216,8 +217,15 @@ _lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, as
 
 def _poller_of(endpoint: Endpoint, target: Target) -> _Poller:
     # two connections to the same place with the same key share a poll
-    key = replace(endpoint, conn_id="", console_url=None, target=Target()), target
+    key = (
+        endpoint.base_url,
+        endpoint.token,
+        endpoint.verify,
+        endpoint.request_timeout,
+        endpoint.max_requests_per_second,
+        target,
+    )
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     if key not in pollers:
-        pollers[key] = _Poller(key)
+        pollers[key] = _Poller(key, endpoint, target)
     return pollers[key]

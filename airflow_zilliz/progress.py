@@ -166,6 +166,9 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
 
 def job_id_of(data: Mapping[str, Any]) -> str | None:
     """Return the id of the job that an object or record describes."""
+    value = data.get("jobId")
+    if isinstance(value, str) and value.isascii() and value.isprintable() and (value := value.strip()):
+        return value  # nearly always so, and asked for each record of each page
     return _text(_first(data, "jobId", "jobID"))
 
 

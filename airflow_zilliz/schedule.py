@@ -34,11 +34,14 @@ OVERDUE = 60.0
 class Watch:
     """One wait in a schedule. ``steps`` are what its owner has yet to see."""
 
-    __slots__ = ("described", "due", "looked", "steps", "unlisted_until", "wait", "wake", "weight")
+    __slots__ = ("described", "due", "looked", "not_before", "steps", "unlisted_until", "wait", "wake", "weight")
 
-    def __init__(self, wait: ImportWait, now: float) -> None:
+    def __init__(self, wait: ImportWait, now: float, first_delay: float) -> None:
         self.wait = wait
-        self.due = self.looked = now
+        #: when a look may count at the earliest
+        self.not_before = now + first_delay
+        self.due = self.not_before
+        self.looked = now
         self.described = now
         self.unlisted_until = -math.inf
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
@@ -93,6 +96,8 @@ class Schedule:
         self.walk: Walk | None = None
         self._refresh_every = refresh_every
         self._next_refresh = -math.inf
+        #: the jobs that are waited for, each as it was last listed
+        self.listed: dict[str, ImportProgress | None] = {}
         self._jobs: dict[str, list[Watch]] = {}
         self._size = 0
         self._looks = _Alarms()
@@ -122,14 +127,12 @@ class Schedule:
     def __len__(self) -> int:
         return self._size
 
-    def __contains__(self, job_id: object) -> bool:
-        return job_id in self._jobs
-
     # -- waits come and go ----------------------------------------------------------------------------------------
 
-    def add(self, wait: ImportWait, now: float) -> Watch:
-        """Take a wait in that is due."""
-        watch = Watch(wait, now)
+    def add(self, wait: ImportWait, now: float, first_delay: float) -> Watch:
+        """Take a wait in; it is looked at after ``first_delay`` seconds, and not before."""
+        watch = Watch(wait, now, first_delay)
+        self.listed.setdefault(wait.job_id)
         self._jobs.setdefault(wait.job_id, []).append(watch)
         self._size += 1
         if not wait.can_be_listed:
@@ -137,8 +140,7 @@ class Schedule:
         ends = [end for end in (wait.policy.deadline, wait.policy.execution_deadline) if end is not None]
         if ends:
             self._ends.set(min(ends) + OVERDUE, watch)
-        interval = wait.policy.delay(now + self.offset)
-        self._plan(watch, now - interval, interval)
+        self._plan(watch, now, first_delay)
         return watch
 
     def remove(self, watch: Watch) -> None:
@@ -152,7 +154,7 @@ class Schedule:
         others = self._jobs[watch.wait.job_id]
         others.remove(watch)
         if not others:
-            del self._jobs[watch.wait.job_id]
+            del self._jobs[watch.wait.job_id], self.listed[watch.wait.job_id]
         self._aside.discard(watch)
         self._unqueue(watch)
         if self.walk is not None:
@@ -214,8 +216,7 @@ class Schedule:
             return None
         if self._failures and self._in_flight:
             return None
-        wanted = (watch for watches in self._jobs.values() for watch in watches)
-        self.walk = Walk({watch for watch in wanted if watch not in self._aside})
+        self.walk = Walk({watch for watch in self._all() if watch not in self._aside and watch.not_before <= now})
         return self.walk
 
     # -- what came of it ------------------------------------------------------------------------------------------
@@ -237,14 +238,16 @@ class Schedule:
         else:
             self._answered(now)
         if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
-            watches = self._all()
+            watches = [watch for watch in self._all() if watch.not_before <= now]
         for watch in watches:
             self._hand_error(watch, outcome, now)
 
     def on_listed(self, job: ImportProgress, now: float) -> None:
         """Hand a list's word on a job to the waits for it."""
+        if job.job_id in self.listed:
+            self.listed[job.job_id] = job
         for watch in tuple(self._jobs.get(job.job_id, ())):
-            if not watch.wait.can_be_listed:
+            if now < watch.not_before or not watch.wait.can_be_listed:
                 continue
             watch.unlisted_until = -math.inf
             self._aside.discard(watch)

@@ -104,17 +104,18 @@ class ZillizImportTrigger(BaseTrigger):
         wait = self._wait()
         loop = asyncio.get_running_loop()
         looked_up_after = 0.0
-        await asyncio.sleep(max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY))
+        first_look = loop.time() + max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = Step()
             try:
                 endpoint = await endpoint_of_connection(self.zilliz_conn_id, looked_up_after)
                 target = wait.target.merged(endpoint.target)
             except ZillizError as err:
+                await asyncio.sleep(first_look - loop.time())  # an end must not come before
                 step = wait.on_error(err, time.time())
                 self._tell(step)
             else:
-                async with aclosing(watch(endpoint, target, wait)) as steps:
+                async with aclosing(watch(endpoint, target, wait, first_look - loop.time())) as steps:
                     async for step in steps:
                         self._tell(step)
             if step.end is not None:

@@ -70,6 +70,8 @@ class ImportWait:
     claimed: WaitEnd | None = None
     _notes: list[tuple[int, str]] = field(default_factory=list, init=False, repr=False)
     _last_answer: float = field(init=False, repr=False)
+    _listed: ImportProgress | None = field(default=None, init=False, repr=False)
+    _listed_at: float = field(default=0.0, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,18 +114,10 @@ class ImportWait:
         self._answered(now)
         if listed.state.is_final:
             return self._end_by_list(listed)
-        seen = self.seen
-        if listed.raw.get("progress") is not None:
-            self.seen = seen.read(listed, now)
-            moved = self.seen.moved_at != seen.moved_at
-            pace = seen.pace(listed, now) if moved else ""
-        else:
-            moved, pace = self._reads_new_word(listed), ""
-            self.seen = replace(seen, at=now, listed=listed.state_word)
-        if moved:
-            summary = listed.summary() if listed.raw.get("progress") is not None else listed.state_word
-            self.seen = replace(self.seen, summary=summary)
-            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+        if listed is not self._listed:  # the same object is the same record, as with most jobs of most pages
+            self._listed = listed
+            self._read_list(listed, now)
+        self._listed_at = now
         return self._run_on(listed, now)
 
     def on_list_useless(self, error: Exception, now: float) -> Step:
@@ -247,6 +241,18 @@ class ImportWait:
             return self._end(Ending.JOB_FAILED, self._failed_message(listed), listed=listed)
         return self._end(Ending.REACHED, f"{self.subject} is {listed.state_word}", listed=listed)
 
+    def _read_list(self, listed: ImportProgress, now: float) -> None:
+        seen = self.seen
+        if listed.raw.get("progress") is not None:
+            self.seen = seen.read(listed, now)
+            moved, summary, pace = self.seen.moved_at != seen.moved_at, listed.summary(), seen.pace(listed, now)
+        else:
+            moved, summary, pace = self._reads_new_word(listed), listed.state_word, ""
+            self.seen = replace(seen, listed=listed.state_word)
+        if moved:
+            self.seen = replace(self.seen, at=now, summary=summary)
+            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+
     def _reads_new_word(self, listed: ImportProgress) -> bool:
         """Whether a list's bare state is news; its one word for running also stands for the later states."""
         if listed.state is ImportState.IMPORTING and self.seen.state not in (None, ImportState.PENDING.value):
@@ -325,7 +331,7 @@ class ImportWait:
     def _last_seen(self) -> str:
         if self.seen.summary is None or self.seen.at is None:
             return "The job's state has not been seen in this wait"
-        moment = datetime.fromtimestamp(self.seen.at, timezone.utc)
+        moment = datetime.fromtimestamp(max(self.seen.at, self._listed_at), timezone.utc)
         return f"The job was {self.seen.summary} when last seen, {moment:%Y-%m-%d %H:%M:%S} UTC"
 
     def _note(self, level: int, text: str) -> None:

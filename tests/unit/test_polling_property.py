@@ -88,7 +88,7 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
 
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
-    async with aclosing(polling.watch(ENDPOINT, Target(), wait)) as steps:
+    async with aclosing(polling.watch(ENDPOINT, Target(), wait, 2.0)) as steps:
         async for step in steps:
             assert story.end is None, "a wait ends once"
             story.end = step.end

@@ -1,0 +1,113 @@
+"""An import server as small as can be, with Zilliz Cloud's limit of 20 requests a second for each path.
+
+`python limited_server.py` prints its address. `POST /plan` makes jobs, `GET /counts` tells what came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import Any
+
+from aiohttp import web
+
+PAGE_SIZE = 100
+
+
+class Jobs:
+    """Jobs that end one after the other, in an order of their own, within ``spread`` seconds of ``begin``."""
+
+    def __init__(self, number: int = 0, begin: float = 0.0, spread: float = 1.0) -> None:
+        ends = [begin + spread * (place + 1) / number for place in range(number)]
+        random.Random(7).shuffle(ends)
+        self.ends = {f"job-{place}": end for place, end in enumerate(ends)}
+
+    def state(self, job_id: str) -> str:
+        return "Completed" if time.time() >= self.ends[job_id] else "Importing"
+
+
+class Limit:
+    """At most so many requests in any second."""
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+        self.times: list[float] = []
+
+    def allows(self) -> bool:
+        now = time.monotonic()
+        while self.times and self.times[0] <= now - 1:
+            self.times.pop(0)
+        if len(self.times) >= self.per_second:
+            return False
+        self.times.append(now)
+        return True
+
+
+class Server:
+    def __init__(self, per_second: int = 20) -> None:
+        self.per_second = per_second
+        self.reset(Jobs())
+
+    def reset(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self.limits: dict[str, Limit] = {}
+        self.counts: Counter[str] = Counter()
+
+    async def plan(self, request: web.Request) -> web.Response:
+        self.reset(Jobs(**await request.json()))
+        return web.json_response(self.jobs.ends)
+
+    async def tell(self, request: web.Request) -> web.Response:
+        return web.json_response(self.counts)
+
+    async def answer(self, request: web.Request) -> web.Response:
+        verb = request.match_info["verb"]
+        self.counts[verb] += 1
+        if not self.limits.setdefault(verb, Limit(self.per_second)).allows():
+            self.counts["429"] += 1
+            return web.json_response({"code": 8, "message": "rate limit exceeded"}, status=429)
+        body = await request.json()
+        data = self.list(body) if verb == "list" else self.describe(body["jobId"])
+        return web.json_response({"code": 0, "data": data})
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        state = self.jobs.state(job_id)
+        done = state == "Completed"
+        return {
+            "jobId": job_id,
+            "collectionName": "books",
+            "state": state,
+            "progress": 100 if done else 40,
+            "importedRows": 1000 if done else 400,
+            "totalRows": 1000,
+        }
+
+    def list(self, body: dict[str, Any]) -> dict[str, Any]:
+        page = body.get("currentPage", 1)
+        ids = list(self.jobs.ends)[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        words = {"Importing": "InProgress"}
+        states = ((job_id, self.jobs.state(job_id)) for job_id in ids)
+        records = [
+            {"collectionName": "books", "jobId": job_id, "state": words.get(state, state)} for job_id, state in states
+        ]
+        return {"count": len(self.jobs.ends), "currentPage": page, "pageSize": PAGE_SIZE, "records": records}
+
+
+async def main() -> None:
+    server = Server()
+    app = web.Application()
+    app.router.add_post("/plan", server.plan)
+    app.router.add_get("/counts", server.tell)
+    app.router.add_post("/v2/vectordb/jobs/import/{verb}", server.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=16384)
+    await site.start()
+    print(site._server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
