@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -39,10 +39,12 @@ __all__ = [
     "FileProgress",
     "ImportProgress",
     "ImportState",
+    "Page",
     "Request",
     "Target",
     "create",
     "describe",
+    "list_page",
     "walk_list",
 ]
 
@@ -173,47 +175,73 @@ def create(request: Request) -> Exchange[str]:
     return job_id
 
 
+@dataclass(frozen=True)
+class Page:
+    """One page of a job list.
+
+    :param records: its jobs by their ids, as they came
+    :param full: whether it holds as many records as it could, so that another page may follow
+    """
+
+    records: Mapping[str, Mapping[str, Any]]
+    full: bool
+
+    def jobs(self, known: Mapping[str, ImportProgress | None] | None = None) -> Iterator[ImportProgress]:
+        """Yield the page's jobs.
+
+        :param known: the only ids to yield, each with the job as it was last listed: that very object is yielded
+            where nothing has changed
+        """
+        for job_id, record in self.records.items():
+            if known is not None and job_id not in known:
+                continue
+            job = known[job_id] if known is not None else None
+            if job is None or job.raw != record:
+                job = parse_job(record)
+            if job is not None:
+                yield job
+
+
+def list_page(
+    target: Target, page: int = 1, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+) -> Exchange[Page]:
+    """Ask for one page of the job list.
+
+    :param page: counted from 1; Milvus ignores it and sends all jobs at once (wire 5)
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    body = {
+        "collectionName": collection_name,
+        "dbName": target.db_name,
+        **target.ids(),
+        "pageSize": page_size,
+        "currentPage": page,
+    }
+    answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
+    records, sent_page_size = _records(answer)
+    ids = ((job_id_of(record), record) for record in records)
+    by_id = {job_id: record for job_id, record in ids if job_id is not None}
+    return Page(by_id, len(records) == (sent_page_size or page_size))
+
+
 def walk_list(
-    target: Target,
-    *,
-    collection_name: str | None = None,
-    page_size: int = LIST_PAGE_SIZE,
-    wanted: Mapping[str, ImportProgress | None] | None = None,
-) -> Generator[Request | ImportProgress, Answer | None, None]:
+    target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+) -> Generator[Request | ImportProgress, Answer, None]:
     """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
 
     A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
 
-    :param wanted: the ids of the jobs to yield, each with what it was when last listed; None for all
     :raises ZillizError: one of its subclasses, see `raise_for_error`
     """
     seen: set[str] = set()
-    for page in range(1, MAX_LIST_PAGES + 1):
-        body = {
-            "collectionName": collection_name,
-            "dbName": target.db_name,
-            **target.ids(),
-            "pageSize": page_size,
-            "currentPage": page,
-        }
-        answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
-        assert answer is not None, "a request must be answered before the walk goes on"  # noqa: S101 - a programming error
-        records, sent_page_size = _records(answer)
-        known = len(seen)
-        for record in records:
-            job_id = job_id_of(record)
-            if job_id is None or job_id in seen:
-                continue
-            seen.add(job_id)
-            if wanted is not None and job_id not in wanted:
-                continue
-            job = wanted[job_id] if wanted is not None else None
-            if job is None or job.raw != record:
-                job = parse_job(record)
-            if job is not None:
-                yield job
-        if len(seen) == known or len(records) != (sent_page_size or page_size):
+    for number in range(1, MAX_LIST_PAGES + 1):
+        page = yield from list_page(target, number, collection_name=collection_name, page_size=page_size)
+        if page.records.keys() <= seen:
+            return
+        yield from (job for job in page.jobs() if job.job_id not in seen)
+        seen.update(page.records)
+        if not page.full:
             return
 
 

@@ -8,21 +8,23 @@ import math
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from functools import partial
-from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz import api
-from airflow_zilliz.api import Answer, ImportProgress, Request, Target
+from airflow_zilliz.api import Answer, ImportProgress, Page, Request, Target
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
-from airflow_zilliz.flows import acarry, aplay, describe, pause_before, send
+from airflow_zilliz.flows import acarry, aplay, describe, pause_before
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.schedule import Schedule, Watch
 from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.wire import MAX_LIST_PAGES
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
+#: Pages of a list on their way at a time.
+PAGES_AHEAD = 4
 #: The part of a path's requests that may go to waits which lists look at already.
 REFRESH_SHARE = 0.05
 #: For how many seconds triggers that start together share one look-up of their connection.
@@ -172,29 +174,41 @@ class _Poller:
         self._schedule.on_described(job_id, outcome, began, self._loop.time())
 
     async def _walk(self) -> None:
-        schedule, began = self._schedule, self._loop.time()
-        walk = api.walk_list(self._target, wanted=schedule.listed)
-        whole = False
+        began = self._loop.time()
         try:
-            item = next(walk, None)
-            for number in count(1):
-                if item is None:
-                    whole = True
-                    break
-                if isinstance(item, ImportProgress):
-                    schedule.on_listed(item, self._loop.time())
-                    item = next(walk, None)
+            whole = await self._turn_pages()
+        except Exception as err:  # noqa: BLE001 - whatever is wrong with lists, waits go on by descriptions
+            self._schedule.fail_walk(err, began, self._loop.time())
+        else:
+            self._schedule.end_walk(self._loop.time(), whole=whole)
+
+    async def _turn_pages(self) -> bool:
+        """Walk through the list, and return whether to its end."""
+        schedule, seen = self._schedule, set[str]()
+        first = 1
+        while first <= MAX_LIST_PAGES and schedule.walk_is_worth_a_page:
+            # pages that the last walk found are asked for ahead, lest the way to the server bounds the rate
+            last = max(first, min(first + PAGES_AHEAD - 1, schedule.pages_expected))
+            for page in await self._pages(first, last):
+                schedule.on_page(self._loop.time())
+                for number, job in enumerate(page.jobs(schedule.listed), 1):
+                    schedule.on_listed(job, self._loop.time())
                     if number % _SLICE == 0:
                         await asyncio.sleep(0)
-                    continue
-                if not schedule.walk_is_worth_a_page:
-                    break
-                item = send(walk, await self._exchange(item))
-                schedule.on_page(self._loop.time())
-        except Exception as err:  # noqa: BLE001 - whatever is wrong with lists, waits go on by descriptions
-            schedule.fail_walk(err, began, self._loop.time())
-        else:
-            schedule.end_walk(self._loop.time(), whole=whole)
+                if not page.full or page.records.keys() <= seen:
+                    return True
+                seen.update(page.records)
+            first = last + 1
+        return False
+
+    async def _pages(self, first: int, last: int) -> list[Page]:
+        numbers = range(first, last + 1)
+        flows = (aplay(api.list_page(self._target, number), self._exchange) for number in numbers)
+        pages = await asyncio.gather(*flows, return_exceptions=True)
+        for page in pages:
+            if isinstance(page, BaseException):
+                raise page
+        return [page for page in pages if isinstance(page, Page)]
 
     async def _exchange(self, request: Request) -> Answer:
         """Send a request in its turn, and not while the target asks to be left alone."""

@@ -264,6 +264,11 @@ class Schedule:
             self.walk.pages += 1
 
     @property
+    def pages_expected(self) -> int:
+        """How many pages a walk has, going by the last one."""
+        return self._pages
+
+    @property
     def walk_is_worth_a_page(self) -> bool:
         """Whether there are waits that the walk has not shown yet, and another page costs less than describing them."""
         walk = self.walk

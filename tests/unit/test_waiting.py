@@ -17,9 +17,9 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
-from airflow_zilliz.policy import WaitPolicy
+from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import Seen
-from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.waiting import CLAIM_PATIENCE, THROTTLE_GRACE, TROUBLE_DELAY, ImportWait, Step
 
 START = 1_790_000_000.0
 POLICY = WaitPolicy(started_at=START, deadline=START + 3600, poll_failure_tolerance=600, poke_interval=30)
@@ -159,7 +159,7 @@ def test_a_pause_longer_than_the_tolerance_is_no_trouble() -> None:
     waiting = wait(poke_interval=1800, deadline=None)
     waiting.on_progress(job(), START + 20_000)
     step = waiting.on_error(DOWN, START + 21_800)
-    assert (step.end, step.delay) == (None, 600)
+    assert (step.end, step.delay) == (None, TROUBLE_DELAY)
     assert end_of(waiting.on_error(DOWN, START + 22_400)).ending is Ending.UNAVAILABLE
 
 
@@ -338,3 +338,177 @@ def test_what_was_told_before_is_not_told_again() -> None:
 @pytest.mark.parametrize("value", [None, [], "x", "[", {"at": "yesterday", "told": 3, "of_another_version": 1}])
 def test_memory_that_cannot_be_read_is_forgotten(value: object) -> None:
     assert Seen.from_json(value) == Seen()
+
+
+# -- how often ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("poke_interval", [5, 30, 60, 300, 3600])
+@pytest.mark.parametrize("spread", [0.9, 1.0])
+def test_a_long_wait_costs_at_most_40_looks_more(poke_interval: float, spread: float) -> None:
+    policy = replace(POLICY, deadline=None, poke_interval=poke_interval, spread=spread)
+    age, looks = 0.0, 0
+    while age < 100 * poke_interval:
+        age += policy.delay(START + age)
+        looks += 1
+    assert looks <= 100 + 40
+
+
+@pytest.mark.parametrize("poke_interval", [2, 30, 3600])
+def test_a_job_of_ten_seconds_is_seen_within_two(poke_interval: float) -> None:
+    policy, age = replace(POLICY, poke_interval=poke_interval), 0.0
+    while age < 10:
+        age += policy.delay(START + age)
+    assert age <= 12
+
+
+def test_spread_is_a_wait_s_own_and_stays() -> None:
+    spreads = [spread_of(f"job-{number}", START) for number in range(1000)]
+    assert 0.9 <= min(spreads) < 0.91
+    assert 0.99 < max(spreads) <= 1
+    assert spread_of("job-7", START) == spreads[7]
+
+
+def test_a_pause_that_was_asked_for_is_never_cut_by_the_spread() -> None:
+    assert replace(POLICY, spread=0.9).delay(START, retry_after=100) == pytest.approx(110)
+
+
+# -- being asked to slow down -------------------------------------------------------------------------------------
+
+SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429)
+
+
+def test_a_throttled_wait_loses_no_tolerance_while_others_are_answered() -> None:
+    waiting = wait(deadline=None)
+    for age in range(0, 5000, 30):
+        assert waiting.on_error(SLOW_DOWN, START + age, server_answered_at=START + age - 1).end is None
+    assert end_of(waiting.on_error(SLOW_DOWN, START + 6000, server_answered_at=START + 5000)).ending is (
+        Ending.UNAVAILABLE
+    )
+
+
+def test_a_refused_first_look_is_no_end_even_without_tolerance() -> None:
+    waiting = wait(poll_failure_tolerance=0)
+    assert waiting.on_error(SLOW_DOWN, START).end is None
+    assert waiting.on_error(SLOW_DOWN, START + THROTTLE_GRACE).end is not None
+
+
+# -- what a list tells --------------------------------------------------------------------------------------------
+
+
+def listed(state: ImportState, **raw: Any) -> ImportProgress:
+    return ImportProgress("j-1", state, raw.get("progress", 0), raw={"state": state.value, **raw})
+
+
+def test_a_list_ends_a_wait_with_what_it_knows() -> None:
+    done = listed(ImportState.COMPLETED)
+    end = end_of(wait().on_listed(done, START + 5))
+    assert (end.ending, end.progress, end.listed, end.needs_description) == (Ending.REACHED, None, done, True)
+    failed = end_of(wait().on_listed(listed(ImportState.FAILED), START + 5))
+    assert (failed.ending, failed.needs_description) == (Ending.JOB_FAILED, True)
+
+
+def test_a_list_s_word_for_running_is_no_news_of_a_described_job() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=40), START)
+    assert waiting.on_listed(listed(ImportState.IMPORTING), START + 30).notes == ()
+
+
+def test_a_list_tells_that_a_job_began() -> None:
+    waiting = wait()
+    waiting.on_progress(job(ImportState.PENDING, 0), START)
+    assert texts(waiting.on_listed(listed(ImportState.IMPORTING), START + 30)) == ["Import job j-1: Importing"]
+    assert waiting.on_listed(listed(ImportState.IMPORTING), START + 60).notes == ()
+
+
+def test_a_list_with_percentages_tells_each_change() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=40), START)
+    step = waiting.on_listed(listed(ImportState.IMPORTING, progress=70), START + 30)
+    assert texts(step) == ["Import job j-1: Importing 70 %, about 30 s left"]
+
+
+def test_a_wait_for_uncommitted_does_not_rely_on_lists() -> None:
+    assert wait().can_be_listed
+    assert not wait(target_state=ImportState.UNCOMMITTED).can_be_listed
+
+
+def test_a_useless_list_is_told_once() -> None:
+    waiting = wait()
+    assert "no use" in texts(waiting.on_list_useless(ZillizApiError("no such route"), START))[0]
+    assert waiting.on_list_useless(ZillizApiError("no such route"), START + 600).notes == ()
+
+
+# -- a job that a list showed as ended ----------------------------------------------------------------------------
+
+
+def claimed(state: ImportState) -> ImportWait:
+    end = end_of(wait().on_listed(listed(state), START))
+    return ImportWait("j-1", "my_conn", Target("in01-x"), POLICY, START, claimed=end)
+
+
+def test_the_description_of_a_claimed_end_decides() -> None:
+    described = job(ImportState.COMPLETED, 100, imported_rows=7)
+    assert end_of(claimed(ImportState.COMPLETED).on_progress(described, START + 1)).progress is described
+    turned = claimed(ImportState.COMPLETED).on_progress(job(ImportState.FAILED, 0, reason="r"), START + 1)
+    assert end_of(turned).ending is Ending.JOB_FAILED
+
+
+def test_a_job_that_runs_on_is_waited_for_without_lists() -> None:
+    waiting = claimed(ImportState.COMPLETED)
+    step = waiting.on_progress(job(), START + 1)
+    assert (step.end, waiting.claimed, waiting.can_be_listed) == (None, None, False)
+    assert Seen.from_json(waiting.seen.as_json()).distrusts_list, "the next trigger knows it too"
+
+
+@pytest.mark.parametrize("state", [ImportState.COMPLETED, ImportState.FAILED])
+def test_a_claimed_end_stands_when_no_description_can_be_had(state: ImportState) -> None:
+    waiting = claimed(state)
+    assert waiting.claimed is not None
+    patience = CLAIM_PATIENCE[waiting.claimed.ending]
+    assert waiting.on_error(DOWN, START + patience - 1).end is None
+    step = waiting.on_error(DOWN, START + patience)
+    assert step.end is not None
+    assert step.end.tells_of_the_job
+    assert step.notes[-1][0] == logging.WARNING
+    assert "could not be had" in step.notes[-1][1]
+
+
+def test_a_claimed_end_of_a_forgotten_job_stands_at_once() -> None:
+    assert claimed(ImportState.COMPLETED).on_error(ZillizJobNotFound("gone"), START + 1).end is not None
+
+
+def test_a_claimed_end_with_a_refused_key_looks_the_connection_up_first() -> None:
+    waiting = claimed(ImportState.COMPLETED)
+    assert waiting.on_error(ZillizAuthError("401"), START + 1).look_up_connection
+    assert waiting.on_error(ZillizAuthError("401"), START + 2).end is not None
+
+
+# -- pace and stall -----------------------------------------------------------------------------------------------
+
+
+def test_two_readings_tell_the_rate_and_the_time_left() -> None:
+    waiting = wait()
+    waiting.on_progress(job(imported_rows=1000, total_rows=5000), START)
+    step = waiting.on_progress(job(progress=63, imported_rows=2000, total_rows=5000), START + 20)
+    assert texts(step) == ["Import job j-1: Importing 63 %, 2,000 of 5,000 rows, 50 rows/s, about 60 s left"]
+
+
+def test_a_job_that_does_not_move_is_warned_of_once_for_each_stall() -> None:
+    waiting = wait(stall_warning=1800)
+    for age, progress, warned in (
+        (0, 80, 0),
+        (1799, 80, 0),
+        (1800, 80, 1),
+        (3600, 80, 0),
+        (3700, 90, 0),
+        (5500, 90, 1),
+    ):
+        notes = waiting.on_progress(job(progress=progress), START + age - 3600).notes
+        assert len([text for level, text in notes if level == logging.WARNING]) == warned, age
+
+
+def test_no_stall_warning_where_none_is_wanted() -> None:
+    waiting = wait(stall_warning=None, deadline=None)
+    waiting.on_progress(job(), START)
+    assert waiting.on_progress(job(), START + 10**6).notes == ()

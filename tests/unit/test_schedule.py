@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.ending import Ending
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
+from airflow_zilliz.policy import WaitPolicy
+from airflow_zilliz.schedule import FEW, LIST_RETRY, MAX_WALK_FAILURES, OVERDUE, Schedule, Watch
+from airflow_zilliz.waiting import ImportWait
+
+NOW = 1000.0
+DOWN = ZillizUnavailable("HTTP 503", http_status=503)
+SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429, retry_after=7)
+
+
+def schedule_of(waits: int, first_delay: float = 0.0, **policy: Any) -> tuple[Schedule, list[Watch]]:
+    schedule = Schedule(refresh_every=2.0)
+    watches = [schedule.add(wait(f"j-{number}", **policy), NOW, first_delay) for number in range(waits)]
+    schedule.settle(NOW)
+    return schedule, watches
+
+
+def wait(job_id: str, **policy: Any) -> ImportWait:
+    return ImportWait(job_id, "c", Target(), WaitPolicy(**{"started_at": NOW - 10_000, **policy}), NOW)
+
+
+def job(number: int, state: ImportState = ImportState.IMPORTING) -> ImportProgress:
+    return ImportProgress(f"j-{number}", state, raw={"state": state.value})
+
+
+def descriptions(schedule: Schedule, now: float) -> list[str]:
+    found = []
+    while (job_id := schedule.next_description(now)) is not None:
+        found.append(job_id)
+    return found
+
+
+def walk(schedule: Schedule, now: float, *pages: list[ImportProgress], whole: bool = True) -> None:
+    schedule.settle(now)
+    assert schedule.begin_walk(now) is not None
+    for page in pages:
+        schedule.on_page(now)
+        for listed in page:
+            schedule.on_listed(listed, now)
+    schedule.end_walk(now, whole=whole)
+
+
+# -- the cheaper way ----------------------------------------------------------------------------------------------
+
+
+def test_few_waits_are_described() -> None:
+    schedule, _ = schedule_of(FEW)
+    assert schedule.begin_walk(NOW) is None
+    assert len(descriptions(schedule, NOW)) == FEW
+
+
+def test_many_waits_are_listed() -> None:
+    schedule, _ = schedule_of(FEW + 1)
+    assert descriptions(schedule, NOW) == []
+    assert schedule.begin_walk(NOW) is not None
+
+
+def test_a_list_longer_than_the_waits_are_many_is_given_up() -> None:
+    schedule, _ = schedule_of(10)
+    assert schedule.begin_walk(NOW) is not None
+    for _ in range(10):
+        assert schedule.walk_is_worth_a_page
+        schedule.on_page(NOW)
+    assert not schedule.walk_is_worth_a_page
+    schedule.end_walk(NOW, whole=False)
+    schedule.settle(NOW)
+    assert schedule.begin_walk(NOW) is None
+    assert len(descriptions(schedule, NOW)) == 10
+
+
+def test_a_walk_ends_once_it_has_shown_every_wait() -> None:
+    schedule, _ = schedule_of(10)
+    schedule.begin_walk(NOW)
+    for number in range(10):
+        assert schedule.walk_is_worth_a_page
+        schedule.on_listed(job(number), NOW)
+    assert not schedule.walk_is_worth_a_page
+
+
+def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() -> None:
+    schedule, _ = schedule_of(300)
+    walk(schedule, NOW, *[[job(number) for number in range(100 * page, 100 * page + 100)] for page in range(3)])
+    schedule.add(wait("young", started_at=NOW), NOW, 2.0)
+    schedule.settle(NOW + 2)
+    assert schedule.begin_walk(NOW + 2) is None
+    assert descriptions(schedule, NOW + 2) == ["young"]
+
+
+def test_two_waits_for_one_job_cost_one_description() -> None:
+    schedule, _ = schedule_of(0)
+    pair = [schedule.add(wait("j-0"), NOW, 0.0) for _ in range(2)]
+    schedule.settle(NOW)
+    assert descriptions(schedule, NOW) == ["j-0"]
+    schedule.on_described("j-0", job(0, ImportState.COMPLETED), NOW, NOW + 1)
+    assert [watch.steps[-1].end is not None for watch in pair] == [True, True]
+    assert len(schedule) == 0
+
+
+# -- what a list shows --------------------------------------------------------------------------------------------
+
+
+def test_a_listed_end_ends_the_wait_at_once() -> None:
+    schedule, watches = schedule_of(10)
+    walk(schedule, NOW, [job(number, ImportState.COMPLETED if number == 3 else job(0).state) for number in range(10)])
+    end = watches[3].steps[-1].end
+    assert end is not None
+    assert (end.ending, end.progress) == (Ending.REACHED, None)
+    assert len(schedule) == 9
+
+
+def test_a_job_missing_from_a_whole_walk_is_described_until_a_list_shows_it() -> None:
+    schedule, _ = schedule_of(10)
+    others = [job(number) for number in range(9)]
+    walk(schedule, NOW, others)
+    schedule.settle(NOW)
+    assert descriptions(schedule, NOW) == ["j-9"]
+    schedule.on_described("j-9", job(9), NOW, NOW)
+    walk(schedule, NOW + 30, [*others, job(9)])
+    schedule.settle(NOW + 60)
+    assert descriptions(schedule, NOW + 60) == []
+
+
+def test_no_look_counts_before_the_first_delay() -> None:
+    schedule, watches = schedule_of(10)
+    late = schedule.add(wait("j-10"), NOW, 2.0)
+    walk(schedule, NOW + 1, [job(number, ImportState.COMPLETED) for number in range(11)])
+    assert late.steps == []
+    assert len(watches[0].steps) == 1
+
+
+def test_waits_that_lists_look_at_are_described_now_and_then() -> None:
+    schedule, _ = schedule_of(10)
+    page = [job(number) for number in range(10)]
+    for turn in range(25):
+        walk(schedule, NOW + 30 * turn, page)
+    assert len(descriptions(schedule, NOW + 721)) == 1, "one at a time"
+
+
+def test_a_refused_list_is_left_alone_for_a_while_and_each_wait_is_told() -> None:
+    schedule, watches = schedule_of(10)
+    schedule.begin_walk(NOW)
+    schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
+    schedule.settle(NOW)
+    assert all("no use" in watch.steps[-1].notes[-1][1] for watch in watches)
+    assert descriptions(schedule, NOW), "they go on by descriptions"
+    schedule.on_described(watches[0].wait.job_id, job(0), NOW, NOW + 1)
+    schedule.settle(NOW + 40)
+    assert schedule.begin_walk(NOW + 40) is None
+    for job_id in descriptions(schedule, NOW + 40):
+        schedule.on_described(job_id, job(int(job_id[2:])), NOW + 40, NOW + LIST_RETRY)
+    schedule.settle(NOW + LIST_RETRY + 40)
+    assert schedule.begin_walk(NOW + LIST_RETRY + 40) is not None
+
+
+def test_a_list_that_alone_fails_again_and_again_is_useless() -> None:
+    schedule, watches = schedule_of(100)
+    now = NOW
+    for _ in range(MAX_WALK_FAILURES):
+        assert schedule.begin_walk(now) is not None
+        schedule.fail_walk(DOWN, now, now)
+        schedule.settle(now)
+        now += 1
+        for job_id in descriptions(schedule, now):
+            schedule.on_described(job_id, job(0), now, now)
+        now += 1
+        schedule.settle(now)
+    assert "no use" in watches[-1].steps[-1].notes[-1][1]
+    assert schedule.begin_walk(now) is None
+
+
+# -- trouble ------------------------------------------------------------------------------------------------------
+
+
+def test_being_asked_to_slow_down_pauses_the_whole_target() -> None:
+    schedule, _ = schedule_of(3)
+    schedule.on_described(descriptions(schedule, NOW)[0], SLOW_DOWN, NOW, NOW)
+    assert schedule.paused_for(NOW + 3) == pytest.approx(4)
+    assert schedule.next_description(NOW + 6.9) is None
+
+
+def test_a_wait_that_a_pause_delays_is_told_once() -> None:
+    schedule, watches = schedule_of(3)
+    schedule.add(wait("j-3"), NOW, 1.0)
+    first = schedule.next_description(NOW)
+    assert first == "j-0"
+    schedule.on_described(first, SLOW_DOWN, NOW, NOW)
+    for later in (0.5, 2.0, 6.0):
+        schedule.settle(NOW + later)
+    assert [len(watch.steps) for watch in watches] == [1, 1, 1]
+
+
+def test_a_server_that_is_down_is_asked_one_thing_at_a_time() -> None:
+    schedule, _ = schedule_of(3)
+    for job_id in descriptions(schedule, NOW):
+        schedule.on_described(job_id, DOWN, NOW, NOW)
+    schedule.settle(NOW + 40)
+    assert len(descriptions(schedule, NOW + 40)) == 1
+
+
+def test_a_refused_key_is_told_to_every_wait() -> None:
+    schedule, watches = schedule_of(3)
+    job_id = schedule.next_description(NOW)
+    assert job_id is not None
+    schedule.on_described(job_id, ZillizAuthError("401", http_status=401), NOW, NOW)
+    assert all(watch.steps[-1].look_up_connection for watch in watches)
+    assert len(schedule) == 0, "each joins again with its connection's new key"
+
+
+def test_a_right_that_one_collection_lacks_is_told_to_its_wait_alone() -> None:
+    schedule, _ = schedule_of(3)
+    job_id = schedule.next_description(NOW)
+    assert job_id is not None
+    schedule.on_described(job_id, ZillizAuthError("PermissionDenied", http_status=403), NOW, NOW)
+    assert len(schedule) == 2
+
+
+def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
+    schedule, watches = schedule_of(3)
+    job_id = schedule.next_description(NOW)
+    assert job_id == "j-0"
+    schedule.on_described(job_id, ZillizJobNotFound("no such job"), NOW, NOW)
+    assert watches[0].steps[-1].end is not None
+    assert [watch.steps for watch in watches[1:]] == [[], []]
+
+
+def test_a_wait_that_cannot_be_looked_at_still_times_out() -> None:
+    schedule, watches = schedule_of(1, deadline=NOW + 50)
+    assert schedule.next_description(NOW) is not None, "and no answer ever comes"
+    schedule.settle(NOW + 50 + OVERDUE + 1)
+    end = watches[0].steps[-1].end
+    assert end is not None
+    assert end.ending is Ending.TIMED_OUT
+
+
+# -- leaving ------------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_that_leaves_disturbs_no_other() -> None:
+    schedule, watches = schedule_of(10)
+    schedule.begin_walk(NOW)
+    schedule.remove(watches[3])
+    schedule.remove(watches[3])
+    for number in range(10):
+        schedule.on_listed(job(number), NOW)
+    assert not schedule.walk_is_worth_a_page
+    schedule.end_walk(NOW, whole=True)
+    assert len(schedule) == 9
+    assert watches[3].steps == []
+
+
+def test_ended_waits_leave_no_trace() -> None:
+    schedule = Schedule(refresh_every=2.0)
+    for number in range(2000):
+        schedule.remove(schedule.add(wait(f"j-{number}", deadline=NOW + 10**6), NOW, 2.0))
+    assert len(schedule._looks._heap) + len(schedule._ends._heap) < 300
+    assert not schedule._jobs
+    assert not schedule.listed
