@@ -10,12 +10,13 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
 
-.PHONY: help demo test test-new test-old lint bench-import pins clean
+.PHONY: help demo test test-new test-old lint bench bench-import pins clean
 
 help:
 	@echo "make demo          a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
 	@echo "make test          lint, types, and all tests on the newest Airflow and on 2.11"
 	@echo "make lint          ruff and mypy alone"
+	@echo "make bench         what 1 to 10,000 waits cost, beside what others do (9 minutes)"
 	@echo "make bench-import  what importing the sensor costs"
 	@echo "make pins          renew requirements/*.txt (needs uv)"
 	@echo "make clean         remove the environments and what the demo left"
@@ -36,6 +37,9 @@ test-new: $(NEW)/.test-ready
 test-old: $(OLD)/.test-ready
 	$(OLD)/bin/python -m pytest -n 3 tests/unit tests/airflow
 
+bench: $(NEW)/.bench-ready
+	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
+
 bench-import: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_import.py
 
@@ -50,6 +54,10 @@ $(NEW)/.test-ready: $(NEW)/.demo-ready requirements/dev.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/dev.txt
 	touch $@
 
+$(NEW)/.bench-ready: $(NEW)/.demo-ready requirements/bench.txt
+	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/bench.txt
+	touch $@
+
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
@@ -61,6 +69,7 @@ UV := uv pip compile --quiet --universal --python-version 3.10 --no-annotate --n
 pins:
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+	$(UV) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean:
