@@ -55,9 +55,9 @@ def send(walk: Generator[Any, Any, None], answer: Answer) -> Any:
         return None
 
 
-def pause_before(endpoint: Endpoint, request: Request, now: float) -> float:
-    """Take a request's place in the line of its path and return the seconds until its turn."""
-    return pacer_of(endpoint, request.path).reserve(now, endpoint.max_requests_per_second)
+def pause_before(endpoint: Endpoint, path: str, now: float, together: int = 1) -> float:
+    """Take the place of one or more requests in the line of their path and return the seconds until their turn."""
+    return pacer_of(endpoint, path).reserve(now, endpoint.max_requests_per_second, together)
 
 
 async def acarry(endpoint: Endpoint, request: Request) -> Answer:
@@ -73,5 +73,5 @@ async def acarry(endpoint: Endpoint, request: Request) -> Answer:
 
 async def aexchange(endpoint: Endpoint, request: Request) -> Answer:
     """Send a request in its turn and return the answer."""
-    await asyncio.sleep(pause_before(endpoint, request, asyncio.get_running_loop().time()))
+    await asyncio.sleep(pause_before(endpoint, request.path, asyncio.get_running_loop().time()))
     return await acarry(endpoint, request)

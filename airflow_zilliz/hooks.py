@@ -250,7 +250,7 @@ class ZillizHook(BaseHook):
         return BlockingCarrier()
 
     def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
-        time.sleep(pause_before(endpoint, request, time.monotonic()))
+        time.sleep(pause_before(endpoint, request.path, time.monotonic()))
         return self._carrier.exchange(endpoint, request)
 
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:

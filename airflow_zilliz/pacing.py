@@ -25,14 +25,15 @@ class Pacer:
         self._slowed_at = -1.0
         self._lock = threading.Lock()
 
-    def reserve(self, now: float, per_second: float) -> float:
+    def reserve(self, now: float, per_second: float, together: int = 1) -> float:
         """Take the next free time and return the seconds until it.
 
         :param per_second: the most requests per second
+        :param together: how many requests go out at that time; the next ones are that much later
         """
         with self._lock:
             at = max(now, self._next)
-            self._next = at + self._stretch_at(at) / per_second
+            self._next = at + together * self._stretch_at(at) / per_second
         return at - now
 
     def slow_down(self, now: float) -> None:

@@ -19,12 +19,13 @@ from airflow_zilliz.flows import acarry, aplay, describe, pause_before
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.schedule import Schedule, Watch
 from airflow_zilliz.waiting import ImportWait, Step
-from airflow_zilliz.wire import MAX_LIST_PAGES
+from airflow_zilliz.wire import LIST, MAX_LIST_PAGES
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
-#: Pages of a list on their way at a time.
-PAGES_AHEAD = 4
+#: The most pages of a list that are asked for at once: neither the way to the server bounds the rate of a walk then,
+#: nor does the loop wake up for each.
+MAX_PAGES_AT_ONCE = 5
 #: The part of a path's requests that may go to waits which lists look at already.
 REFRESH_SHARE = 0.05
 #: For how many seconds triggers that start together share one look-up of their connection.
@@ -84,6 +85,8 @@ class _Poller:
         self._target = target
         self._loop = asyncio.get_running_loop()
         self._schedule = Schedule(1 / (REFRESH_SHARE * self._endpoint.max_requests_per_second))
+        # twice a second at the most, so that the limit holds in every second
+        self._pages_at_once = max(1, min(MAX_PAGES_AT_ONCE, int(self._endpoint.max_requests_per_second / 2)))
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._wakers: dict[Watch, asyncio.Future[None]] = {}
@@ -187,8 +190,7 @@ class _Poller:
         schedule, seen = self._schedule, set[str]()
         first = 1
         while first <= MAX_LIST_PAGES and schedule.walk_is_worth_a_page:
-            # pages that the last walk found are asked for ahead, lest the way to the server bounds the rate
-            last = max(first, min(first + PAGES_AHEAD - 1, schedule.pages_expected))
+            last = max(first, min(first + self._pages_at_once - 1, schedule.pages_expected))
             for page in await self._pages(first, last):
                 schedule.on_page(self._loop.time())
                 for number, job in enumerate(page.jobs(schedule.listed), 1):
@@ -203,7 +205,8 @@ class _Poller:
 
     async def _pages(self, first: int, last: int) -> list[Page]:
         numbers = range(first, last + 1)
-        flows = (aplay(api.list_page(self._target, number), self._exchange) for number in numbers)
+        await self._turn(LIST, len(numbers))
+        flows = (aplay(api.list_page(self._target, number), partial(acarry, self._endpoint)) for number in numbers)
         pages = await asyncio.gather(*flows, return_exceptions=True)
         for page in pages:
             if isinstance(page, BaseException):
@@ -211,13 +214,16 @@ class _Poller:
         return [page for page in pages if isinstance(page, Page)]
 
     async def _exchange(self, request: Request) -> Answer:
-        """Send a request in its turn, and not while the target asks to be left alone."""
+        await self._turn(request.path)
+        return await acarry(self._endpoint, request)
+
+    async def _turn(self, path: str, together: int = 1) -> None:
+        """Wait for the turn of one or more requests, and for as long as the target asks to be left alone."""
         pause = 1.0
         while pause > 0:
-            await asyncio.sleep(pause_before(self._endpoint, request, self._loop.time()))
+            await asyncio.sleep(pause_before(self._endpoint, path, self._loop.time(), together))
             pause = self._schedule.paused_for(self._loop.time())
             await asyncio.sleep(pause)
-        return await acarry(self._endpoint, request)
 
 
 #: What makes two waits share a poll: where requests go, and with what.

@@ -46,7 +46,8 @@ def measure(way: str, waits: int) -> dict[str, Any]:
         server.wait()
     if client.returncode:
         raise SystemExit(f"{way} with {waits} waits failed:\n{client.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(client.stdout.splitlines()[-1])
+    # Airflow logs to standard output as well
+    result: dict[str, Any] = json.loads(next(line for line in client.stdout.splitlines() if line.startswith("{")))
     print(f"  done: {WAYS[way]}, {waits:,} waits", file=sys.stderr, flush=True)
     return result
 
