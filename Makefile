@@ -10,16 +10,17 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
 
-.PHONY: help demo test test-new test-old lint bench bench-import pins clean
+.PHONY: help demo test test-new test-old lint bench bench-triggerer bench-import pins clean
 
 help:
-	@echo "make demo          a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
-	@echo "make test          lint, types, and all tests on the newest Airflow and on 2.11"
-	@echo "make lint          ruff and mypy alone"
-	@echo "make bench         what 1 to 10,000 waits cost, beside what others do (9 minutes)"
-	@echo "make bench-import  what importing the sensor costs"
-	@echo "make pins          renew requirements/*.txt (needs uv)"
-	@echo "make clean         remove the environments and what the demo left"
+	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
+	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
+	@echo "make lint             ruff and mypy alone"
+	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
+	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (long: two processes for each task)"
+	@echo "make bench-import     what importing the sensor costs"
+	@echo "make pins             renew requirements/*.txt (needs uv)"
+	@echo "make clean            remove the environments and what the demo left"
 
 demo: $(NEW)/.demo-ready
 	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
@@ -39,6 +40,9 @@ test-old: $(OLD)/.test-ready
 
 bench: $(NEW)/.bench-ready
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
+
+bench-triggerer: $(NEW)/.demo-ready
+	$(NEW)/bin/python benchmarks/bench_triggerer.py
 
 bench-import: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_import.py

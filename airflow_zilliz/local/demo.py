@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,8 +126,11 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
 
 
 @contextmanager
-def airflow(home: Path, dags: Path, connection: str) -> Iterator[AirflowApi]:
-    """Run a real Airflow with an SQLite metadata database, and end every process of it."""
+def airflow(home: Path, dags: Path, connection: str, settings: Mapping[str, str] | None = None) -> Iterator[AirflowApi]:
+    """Run a real Airflow with an SQLite metadata database, and end every process of it.
+
+    :param settings: environment variables that differ from the demo's
+    """
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
@@ -146,6 +149,7 @@ def airflow(home: Path, dags: Path, connection: str) -> Iterator[AirflowApi]:
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+        **(settings or {}),
     }
     with (home / "airflow.log").open("w") as log:
         command = [sys.executable, "-m", "airflow", "standalone"]
@@ -182,29 +186,29 @@ class AirflowApi:
         if token.status_code >= 400:
             token = self._session.get(f"{self.url}/auth/token", timeout=10)
         self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"
-        return str(self._call("GET", "version")["version"])
+        return str(self.call("GET", "version")["version"])
 
-    def wait_for_dag(self) -> None:
+    def wait_for_dag(self, dag_id: str = DAG_ID) -> None:
         """Wait until the DAG is parsed, and let it run."""
 
         def parsed() -> bool:
-            return self._session.get(f"{self.url}/api/v2/dags/{DAG_ID}", timeout=10).status_code == 200
+            return self._session.get(f"{self.url}/api/v2/dags/{dag_id}", timeout=10).status_code == 200
 
-        self._until(f"{DAG_ID} is parsed", parsed, within=60)
-        self._call("PATCH", f"dags/{DAG_ID}", {"is_paused": False})
+        self._until(f"{dag_id} is parsed", parsed, within=60)
+        self.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
 
     def trigger(self, run_id: str, files: list[list[str]]) -> None:
         """Start a run."""
         conf = {"collection_name": COLLECTION, "files": files}
-        self._call("POST", f"dags/{DAG_ID}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        self.call("POST", f"dags/{DAG_ID}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
 
     def run_state(self, run_id: str) -> str:
         """Return the state of a run."""
-        return str(self._call("GET", f"dags/{DAG_ID}/dagRuns/{run_id}")["state"])
+        return str(self.call("GET", f"dags/{DAG_ID}/dagRuns/{run_id}")["state"])
 
     def state(self, run_id: str) -> str:
         """Return the state of a run's sensor."""
-        return str(self._call("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{SENSOR}")["state"])
+        return str(self.call("GET", f"dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{SENSOR}")["state"])
 
     def xcom(self, run_id: str) -> dict[str, Any]:
         """Return what a run's sensor returned."""
@@ -218,7 +222,8 @@ class AirflowApi:
         if self._process.poll() is not None:
             raise DemoError(f"Airflow ended with exit status {self._process.returncode}")
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call the API below ``/api/v2``; raise `DemoError` for a refusal."""
         response = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=30)
         if response.status_code >= 400:
             raise DemoError(f"{method} {path}: HTTP {response.status_code} {response.text[:500]}")

@@ -1,0 +1,124 @@
+"""A thousand deferred sensors of one mapped task in a real Airflow: from a job's completion to its task's success.
+
+Scheduler, workers, triggerer and API server of the newest Airflow, on SQLite, against a server with Zilliz Cloud's
+limit. The jobs begin to end once every task is deferred. Most of a task's delay is its worker's: a task that resumes
+takes a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from airflow_zilliz.local import demo
+
+HERE = Path(__file__).parent
+DAG_ID = "many_waits"
+SPREAD = 40.0
+#: What Airflow prints when it fails a task whose state it did not expect, and when a trigger blocks its loop.
+BAD_WORDS = ("state attribute is", "state mismatch", "async thread was blocked", "database is locked")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--waits", type=int, default=1000)
+    parser.add_argument("--within", type=float, default=3600, help="seconds for deferring, and again for finishing")
+    arguments = parser.parse_args()
+    server = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+            return run(Path(home), url, arguments.waits, arguments.within)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def run(home: Path, url: str, waits: int, within: float) -> int:
+    plan(url, waits, time.time() + 10**6)
+    connection = json.dumps({"conn_type": "zilliz", "host": url, "password": "k" * 20})
+    settings = {
+        "BENCH_WAITS": str(waits),
+        "AIRFLOW__CORE__PARALLELISM": str(2 * (os.cpu_count() or 1)),
+        "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": str(waits),
+        "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "0",
+    }
+    with demo.airflow(home, HERE / "dags", connection, settings) as api:
+        print(f"Airflow {api.version}, {waits:,} sensors of one mapped task", flush=True)
+        api.wait_for_dag(DAG_ID)
+        began = time.monotonic()
+        api.call("POST", f"dags/{DAG_ID}/dagRuns", {"dag_run_id": "bench", "logical_date": None})
+        until(lambda: count(home, "deferred") == waits, "all are deferred", home, within)
+        print(f"all deferred after {time.monotonic() - began:.0f} s", flush=True)
+        ends = plan(url, waits, time.time() + 5)
+        began = time.monotonic()
+        until(lambda: count(home, "success", "failed") == waits, "all have ended", home, within)
+        print(f"all ended after {time.monotonic() - began:.0f} s", flush=True)
+        report(home, ends, requests.get(f"{url}/counts", timeout=10).json())
+    log = (home / "airflow.log").read_text(errors="replace")
+    bad = [line for line in log.splitlines() if any(word in line.lower() for word in BAD_WORDS)]
+    print(f"succeeded: {count(home, 'success'):,} of {waits:,}; bad lines in Airflow's log: {len(bad)}")
+    print("\n".join(bad[:5]))
+    return 0 if count(home, "success") == waits and not bad else 1
+
+
+def report(home: Path, ends: dict[str, float], counts: dict[str, int]) -> None:
+    """Print what the poll sent and how long tasks took."""
+    delays = sorted(end - ends[f"job-{index}"] for index, end in rows(home, "map_index, end_date"))
+    marks = ", ".join(f"{name} {delays[int(part * (len(delays) - 1))]:.1f} s" for name, part in MARKS)
+    print(f"from a job's completion to its task's success: {marks}")
+    listed, described = counts.get("list", 0), counts.get("describe", 0)
+    print(f"requests from then on: {listed:,} lists, {described:,} descriptions (one by each task that resumes)")
+    print(f"refused with 429: {counts.get('429', 0):,}", flush=True)
+
+
+MARKS = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+
+
+def plan(url: str, number: int, begin: float) -> dict[str, float]:
+    body = {"number": number, "begin": begin, "spread": SPREAD}
+    ends: dict[str, float] = requests.post(f"{url}/plan", json=body, timeout=10).json()
+    return ends
+
+
+def rows(home: Path, columns: str) -> list[tuple[int, float]]:
+    with sqlite3.connect(f"file:{home}/airflow/airflow.db?mode=ro", uri=True, timeout=30) as database:
+        found = database.execute(f"select {columns} from task_instance where dag_id = ?", (DAG_ID,)).fetchall()
+    return [(index, seconds(end)) for index, end in found]
+
+
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).replace(tzinfo=timezone.utc).timestamp()
+
+
+def count(home: Path, *states: str) -> int:
+    marks = ", ".join("?" * len(states))
+    query = f"select count(*) from task_instance where dag_id = ? and state in ({marks})"
+    with sqlite3.connect(f"file:{home}/airflow/airflow.db?mode=ro", uri=True, timeout=30) as database:
+        return int(database.execute(query, (DAG_ID, *states)).fetchone()[0])
+
+
+def until(happened: Any, what: str, home: Path, within: float) -> None:
+    end = time.monotonic() + within
+    while not happened():
+        if time.monotonic() > end:
+            raise SystemExit(
+                f"after {within:g} s it is still not so that {what}:\n{(home / 'airflow.log').read_text()[-3000:]}"
+            )
+        time.sleep(2)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
