@@ -495,7 +495,7 @@ def test_older_servers_tell_failures(server: LocalServer, mode: str, settings: d
 
 
 def test_the_log_tells_changes_alone(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
-    job_id = server.add_job(phase("Importing", 2.0, 40), phase("Importing", 2.0, 63), phase("Completed"))
+    job_id = server.add_job(phase("Importing", 2.0, 40), phase("Importing", 6.0, 63), phase("Completed"))
     run_task(mode, job_id=job_id, **FAST)
     lines = [line for line in log_lines() if f"Import job {job_id}" in line]
     assert any("Completed" in line for line in lines)
