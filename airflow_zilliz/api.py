@@ -90,8 +90,8 @@ class Target:
         return {name: value for name, value in pairs.items() if value}
 
     def __str__(self) -> str:
-        pairs = {"cluster": self.cluster_id, "project": self.project_id, "database": self.db_name}
-        return ", ".join(f"{name} {value}" for name, value in pairs.items() if value)
+        pairs = (("cluster", self.cluster_id), ("project", self.project_id), ("database", self.db_name))
+        return ", ".join([f"{name} {value}" for name, value in pairs if value])
 
 
 @dataclass(frozen=True)

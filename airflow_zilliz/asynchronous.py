@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ssl
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -21,8 +21,28 @@ from airflow_zilliz.wire import MAX_BODY_BYTES
 _CHUNK_BYTES = 64 * 1024
 _MAX_CONNECTIONS = 100
 
-_Keeper = AsyncGenerator[aiohttp.ClientSession, None]
-_keepers: dict[asyncio.AbstractEventLoop, tuple[_Keeper, aiohttp.ClientSession]] = {}
+
+
+@dataclass(frozen=True)
+class _Line:
+    """What one event loop sends with. The environment's proxies are read once, since that takes a while."""
+
+    session: aiohttp.ClientSession
+    proxies: dict[str, str | None] = field(default_factory=dict)
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the environment's proxy; aiohttp's own look at the environment would take a netrc password as well."""
+        if url not in self.proxies:
+            parts = urlsplit(url)
+            found = getproxies()
+            bypassed = not found or proxy_bypass(parts.hostname or "")
+            self.proxies[url] = None if bypassed else found.get(parts.scheme) or found.get("all")
+        return self.proxies[url]
+
+
+_Keeper = AsyncGenerator[_Line, None]
+_keepers: dict[asyncio.AbstractEventLoop, tuple[_Keeper, _Line]] = {}
+_contexts: dict[bool | str, ssl.SSLContext] = {}
 
 
 async def exchange(endpoint: Endpoint, request: Request) -> Answer:
@@ -36,15 +56,15 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
         headers["Authorization"] = f"Bearer {endpoint.token}"
     try:
         context = await _ssl_context(ca_bundle(endpoint.verify)) if url.startswith("https:") else False
-        session = await _session()
-        async with session.request(
+        line = await _line()
+        async with line.session.request(
             "GET" if request.body is None else "POST",
             url,
             json=request.body,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=endpoint.request_timeout),
             ssl=context,
-            proxy=_proxy_for(url),
+            proxy=line.proxy_for(endpoint.base_url),
             allow_redirects=False,
         ) as response:
             body = await _read(response, url)
@@ -52,15 +72,6 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
             return Answer(response.status, endpoint.scrub(body), answer_headers, url)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
         raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
-
-
-def _proxy_for(url: str) -> str | None:
-    """Return the environment's proxy; aiohttp's own look at the environment would take a netrc password as well."""
-    parts = urlsplit(url)
-    proxies = getproxies()
-    if not proxies or proxy_bypass(parts.hostname or ""):
-        return None
-    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
@@ -73,7 +84,7 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
     return bytes(body)
 
 
-async def _session() -> aiohttp.ClientSession:
+async def _line() -> _Line:
     loop = asyncio.get_running_loop()
     if loop not in _keepers:
         for ended in [other for other in _keepers if other.is_closed()]:
@@ -88,18 +99,19 @@ async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
     session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
     try:
-        yield session
+        yield _Line(session)
     finally:
         _keepers.pop(loop, None)
         await session.close()
 
 
 async def _ssl_context(bundle: bool | str) -> ssl.SSLContext:
-    # reading a CA bundle takes about 30 ms, too long for the loop that all triggers share
-    return await asyncio.to_thread(_make_ssl_context, bundle)
+    if bundle not in _contexts:
+        # reading a CA bundle takes about 30 ms, too long for the loop that all triggers share
+        _contexts[bundle] = await asyncio.to_thread(_make_ssl_context, bundle)
+    return _contexts[bundle]
 
 
-@functools.cache
 def _make_ssl_context(bundle: bool | str) -> ssl.SSLContext:
     if bundle is False:
         context = ssl.create_default_context()

@@ -68,7 +68,7 @@ class WaitEnd:
     ) -> WaitEnd:
         """Return an end, with the facts of the error that brought it about."""
         names = ("code", "http_status", "request_id", "retry_after")
-        facts = {name: getattr(error, name) for name in names if hasattr(error, name)}
+        facts = {name: getattr(error, name) for name in names if hasattr(error, name)} if error else {}
         return cls(ending, message, progress, facts, listed)
 
     @property

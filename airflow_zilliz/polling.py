@@ -222,8 +222,8 @@ class _Poller:
         pause = 1.0
         while pause > 0:
             await asyncio.sleep(pause_before(self._endpoint, path, self._loop.time(), together))
-            pause = self._schedule.paused_for(self._loop.time())
-            await asyncio.sleep(pause)
+            if (pause := self._schedule.paused_for(self._loop.time())) > 0:
+                await asyncio.sleep(pause)
 
 
 #: What makes two waits share a poll: where requests go, and with what.

@@ -166,9 +166,6 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
 
 def job_id_of(data: Mapping[str, Any]) -> str | None:
     """Return the id of the job that an object or record describes."""
-    value = data.get("jobId")
-    if isinstance(value, str) and value.isascii() and value.isprintable() and (value := value.strip()):
-        return value  # nearly always so, and asked for each record of each page
     return _text(_first(data, "jobId", "jobID"))
 
 
@@ -220,13 +217,18 @@ def _reason(data: Mapping[str, Any]) -> str | None:
 
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:
-    return next((data[name] for name in names if data.get(name) not in (None, "")), None)
+    for name in names:
+        if (value := data.get(name)) not in (None, ""):
+            return value
+    return None
 
 
 def _text(value: object) -> str | None:
     if value is None or value == "" or isinstance(value, bool):
         return None
     if isinstance(value, str):
+        if value.isascii() and value.isprintable():
+            return value.strip() or None  # nearly always so, and asked for each record of each page of a list
         # neither a NUL nor half a surrogate pair can be stored by every metadata database
         return value.replace("\x00", "").encode("utf-8", "replace").decode().strip() or None
     if isinstance(value, float) and value.is_integer():

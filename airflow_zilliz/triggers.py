@@ -142,7 +142,9 @@ class ZillizImportTrigger(BaseTrigger):
             ignore_errors=self.ignore_errors,
             spread=spread_of(self.job_id, self.started_at),
         )
-        # How long there was no triggerer says nothing of the server, so trouble is counted anew from here.
-        seen = replace(Seen.from_json(self.seen), trouble_since=None)
+        seen = Seen.from_json(self.seen)
+        if seen.trouble_since is not None:
+            # how long there was no triggerer says nothing of the server, so trouble is counted anew from here
+            seen = replace(seen, trouble_since=None)
         target = Target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)

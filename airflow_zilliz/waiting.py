@@ -189,8 +189,8 @@ class ImportWait:
     def subject(self) -> str:
         """The job, its collection where known, and where it lives."""
         collection = f" of collection {self.seen.collection_name!r}" if self.seen.collection_name else ""
-        place = f", {self.target}" if str(self.target) else ""
-        return f"import job {self.job_id!r}{collection} (connection {self.conn_id!r}{place})"
+        place = str(self.target)
+        return f"import job {self.job_id!r}{collection} (connection {self.conn_id!r}{place and ', '}{place})"
 
     def _is_reached(self, state: ImportState) -> bool:
         if state is ImportState.COMPLETED or state is self.policy.target_state:

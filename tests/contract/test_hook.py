@@ -233,9 +233,9 @@ def test_one_session_serves_a_loop_and_ends_with_it(milvus: LocalServer) -> None
 
     async def ask_twice() -> None:
         await asyncio.gather(*(ZillizHook().aget_import_progress(job_id) for _ in range(5)))
-        sessions.append(await asynchronous._session())
+        sessions.append((await asynchronous._line()).session)
         await ZillizHook().aget_import_progress(job_id)
-        assert await asynchronous._session() is sessions[-1]
+        assert (await asynchronous._line()).session is sessions[-1]
 
     for _ in range(2):
         asyncio.run(ask_twice())
