@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -37,22 +37,23 @@ LONGEST_ROUND = 0.25
 _SLICE = 100
 
 
-async def watch(endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float) -> AsyncGenerator[Step, None]:
-    """Yield those steps of a wait that have something to tell, to the last one; its looks are shared with other waits.
-
-    The last step ends the wait, or asks for the connection to be looked up anew.
+async def follow(
+    endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float, tell: Callable[[Step], None]
+) -> Step:
+    """Look at a job together with other waits, and return the last step: the wait's end, or a call for a new look-up.
 
     :param target: where the job lives, merged with what the connection says
     :param first_delay: seconds in which no look counts
+    :param tell: called with each step that has something to tell, the last one included
     """
     poller = _poller_of(endpoint, target)
     watched = poller.join(wait, first_delay)
     try:
         while True:
             for step in await poller.steps_of(watched):
-                yield step
-                if step.end is not None or step.look_up_connection:
-                    return
+                tell(step)
+                if step.is_last:
+                    return step
     finally:
         poller.leave(watched)
 
@@ -89,13 +90,11 @@ class _Poller:
         self._pages_at_once = max(1, min(MAX_PAGES_AT_ONCE, int(self._endpoint.max_requests_per_second / 2)))
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
-        self._wakers: dict[Watch, asyncio.Future[None]] = {}
         self._broken: BaseException | None = None
 
     def join(self, wait: ImportWait, first_delay: float) -> Watch:
         """Take a wait in; the first one starts the poll."""
         watched = self._schedule.add(wait, self._loop.time(), first_delay)
-        watched.wake = partial(self._wake, watched)
         if not self._running:
             self._start(self._poll())
         self._changed.set()
@@ -104,7 +103,6 @@ class _Poller:
     def leave(self, watched: Watch) -> None:
         """Let a wait go; the last one ends the poll."""
         self._schedule.remove(watched)
-        self._wakers.pop(watched, None)
         if not self._schedule:
             for task in self._running:
                 task.cancel()
@@ -115,15 +113,10 @@ class _Poller:
         while not watched.steps:
             if self._broken is not None:
                 raise self._broken
-            self._wakers[watched] = waker = self._loop.create_future()
-            await waker
+            watched.waker = self._loop.create_future()
+            await watched.waker
         steps, watched.steps = watched.steps, []
         return steps
-
-    def _wake(self, watched: Watch) -> None:
-        waker = self._wakers.pop(watched, None)
-        if waker is not None and not waker.done():
-            waker.set_result(None)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = contextvars.Context().run(self._loop.create_task, work)
@@ -137,8 +130,8 @@ class _Poller:
             # a mistake of ours: better that all waits fail loudly than that they hang
             self._broken = error
             self._retire()
-            for watched in list(self._wakers):
-                self._wake(watched)
+            for watched in self._schedule.watches():
+                watched.wake()
 
     def _retire(self) -> None:
         pollers = _pollers.get(self._loop, {})

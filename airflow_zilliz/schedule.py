@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from asyncio import Future
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -32,9 +33,12 @@ OVERDUE = 60.0
 
 
 class Watch:
-    """One wait in a schedule. ``steps`` are what its owner has yet to see."""
+    """One wait in a schedule.
 
-    __slots__ = ("described", "due", "looked", "not_before", "steps", "unlisted_until", "wait", "wake", "weight")
+    ``steps`` are what its owner has yet to see, and ``waker`` is what the owner waits on until there are some.
+    """
+
+    __slots__ = ("described", "due", "looked", "not_before", "steps", "unlisted_until", "wait", "waker", "weight")
 
     def __init__(self, wait: ImportWait, now: float, first_delay: float) -> None:
         self.wait = wait
@@ -47,11 +51,12 @@ class Watch:
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
         self.weight = 0.0
         self.steps: list[Step] = []
-        self.wake = _nothing
+        self.waker: Future[None] | None = None
 
-
-def _nothing() -> None:
-    return None
+    def wake(self) -> None:
+        """Let the owner go on."""
+        if self.waker is not None and not self.waker.done():
+            self.waker.set_result(None)
 
 
 class _Alarms:
@@ -126,6 +131,10 @@ class Schedule:
 
     def __len__(self) -> int:
         return self._size
+
+    def watches(self) -> list[Watch]:
+        """Return what is waited for."""
+        return [watch for watches in self._jobs.values() for watch in watches]
 
     # -- waits come and go ----------------------------------------------------------------------------------------
 
@@ -216,7 +225,7 @@ class Schedule:
             return None
         if self._failures and self._in_flight:
             return None
-        self.walk = Walk({watch for watch in self._all() if watch not in self._aside and watch.not_before <= now})
+        self.walk = Walk({watch for watch in self.watches() if watch not in self._aside and watch.not_before <= now})
         return self.walk
 
     # -- what came of it ------------------------------------------------------------------------------------------
@@ -238,7 +247,7 @@ class Schedule:
         else:
             self._answered(now)
         if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
-            watches = [watch for watch in self._all() if watch.not_before <= now]
+            watches = [watch for watch in self.watches() if watch.not_before <= now]
         for watch in watches:
             self._hand_error(watch, outcome, now)
 
@@ -305,13 +314,10 @@ class Schedule:
         if not isinstance(error, ZillizUnavailable) or self._walk_failures >= MAX_WALK_FAILURES:
             self._walk_failures = 0
             self._list_off_until = now + rest
-            for watch in self._all():
+            for watch in self.watches():
                 self._tell(watch, watch.wait.on_list_useless(error, now + self.offset))
 
     # -- inside ---------------------------------------------------------------------------------------------------
-
-    def _all(self) -> list[Watch]:
-        return [watch for watches in self._jobs.values() for watch in watches]
 
     def _become_due(self, watch: Watch, now: float) -> None:
         if watch in self._aside and watch.wait.can_be_listed and now >= watch.unlisted_until:
@@ -356,7 +362,7 @@ class Schedule:
     def _sum_up(self) -> None:
         """Sum anew, since sums that are only added to and taken from drift."""
         self._weights = self._weighted_looks = 0.0
-        for watch in self._all():
+        for watch in self.watches():
             self._weights += watch.weight
             self._weighted_looks += watch.weight * watch.looked
 
@@ -370,7 +376,7 @@ class Schedule:
 
     def _take(self, watch: Watch, step: Step, now: float) -> None:
         """Do as a wait said after a look."""
-        if step.end is not None or step.look_up_connection:
+        if step.is_last:
             self.remove(watch)
         elif watch.weight:
             self._plan(watch, now, step.delay)
@@ -378,7 +384,7 @@ class Schedule:
 
     @staticmethod
     def _tell(watch: Watch, step: Step) -> None:
-        if step.notes or step.end is not None or step.look_up_connection:
+        if step.notes or step.is_last:
             watch.steps.append(step)
             watch.wake()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_zilliz.api import ImportState, Target
 from airflow_zilliz.exceptions import ZillizError
 from airflow_zilliz.policy import WaitPolicy, spread_of
-from airflow_zilliz.polling import endpoint_of_connection, watch
+from airflow_zilliz.polling import endpoint_of_connection, follow
 from airflow_zilliz.seen import Seen
 from airflow_zilliz.waiting import ImportWait, Step
 
@@ -106,7 +105,6 @@ class ZillizImportTrigger(BaseTrigger):
         looked_up_after = 0.0
         first_look = loop.time() + max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
-            step = Step()
             try:
                 endpoint = await endpoint_of_connection(self.zilliz_conn_id, looked_up_after)
                 target = wait.target.merged(endpoint.target)
@@ -115,9 +113,7 @@ class ZillizImportTrigger(BaseTrigger):
                 step = wait.on_error(err, time.time())
                 self._tell(step)
             else:
-                async with aclosing(watch(endpoint, target, wait, first_look - loop.time())) as steps:
-                    async for step in steps:
-                        self._tell(step)
+                step = await follow(endpoint, target, wait, first_look - loop.time(), self._tell)
             if step.end is not None:
                 yield TriggerEvent(step.end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
                 return

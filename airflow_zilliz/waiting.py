@@ -49,6 +49,11 @@ class Step:
     end: WaitEnd | None = None
     look_up_connection: bool = False
 
+    @property
+    def is_last(self) -> bool:
+        """Whether there is nothing more to look at, or not with this connection."""
+        return self.end is not None or self.look_up_connection
+
 
 @dataclass
 class ImportWait:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +16,7 @@ from airflow_zilliz.api import Target
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.policy import WaitPolicy, spread_of
-from airflow_zilliz.waiting import ImportWait
+from airflow_zilliz.waiting import ImportWait, Step
 from tests import virtual
 from tests.virtual import EPOCH, Job, Server, Trouble
 
@@ -88,10 +87,11 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
 
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
-    async with aclosing(polling.watch(ENDPOINT, Target(), wait, 2.0)) as steps:
-        async for step in steps:
-            assert story.end is None, "a wait ends once"
-            story.end = step.end
+    def tell(step: Step) -> None:
+        assert story.end is None, "a wait ends once"
+        story.end = step.end
+
+    await polling.follow(ENDPOINT, Target(), wait, 2.0, tell)
     story.ended = server.loop.now
 
 
