@@ -55,7 +55,7 @@ T = TypeVar("T")
 Exchange = Generator["Request", "Answer", T]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """Where a job lives: a Zilliz Cloud cluster, a project database (project and region), or neither on Milvus.
 
@@ -80,6 +80,8 @@ class Target:
 
     def merged(self, default: Target) -> Target:
         """Return this target with the database of ``default``, and its place too where this one names none."""
+        if default == _ANYWHERE:
+            return self
         db_name = self.db_name or default.db_name
         place = self if self.cluster_id or self.project_id else default
         return Target(place.cluster_id, place.project_id, place.region_id, db_name)
@@ -92,6 +94,9 @@ class Target:
     def __str__(self) -> str:
         pairs = (("cluster", self.cluster_id), ("project", self.project_id), ("database", self.db_name))
         return ", ".join([f"{name} {value}" for name, value in pairs if value])
+
+
+_ANYWHERE = Target()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ SHORTEST_DELAY = 0.1
 _LOOKS_TO_GROW = 29
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WaitPolicy:
     """What the user asked of a wait. All but the state and the flags are seconds.
 

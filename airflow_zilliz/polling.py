@@ -50,7 +50,10 @@ async def follow(
     watched = poller.join(wait, first_delay)
     try:
         while True:
-            for step in await poller.steps_of(watched):
+            while not watched.steps:
+                await poller.news_of(watched)
+            steps, watched.steps = watched.steps, ()
+            for step in steps:
                 tell(step)
                 if step.is_last:
                     return step
@@ -108,15 +111,12 @@ class _Poller:
                 task.cancel()
             self._retire()
 
-    async def steps_of(self, watched: Watch) -> list[Step]:
-        """Wait until there are steps to tell, and return them."""
-        while not watched.steps:
-            if self._broken is not None:
-                raise self._broken
-            watched.waker = self._loop.create_future()
-            await watched.waker
-        steps, watched.steps = watched.steps, []
-        return steps
+    def news_of(self, watched: Watch) -> asyncio.Future[None]:
+        """Return what is done once there may be steps to tell."""
+        if self._broken is not None:
+            raise self._broken
+        watched.waker = self._loop.create_future()
+        return watched.waker
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = contextvars.Context().run(self._loop.create_task, work)

@@ -74,7 +74,7 @@ class FileProgress:
     complete_time: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImportProgress:
     """An import job at one moment.
 

@@ -50,7 +50,7 @@ class Watch:
         self.unlisted_until = -math.inf
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
         self.weight = 0.0
-        self.steps: list[Step] = []
+        self.steps: tuple[Step, ...] = ()
         self.waker: Future[None] | None = None
 
     def wake(self) -> None:
@@ -385,7 +385,7 @@ class Schedule:
     @staticmethod
     def _tell(watch: Watch, step: Step) -> None:
         if step.notes or step.is_last:
-            watch.steps.append(step)
+            watch.steps += (step,)
             watch.wake()
 
     def _answered(self, now: float) -> None:

@@ -17,7 +17,7 @@ _KINDS: dict[object, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What a wait remembers between looks: JSON types only, for it crosses processes. Times are epoch seconds.
 

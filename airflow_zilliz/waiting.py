@@ -34,7 +34,7 @@ TROUBLE_DELAY = 30.0
 CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """What to do after a look.
 
@@ -55,7 +55,7 @@ class Step:
         return self.end is not None or self.look_up_connection
 
 
-@dataclass
+@dataclass(slots=True)
 class ImportWait:
     """The wait for one job.
 
@@ -73,7 +73,7 @@ class ImportWait:
     now: float
     seen: Seen = NOTHING_SEEN
     claimed: WaitEnd | None = None
-    _notes: list[tuple[int, str]] = field(default_factory=list, init=False, repr=False)
+    _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _last_answer: float = field(init=False, repr=False)
     _listed: ImportProgress | None = field(default=None, init=False, repr=False)
     _listed_at: float = field(default=0.0, init=False, repr=False)
@@ -340,7 +340,7 @@ class ImportWait:
         return f"The job was {self.seen.summary} when last seen, {moment:%Y-%m-%d %H:%M:%S} UTC"
 
     def _note(self, level: int, text: str) -> None:
-        self._notes.append((level, text))
+        self._notes += ((level, text),)
 
     def _warn_once(self, key: str, text: str) -> None:
         if key not in self.seen.told:
@@ -348,8 +348,7 @@ class ImportWait:
             self._note(logging.WARNING, text)
 
     def _take_notes(self) -> tuple[tuple[int, str], ...]:
-        notes = tuple(self._notes)
-        self._notes.clear()
+        notes, self._notes = self._notes, ()
         return notes
 
 
