@@ -132,7 +132,7 @@ def test_no_look_counts_before_the_first_delay() -> None:
     schedule, watches = schedule_of(10)
     late = schedule.add(wait("j-10"), NOW, 2.0)
     walk(schedule, NOW + 1, [job(number, ImportState.COMPLETED) for number in range(11)])
-    assert late.steps == []
+    assert late.steps == ()
     assert len(watches[0].steps) == 1
 
 
@@ -228,7 +228,7 @@ def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
     assert job_id == "j-0"
     schedule.on_described(job_id, ZillizJobNotFound("no such job"), NOW, NOW)
     assert watches[0].steps[-1].end is not None
-    assert [watch.steps for watch in watches[1:]] == [[], []]
+    assert [watch.steps for watch in watches[1:]] == [(), ()]
 
 
 def test_a_wait_that_cannot_be_looked_at_still_times_out() -> None:
@@ -253,7 +253,7 @@ def test_a_wait_that_leaves_disturbs_no_other() -> None:
     assert not schedule.walk_is_worth_a_page
     schedule.end_walk(NOW, whole=True)
     assert len(schedule) == 9
-    assert watches[3].steps == []
+    assert watches[3].steps == ()
 
 
 def test_ended_waits_leave_no_trace() -> None:
