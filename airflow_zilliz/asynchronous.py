@@ -22,7 +22,6 @@ _CHUNK_BYTES = 64 * 1024
 _MAX_CONNECTIONS = 100
 
 
-
 @dataclass(frozen=True)
 class _Line:
     """What one event loop sends with. The environment's proxies are read once, since that takes a while."""

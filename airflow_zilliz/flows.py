@@ -55,7 +55,7 @@ def send(walk: Generator[Any, Any, None], answer: Answer) -> Any:
         return None
 
 
-def pause_before(endpoint: Endpoint, path: str, now: float, together: int = 1) -> float:
+def pause_before(endpoint: Endpoint, path: str, now: float, together: float = 1) -> float:
     """Take the place of one or more requests in the line of their path and return the seconds until their turn."""
     return pacer_of(endpoint, path).reserve(now, endpoint.max_requests_per_second, together)
 

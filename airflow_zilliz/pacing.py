@@ -25,7 +25,7 @@ class Pacer:
         self._slowed_at = -1.0
         self._lock = threading.Lock()
 
-    def reserve(self, now: float, per_second: float, together: int = 1) -> float:
+    def reserve(self, now: float, per_second: float, together: float = 1) -> float:
         """Take the next free time and return the seconds until it.
 
         :param per_second: the most requests per second

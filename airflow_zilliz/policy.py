@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from dataclasses import dataclass
@@ -74,8 +75,13 @@ class WaitPolicy:
         """Return a tenth of the age, or more where the way up to a long poke_interval would take too many looks."""
         if age < 6 * SHORTEST_YOUNG_DELAY:  # a job of 10 s is seen within 2 s, however long poke_interval is
             return SHORTEST_YOUNG_DELAY
-        steps = math.log(max(1.0, self.poke_interval / SHORTEST_YOUNG_DELAY)) / _LOOKS_TO_GROW
-        return max(SHORTEST_YOUNG_DELAY, age * max(0.1, math.expm1(steps)))
+        return max(SHORTEST_YOUNG_DELAY, age * _part_of_age(self.poke_interval))
+
+
+@functools.cache
+def _part_of_age(poke_interval: float) -> float:
+    steps = math.log(max(1.0, poke_interval / SHORTEST_YOUNG_DELAY)) / _LOOKS_TO_GROW
+    return max(0.1, math.expm1(steps))
 
 
 def spread_of(job_id: str, started_at: float) -> float:

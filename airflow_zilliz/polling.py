@@ -26,6 +26,9 @@ MAX_IN_FLIGHT = 32
 #: The most pages of a list that are asked for at once: neither the way to the server bounds the rate of a walk then,
 #: nor does the loop wake up for each.
 MAX_PAGES_AT_ONCE = 5
+#: The part of a path's requests that walks take to look at young waits sooner than poke_interval asks for: another
+#: triggerer, and whatever else uses the key, has the same server's limit.
+EAGER_SHARE = 0.5
 #: The part of a path's requests that may go to waits which lists look at already.
 REFRESH_SHARE = 0.05
 #: For how many seconds triggers that start together share one look-up of their connection.
@@ -198,7 +201,8 @@ class _Poller:
 
     async def _pages(self, first: int, last: int) -> list[Page]:
         numbers = range(first, last + 1)
-        await self._turn(LIST, len(numbers))
+        eager = self._schedule.can_walk_at(EAGER_SHARE * self._endpoint.max_requests_per_second)
+        await self._turn(LIST, len(numbers) / EAGER_SHARE if eager else len(numbers))
         flows = (aplay(api.list_page(self._target, number), partial(acarry, self._endpoint)) for number in numbers)
         pages = await asyncio.gather(*flows, return_exceptions=True)
         for page in pages:
@@ -210,7 +214,7 @@ class _Poller:
         await self._turn(request.path)
         return await acarry(self._endpoint, request)
 
-    async def _turn(self, path: str, together: int = 1) -> None:
+    async def _turn(self, path: str, together: float = 1) -> None:
         """Wait for the turn of one or more requests, and for as long as the target asks to be left alone."""
         pause = 1.0
         while pause > 0:

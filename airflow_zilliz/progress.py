@@ -26,13 +26,15 @@ class ImportState(str, Enum):
     @property
     def is_final(self) -> bool:
         """Whether the job will not change any more."""
-        return self in (ImportState.COMPLETED, ImportState.FAILED)
+        return self in _FINAL
 
     @classmethod
     def from_word(cls, word: object) -> ImportState:
         """Return the state behind a server's word; words are matched without regard to case."""
         return _STATES_BY_WORD.get(str(word).strip().lower(), cls.UNKNOWN)
 
+
+_FINAL = frozenset((ImportState.COMPLETED, ImportState.FAILED))
 
 # Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, and
 # the server's inner states, which no release is known to show (fact sheet 1.8, 1.9, 2.1, 2.4, 3.1).
@@ -166,6 +168,9 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
 
 def job_id_of(data: Mapping[str, Any]) -> str | None:
     """Return the id of the job that an object or record describes."""
+    value = data.get("jobId")
+    if isinstance(value, str) and value.isascii() and value.isprintable() and (value := value.strip()):
+        return value  # nearly always so, and asked for each record of each page of a list
     return _text(_first(data, "jobId", "jobID"))
 
 
@@ -228,7 +233,7 @@ def _text(value: object) -> str | None:
         return None
     if isinstance(value, str):
         if value.isascii() and value.isprintable():
-            return value.strip() or None  # nearly always so, and asked for each record of each page of a list
+            return value.strip() or None
         # neither a NUL nor half a surrogate pair can be stored by every metadata database
         return value.replace("\x00", "").encode("utf-8", "replace").decode().strip() or None
     if isinstance(value, float) and value.is_integer():

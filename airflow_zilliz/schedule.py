@@ -16,6 +16,7 @@ from itertools import count, islice
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
 from airflow_zilliz.progress import ImportProgress
 from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.wire import LIST_PAGE_SIZE
 
 #: So many waits are described one by one even where one page of the list would do: a description tells more.
 FEW = 4
@@ -105,6 +106,7 @@ class Schedule:
         self.listed: dict[str, ImportProgress | None] = {}
         self._jobs: dict[str, list[Watch]] = {}
         self._size = 0
+        self._shortest_interval = math.inf
         self._looks = _Alarms()
         self._ends = _Alarms()
         #: due, and waiting for a walk; due, and to be described; to be described when there is time. In their order.
@@ -144,6 +146,7 @@ class Schedule:
         self.listed.setdefault(wait.job_id)
         self._jobs.setdefault(wait.job_id, []).append(watch)
         self._size += 1
+        self._shortest_interval = min(self._shortest_interval, wait.policy.poke_interval)
         if not wait.can_be_listed:
             self._aside.add(watch)
         ends = [end for end in (wait.policy.deadline, wait.policy.execution_deadline) if end is not None]
@@ -253,9 +256,11 @@ class Schedule:
 
     def on_listed(self, job: ImportProgress, now: float) -> None:
         """Hand a list's word on a job to the waits for it."""
-        if job.job_id in self.listed:
-            self.listed[job.job_id] = job
-        for watch in tuple(self._jobs.get(job.job_id, ())):
+        watches = self._jobs.get(job.job_id)
+        if watches is None:
+            return
+        self.listed[job.job_id] = job
+        for watch in tuple(watches):
             if now < watch.not_before or not watch.wait.can_be_listed:
                 continue
             watch.unlisted_until = -math.inf
@@ -282,6 +287,11 @@ class Schedule:
         """Whether there are waits that the walk has not shown yet, and another page costs less than describing them."""
         walk = self.walk
         return walk is not None and bool(walk.missing) and walk.pages < max(self._size - len(self._aside), 1)
+
+    def can_walk_at(self, per_second: float) -> bool:
+        """Whether a walk at this rate keeps every wait's poke_interval."""
+        pages = max(self._pages, self._size / LIST_PAGE_SIZE)
+        return pages <= per_second * self._shortest_interval
 
     def end_walk(self, now: float, *, whole: bool) -> None:
         """End a walk; waits that a whole one did not show are described."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,6 +20,9 @@ from airflow_zilliz.waiting import ImportWait, Step
 
 #: Airflow 3.0 to 3.2 fails a task whose trigger fires within a second of its deferral.
 SHORTEST_FIRST_DELAY = 2.0
+
+# thousands of waits have the same one
+_target = functools.lru_cache(maxsize=128)(Target)
 
 
 class ZillizImportTrigger(BaseTrigger):
@@ -142,5 +146,5 @@ class ZillizImportTrigger(BaseTrigger):
         if seen.trouble_since is not None:
             # how long there was no triggerer says nothing of the server, so trouble is counted anew from here
             seen = replace(seen, trouble_since=None)
-        target = Target(self.cluster_id, self.project_id, self.region_id, self.db_name)
+        target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)

@@ -294,16 +294,16 @@ class ImportWait:
         self._last_answer = now
 
     def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Step:
-        for ending, deadline, name in (
-            (Ending.TIMED_OUT, self.policy.deadline, "timeout"),
-            (Ending.EXECUTION_TIMED_OUT, self.policy.execution_deadline, "execution_timeout"),
-        ):
-            if deadline is not None and now >= deadline:
-                waited = duration(now - self.policy.started_at)
-                return self._end(
-                    ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
-                )
-        return Step(delay=self.policy.delay(now, retry_after, at_most), notes=self._take_notes())
+        delay = self.policy.delay(now, retry_after, at_most)
+        if delay > 0:
+            return Step(delay, self._take_notes())
+        # none is left at a deadline only
+        in_time = self.policy.deadline is None or now < self.policy.deadline
+        ending, name = (Ending.EXECUTION_TIMED_OUT, "execution_timeout") if in_time else (Ending.TIMED_OUT, "timeout")
+        waited = duration(now - self.policy.started_at)
+        return self._end(
+            ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
+        )
 
     def _end(
         self,
