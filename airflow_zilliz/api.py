@@ -191,20 +191,19 @@ class Page:
     records: Mapping[str, Mapping[str, Any]]
     full: bool
 
-    def jobs(self, known: Mapping[str, ImportProgress | None] | None = None) -> Iterator[ImportProgress]:
-        """Yield the page's jobs.
+    def jobs(self) -> Iterator[ImportProgress]:
+        """Yield the page's jobs."""
+        return (job for job in map(parse_job, self.records.values()) if job is not None)
 
-        :param known: the only ids to yield, each with the job as it was last listed: that very object is yielded
-            where nothing has changed
-        """
+    def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
+        """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
         for job_id, record in self.records.items():
-            if known is not None and job_id not in known:
+            if job_id not in known:
                 continue
-            job = known[job_id] if known is not None else None
-            if job is None or job.raw != record:
-                job = parse_job(record)
-            if job is not None:
-                yield job
+            if record == known[job_id]:
+                yield job_id, None
+            elif (job := parse_job(record)) is not None:
+                yield job_id, job
 
 
 def list_page(

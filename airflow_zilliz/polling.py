@@ -186,11 +186,12 @@ class _Poller:
         schedule, seen = self._schedule, set[str]()
         first = 1
         while first <= MAX_LIST_PAGES and schedule.walk_is_worth_a_page:
-            last = max(first, min(first + self._pages_at_once - 1, schedule.pages_expected))
+            together = self._pages_at_once if schedule.is_known_to_page else 1
+            last = max(first, min(first + together - 1, schedule.pages_expected))
             for page in await self._pages(first, last):
                 schedule.on_page(self._loop.time())
-                for number, job in enumerate(page.jobs(schedule.listed), 1):
-                    schedule.on_listed(job, self._loop.time())
+                for number, (job_id, job) in enumerate(page.news(schedule.listed), 1):
+                    schedule.on_listed(job_id, job, self._loop.time())
                     if number % _SLICE == 0:
                         await asyncio.sleep(0)
                 if not page.full or page.records.keys() <= seen:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import heapq
 import math
 from asyncio import Future
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
+from typing import Any
 
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
 from airflow_zilliz.progress import ImportProgress
@@ -61,34 +63,55 @@ class Watch:
 
 
 class _Alarms:
-    """Waits by the time at which something is due, some of them void by now."""
+    """Waits by the time at which something is due, in slots of a 32nd of a second; some of them void by now."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Watch]] = []
-        self._numbers = count()
+        self._slots: dict[int, list[Watch]] = {}
+        self._order: list[int] = []
+        self._size = 0
+
+    @staticmethod
+    def slot_of(time: float) -> int:
+        return math.ceil(time * 32)
 
     def set(self, time: float, watch: Watch) -> None:
-        heapq.heappush(self._heap, (time, next(self._numbers), watch))
+        slot = self.slot_of(time)
+        if slot not in self._slots:
+            self._slots[slot] = []
+            heapq.heappush(self._order, slot)
+        self._slots[slot].append(watch)
+        self._size += 1
 
     def first(self) -> float:
-        return self._heap[0][0] if self._heap else math.inf
+        return self._order[0] / 32 if self._order else math.inf
 
-    def pop(self) -> Watch:
-        return heapq.heappop(self._heap)[2]
+    def pop(self) -> tuple[int, list[Watch]]:
+        slot = heapq.heappop(self._order)
+        watches = self._slots.pop(slot)
+        self._size -= len(watches)
+        return slot, watches
 
     def tidy(self, alive: int) -> None:
         """Forget the waits that have ended, once they are more than those that have not."""
-        if len(self._heap) > 4 * alive + 100:
-            self._heap = [entry for entry in self._heap if entry[2].weight]
-            heapq.heapify(self._heap)
+        if self._size > 4 * alive + 100:
+            kept = {slot: [watch for watch in held if watch.weight] for slot, held in self._slots.items()}
+            self._slots = {slot: held for slot, held in kept.items() if held}
+            self._order = sorted(self._slots)
+            self._size = sum(map(len, self._slots.values()))
 
 
 @dataclass
 class Walk:
-    """One walk through the list's pages."""
+    """One walk through the list's pages.
 
+    :param missing: the waits that it is to show and has not shown yet
+    :param shows_late_ones: whether its newest page showed waits for the first time that came after it began
+    """
+
+    began: float
     missing: set[Watch] = field(repr=False)
     pages: int = 0
+    shows_late_ones: bool = False
 
 
 class Schedule:
@@ -102,8 +125,8 @@ class Schedule:
         self.walk: Walk | None = None
         self._refresh_every = refresh_every
         self._next_refresh = -math.inf
-        #: the jobs that are waited for, each as it was last listed
-        self.listed: dict[str, ImportProgress | None] = {}
+        #: the jobs that are waited for, each with its last record of the list
+        self.listed: dict[str, Mapping[str, Any] | None] = {}
         self._jobs: dict[str, list[Watch]] = {}
         self._size = 0
         self._shortest_interval = math.inf
@@ -143,7 +166,7 @@ class Schedule:
     def add(self, wait: ImportWait, now: float, first_delay: float) -> Watch:
         """Take a wait in; it is looked at after ``first_delay`` seconds, and not before."""
         watch = Watch(wait, now, first_delay)
-        self.listed.setdefault(wait.job_id)
+        self.listed[wait.job_id] = None  # another wait for the same job has yet to read its record
         self._jobs.setdefault(wait.job_id, []).append(watch)
         self._size += 1
         self._shortest_interval = min(self._shortest_interval, wait.policy.poke_interval)
@@ -178,13 +201,13 @@ class Schedule:
 
     def settle(self, now: float) -> None:
         """Find the waits that are due. While the target is paused they are told why."""
-        while (due := self._looks.first()) <= now:
-            watch = self._looks.pop()
-            if watch.weight and watch.due == due:
-                self._become_due(watch, now)
+        while self._looks.first() <= now:
+            slot, watches = self._looks.pop()
+            for watch in watches:
+                if watch.weight and self._looks.slot_of(watch.due) == slot:
+                    self._become_due(watch, now)
         while self._ends.first() <= now + self.offset:
-            watch = self._ends.pop()
-            if watch.weight:
+            for watch in [watch for watch in self._ends.pop()[1] if watch.weight]:
                 self._take(watch, watch.wait.on_overdue(now + self.offset), now)
         if now < self._paused_until and self._pause_error is not None:
             for watch in [*self._ready, *self._to_describe]:
@@ -228,7 +251,8 @@ class Schedule:
             return None
         if self._failures and self._in_flight:
             return None
-        self.walk = Walk({watch for watch in self.watches() if watch not in self._aside and watch.not_before <= now})
+        eligible = {watch for watch in self.watches() if watch not in self._aside and watch.not_before <= now}
+        self.walk = Walk(now, eligible)
         return self.walk
 
     # -- what came of it ------------------------------------------------------------------------------------------
@@ -254,20 +278,27 @@ class Schedule:
         for watch in watches:
             self._hand_error(watch, outcome, now)
 
-    def on_listed(self, job: ImportProgress, now: float) -> None:
-        """Hand a list's word on a job to the waits for it."""
-        watches = self._jobs.get(job.job_id)
-        if watches is None:
+    def on_listed(self, job_id: str, job: ImportProgress | None, now: float) -> None:
+        """Hand a list's word on a job to the waits for it.
+
+        :param job: None where its record is the one in ``listed``
+        """
+        if job_id not in self._jobs:
             return
-        self.listed[job.job_id] = job
-        for watch in tuple(watches):
+        if job is not None:
+            self.listed[job_id] = job.raw
+        for watch in tuple(self._jobs[job_id]):
             if now < watch.not_before or not watch.wait.can_be_listed:
+                self.listed[job_id] = None  # not everyone has read it
                 continue
             watch.unlisted_until = -math.inf
             self._aside.discard(watch)
             if self.walk is not None:
                 self.walk.missing.discard(watch)
-            self._take(watch, watch.wait.on_listed(job, now + self.offset), now)
+                self.walk.shows_late_ones |= watch.looked < watch.not_before > self.walk.began
+            epoch = now + self.offset
+            step = watch.wait.on_listed(job, epoch) if job is not None else watch.wait.on_unchanged(epoch)
+            self._take(watch, step, now)
             if watch.weight and now - watch.described > REFRESH_INTERVALS / watch.weight:
                 self._to_refresh[watch] = None
 
@@ -276,22 +307,32 @@ class Schedule:
         self._answered(now)
         if self.walk is not None:
             self.walk.pages += 1
+            self.walk.shows_late_ones = False
 
     @property
     def pages_expected(self) -> int:
-        """How many pages a walk has, going by the last one."""
-        return self._pages
+        """How many pages a walk has, going by the last one and by the waits, where the list comes in pages."""
+        return max(self._pages, math.ceil(self._size / LIST_PAGE_SIZE))
+
+    @property
+    def is_known_to_page(self) -> bool:
+        """Whether the last walk, or this one, had several pages; Milvus sends all jobs at once."""
+        return self._pages > 1 or (self.walk is not None and self.walk.pages > 0)
 
     @property
     def walk_is_worth_a_page(self) -> bool:
         """Whether there are waits that the walk has not shown yet, and another page costs less than describing them."""
         walk = self.walk
-        return walk is not None and bool(walk.missing) and walk.pages < max(self._size - len(self._aside), 1)
+        if walk is None or not walk.pages:
+            return walk is not None and bool(walk.missing)
+        # beyond the last walk's end there may be as many pages again
+        left = self._pages - walk.pages if walk.pages < self._pages else walk.pages
+        # where many waits come while a walk is under way, it would end before their pages, time and again
+        return len(walk.missing) > left or walk.shows_late_ones
 
     def can_walk_at(self, per_second: float) -> bool:
         """Whether a walk at this rate keeps every wait's poke_interval."""
-        pages = max(self._pages, self._size / LIST_PAGE_SIZE)
-        return pages <= per_second * self._shortest_interval
+        return self.pages_expected <= per_second * self._shortest_interval
 
     def end_walk(self, now: float, *, whole: bool) -> None:
         """End a walk; waits that a whole one did not show are described."""

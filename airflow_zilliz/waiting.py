@@ -75,7 +75,6 @@ class ImportWait:
     claimed: WaitEnd | None = None
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _last_answer: float = field(init=False, repr=False)
-    _listed: ImportProgress | None = field(default=None, init=False, repr=False)
     _listed_at: float = field(default=0.0, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
 
@@ -119,11 +118,15 @@ class ImportWait:
         self._answered(now)
         if listed.state.is_final:
             return self._end_by_list(listed)
-        if listed is not self._listed:  # the same object is the same record, as with most jobs of most pages
-            self._listed = listed
-            self._read_list(listed, now)
+        self._read_list(listed, now)
         self._listed_at = now
         return self._run_on(listed, now)
+
+    def on_unchanged(self, now: float) -> Step:
+        """Take in that a job list shows the job, which runs, as it did at this wait's last look at the list."""
+        self._answered(now)
+        self._listed_at = now
+        return self._go_on(now)
 
     def on_list_useless(self, error: Exception, now: float) -> Step:
         """Take in that this server's job list is of no use, so that looks are descriptions, which cost more."""
@@ -247,15 +250,14 @@ class ImportWait:
         return self._end(Ending.REACHED, f"{self.subject} is {listed.state_word}", listed=listed)
 
     def _read_list(self, listed: ImportProgress, now: float) -> None:
-        seen = self.seen
+        seen, pace = self.seen, ""
         if listed.raw.get("progress") is not None:
-            self.seen = seen.read(listed, now)
-            moved, summary, pace = self.seen.moved_at != seen.moved_at, listed.summary(), seen.pace(listed, now)
+            self.seen, summary, pace = seen.read(listed, now), listed.summary(), seen.pace(listed, now)
+            moved = self.seen.moved_at != seen.moved_at
         else:
-            moved, summary, pace = self._reads_new_word(listed), listed.state_word, ""
-            self.seen = replace(seen, listed=listed.state_word)
+            moved, summary = self._reads_new_word(listed), listed.state_word
         if moved:
-            self.seen = replace(self.seen, at=now, summary=summary)
+            self.seen = replace(self.seen, at=now, summary=summary, listed=listed.state_word)
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
 
     def _reads_new_word(self, listed: ImportProgress) -> bool:
@@ -278,6 +280,9 @@ class ImportWait:
                 f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
                 "it is taken for running",
             )
+        return self._go_on(now)
+
+    def _go_on(self, now: float) -> Step:
         limit, moved_at = self.policy.stall_warning, self.seen.moved_at
         if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
             self._warn_once(

@@ -44,7 +44,7 @@ def walk(schedule: Schedule, now: float, *pages: list[ImportProgress], whole: bo
     for page in pages:
         schedule.on_page(now)
         for listed in page:
-            schedule.on_listed(listed, now)
+            schedule.on_listed(listed.job_id, listed, now)
     schedule.end_walk(now, whole=whole)
 
 
@@ -81,8 +81,21 @@ def test_a_walk_ends_once_it_has_shown_every_wait() -> None:
     schedule.begin_walk(NOW)
     for number in range(10):
         assert schedule.walk_is_worth_a_page
-        schedule.on_listed(job(number), NOW)
+        schedule.on_listed(f"j-{number}", job(number), NOW)
     assert not schedule.walk_is_worth_a_page
+
+
+def test_a_walk_goes_on_while_it_shows_waits_that_came_after_it_began() -> None:
+    schedule, _ = schedule_of(10)
+    schedule.begin_walk(NOW)
+    late = schedule.add(wait("j-10"), NOW, 2.0)
+    schedule.on_page(NOW + 3)
+    for number in range(11):
+        schedule.on_listed(f"j-{number}", job(number), NOW + 3)
+    assert schedule.walk_is_worth_a_page, "the next page may show more of them"
+    schedule.on_page(NOW + 4)
+    assert not schedule.walk_is_worth_a_page
+    assert late.due > NOW + 3
 
 
 def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() -> None:
@@ -249,7 +262,7 @@ def test_a_wait_that_leaves_disturbs_no_other() -> None:
     schedule.remove(watches[3])
     schedule.remove(watches[3])
     for number in range(10):
-        schedule.on_listed(job(number), NOW)
+        schedule.on_listed(f"j-{number}", job(number), NOW)
     assert not schedule.walk_is_worth_a_page
     schedule.end_walk(NOW, whole=True)
     assert len(schedule) == 9
@@ -260,6 +273,6 @@ def test_ended_waits_leave_no_trace() -> None:
     schedule = Schedule(refresh_every=2.0)
     for number in range(2000):
         schedule.remove(schedule.add(wait(f"j-{number}", deadline=NOW + 10**6), NOW, 2.0))
-    assert len(schedule._looks._heap) + len(schedule._ends._heap) < 300
+    assert schedule._looks._size + schedule._ends._size < 300
     assert not schedule._jobs
     assert not schedule.listed
