@@ -6,9 +6,9 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz import api
@@ -40,14 +40,19 @@ LONGEST_ROUND = 0.25
 _SLICE = 100
 
 
-async def follow(
-    endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float, tell: Callable[[Step], None]
-) -> Step:
+class Teller(Protocol):
+    """Whoever has the log that a wait's steps are told in."""
+
+    def tell(self, step: Step) -> None:
+        """Log what a step says."""
+
+
+async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float, teller: Teller) -> Step:
     """Look at a job together with other waits, and return the last step: the wait's end, or a call for a new look-up.
 
     :param target: where the job lives, merged with what the connection says
     :param first_delay: seconds in which no look counts
-    :param tell: called with each step that has something to tell, the last one included
+    :param teller: told each step that has something to tell, the last one included
     """
     poller = _poller_of(endpoint, target)
     watched = poller.join(wait, first_delay)
@@ -57,7 +62,7 @@ async def follow(
                 await poller.news_of(watched)
             steps, watched.steps = watched.steps, ()
             for step in steps:
-                tell(step)
+                teller.tell(step)
                 if step.is_last:
                     return step
     finally:

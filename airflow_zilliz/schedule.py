@@ -41,7 +41,18 @@ class Watch:
     ``steps`` are what its owner has yet to see, and ``waker`` is what the owner waits on until there are some.
     """
 
-    __slots__ = ("described", "due", "looked", "not_before", "steps", "unlisted_until", "wait", "waker", "weight")
+    __slots__ = (
+        "described",
+        "due",
+        "looked",
+        "not_before",
+        "steps",
+        "twin",
+        "unlisted_until",
+        "wait",
+        "waker",
+        "weight",
+    )
 
     def __init__(self, wait: ImportWait, now: float, first_delay: float) -> None:
         self.wait = wait
@@ -55,6 +66,8 @@ class Watch:
         self.weight = 0.0
         self.steps: tuple[Step, ...] = ()
         self.waker: Future[None] | None = None
+        #: another wait for the same job
+        self.twin: Watch | None = None
 
     def wake(self) -> None:
         """Let the owner go on."""
@@ -127,7 +140,7 @@ class Schedule:
         self._next_refresh = -math.inf
         #: the jobs that are waited for, each with its last record of the list
         self.listed: dict[str, Mapping[str, Any] | None] = {}
-        self._jobs: dict[str, list[Watch]] = {}
+        self._jobs: dict[str, Watch] = {}
         self._size = 0
         self._shortest_interval = math.inf
         self._looks = _Alarms()
@@ -159,7 +172,7 @@ class Schedule:
 
     def watches(self) -> list[Watch]:
         """Return what is waited for."""
-        return [watch for watches in self._jobs.values() for watch in watches]
+        return [watch for job_id in self._jobs for watch in self._watches_of(job_id)]
 
     # -- waits come and go ----------------------------------------------------------------------------------------
 
@@ -167,7 +180,8 @@ class Schedule:
         """Take a wait in; it is looked at after ``first_delay`` seconds, and not before."""
         watch = Watch(wait, now, first_delay)
         self.listed[wait.job_id] = None  # another wait for the same job has yet to read its record
-        self._jobs.setdefault(wait.job_id, []).append(watch)
+        watch.twin = self._jobs.get(wait.job_id)
+        self._jobs[wait.job_id] = watch
         self._size += 1
         self._shortest_interval = min(self._shortest_interval, wait.policy.poke_interval)
         if not wait.can_be_listed:
@@ -186,10 +200,9 @@ class Schedule:
         self._weighted_looks -= watch.weight * watch.looked
         watch.weight = 0.0
         self._size -= 1
-        others = self._jobs[watch.wait.job_id]
-        others.remove(watch)
-        if not others:
-            del self._jobs[watch.wait.job_id], self.listed[watch.wait.job_id]
+        self._keep_only(
+            [other for other in self._watches_of(watch.wait.job_id) if other is not watch], watch.wait.job_id
+        )
         self._aside.discard(watch)
         self._unqueue(watch)
         if self.walk is not None:
@@ -240,7 +253,7 @@ class Schedule:
             watch = next(iter(self._to_refresh))
         else:
             return None
-        for other in self._jobs[watch.wait.job_id]:
+        for other in self._watches_of(watch.wait.job_id):
             self._unqueue(other)
         self._in_flight += 1
         return watch.wait.job_id
@@ -261,7 +274,7 @@ class Schedule:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
         self._list_in_doubt &= isinstance(outcome, ZillizUnavailable)
-        watches = list(self._jobs.get(job_id, ()))
+        watches = self._watches_of(job_id)
         if isinstance(outcome, ImportProgress):
             self._answered(now)
             self._described_at = now
@@ -287,7 +300,7 @@ class Schedule:
             return
         if job is not None:
             self.listed[job_id] = job.raw
-        for watch in tuple(self._jobs[job_id]):
+        for watch in self._watches_of(job_id):
             if now < watch.not_before or not watch.wait.can_be_listed:
                 self.listed[job_id] = None  # not everyone has read it
                 continue
@@ -369,6 +382,23 @@ class Schedule:
                 self._tell(watch, watch.wait.on_list_useless(error, now + self.offset))
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _watches_of(self, job_id: str) -> list[Watch]:
+        """Return the waits for one job: nearly always one alone, so they hang together without a list for each job."""
+        found, watch = [], self._jobs.get(job_id)
+        while watch is not None:
+            found.append(watch)
+            watch = watch.twin
+        return found
+
+    def _keep_only(self, watches: list[Watch], job_id: str) -> None:
+        twin = None
+        for watch in watches:
+            watch.twin, twin = twin, watch
+        if twin is not None:
+            self._jobs[job_id] = twin
+        else:
+            del self._jobs[job_id], self.listed[job_id]
 
     def _become_due(self, watch: Watch, now: float) -> None:
         if watch in self._aside and watch.wait.can_be_listed and now >= watch.unlisted_until:

@@ -115,16 +115,17 @@ class ZillizImportTrigger(BaseTrigger):
             except ZillizError as err:
                 await asyncio.sleep(first_look - loop.time())  # an end must not come before
                 step = wait.on_error(err, time.time())
-                self._tell(step)
+                self.tell(step)
             else:
-                step = await follow(endpoint, target, wait, first_look - loop.time(), self._tell)
+                step = await follow(endpoint, target, wait, first_look - loop.time(), self)
             if step.end is not None:
                 yield TriggerEvent(step.end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
                 return
             looked_up_after = loop.time()
             await asyncio.sleep(step.delay)
 
-    def _tell(self, step: Step) -> None:
+    def tell(self, step: Step) -> None:
+        """Write what a step says into the task's log."""
         for level, text in step.notes:
             self.log.log(level, "%s", text)
 

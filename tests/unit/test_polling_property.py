@@ -51,6 +51,10 @@ class Story:
     end: WaitEnd | None = None
     ended: float = 0.0
 
+    def tell(self, step: Step) -> None:
+        assert self.end is None, "a wait ends once"
+        self.end = step.end
+
 
 async def live(server: Server, plans: list[Plan]) -> list[Story]:
     stories = await asyncio.gather(*(_wait(server, number, plan) for number, plan in enumerate(plans)))
@@ -87,11 +91,7 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
 
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
-    def tell(step: Step) -> None:
-        assert story.end is None, "a wait ends once"
-        story.end = step.end
-
-    await polling.follow(ENDPOINT, Target(), wait, 2.0, tell)
+    await polling.follow(ENDPOINT, Target(), wait, 2.0, story)
     story.ended = server.loop.now
 
 
