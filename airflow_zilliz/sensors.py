@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
-import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import (
@@ -18,27 +16,22 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_zilliz.api import ImportState, Target
+from airflow_zilliz.api import ImportState
+from airflow_zilliz.awaiting import WaitsForImport
 from airflow_zilliz.ending import WaitEnd
-from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizImportFailed
-from airflow_zilliz.policy import WaitPolicy, spread_of
+from airflow_zilliz.exceptions import ZillizImportFailed
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
 from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.hooks import ZillizHook
-
-#: Airflow itself ends a deferral this much after the trigger's own deadline, in case no triggerer is alive.
-BACKSTOP_MARGIN = timedelta(minutes=2)
-TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
 _MEMORY_KEY = "zilliz_wait"
 
 log = logging.getLogger(__name__)
 
 
-class ZillizImportSensor(BaseSensorOperator):
+class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     """Wait until a bulk-import job of Zilliz Cloud or Milvus is Completed; fail with its reason when it is Failed.
 
     The first look is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
@@ -87,35 +80,27 @@ class ZillizImportSensor(BaseSensorOperator):
         target_state: str = ImportState.COMPLETED.value,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        super().__init__(
+            zilliz_conn_id=zilliz_conn_id,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            region_id=region_id,
+            db_name=db_name,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            poll_failure_tolerance=poll_failure_tolerance,
+            stall_warning=stall_warning,
+            retry_on_failure=retry_on_failure,
+            target_state=target_state,
+            **kwargs,
+        )
         self.job_id = job_id
-        self.zilliz_conn_id = zilliz_conn_id
-        self.cluster_id = cluster_id
-        self.project_id = project_id
-        self.region_id = region_id
-        self.db_name = db_name
-        self.deferrable = deferrable
-        self.poll_failure_tolerance = _seconds("poll_failure_tolerance", poll_failure_tolerance)
-        self.stall_warning = None if stall_warning is None else _seconds("stall_warning", stall_warning)
-        self.retry_on_failure = retry_on_failure
-        self.target_state = target_state
-        self._check_arguments()
 
     def execute(self, context: Context) -> Any:
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
         memory = _Memory(context or {})
         wait = self._begin(*self._time_span(context), seen=memory.load() if self.reschedule else NOTHING_SEEN)
-        with self._hook() as hook:
-            while True:
-                step = self._look(hook, wait)
-                if step.end is not None:
-                    return self._finish(step.end)
-                if self.deferrable:
-                    self._defer(wait)
-                # without a memory a rescheduled look could never say how long the trouble has lasted, so it stays
-                if self.reschedule and (memory.save(wait.seen) or not wait.in_trouble):
-                    raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
-                time.sleep(step.delay)
+        return self._wait(wait, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
@@ -124,182 +109,41 @@ class ZillizImportSensor(BaseSensorOperator):
             step = self._look(hook, wait)
         return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end))
 
-    def execute_complete(
-        self,
-        context: Context,
-        event: Mapping[str, Any] | None = None,
-        *,
-        started_at: float | None = None,
-        deadline: float | None = None,
-        execution_deadline: float | None = None,
-        seen: str | None = None,
-    ) -> Any:
-        """Take over from the trigger: finish with its event, or look again where that does not describe the job."""
-        end = WaitEnd.from_event(event)
-        if end is None:
-            self.log.warning("The trigger's event cannot be read (%r): looking at the job itself", event)
-        elif not end.needs_description:
-            if end.progress is not None:
-                self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
-            return self._finish(end)
-        span = (started_at or time.time(), deadline, execution_deadline)
-        wait = self._begin(*span, seen=Seen.from_json(seen), claimed=end)
-        with self._hook() as hook:
-            while (step := self._look(hook, wait)).end is None:
-                if wait.claimed is None:
-                    self._defer(wait)
-                time.sleep(step.delay)
-        return self._finish(step.end)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; how it ended is translated here alike on every Airflow, soft_fail included."""
-        kwargs = next_kwargs or {}
-        if next_method != "__fail__":
-            return getattr(self, next_method)(context, **kwargs)
-        reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
-        if "timeout" in reason.lower():
-            return self._finish(self._end_of_backstop())
+    def _on_broken_trigger(self, reason: str) -> None:
         if self.never_fail:
             raise AirflowSkipException(f"The trigger failed: {reason}")
-        # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
-        return super(BaseSensorOperator, self).resume_execution(next_method, next_kwargs, context)
 
-    def _end_of_backstop(self) -> WaitEnd:
-        """Look once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
-        wait = self._begin(time.time(), None, None)
-        with self._hook() as hook:
-            end = self._look(hook, wait).end
-        if end is not None and end.tells_of_the_job:
-            return end
-        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
-        return wait.on_backstop(execution_timeout=by_execution)
+    def _pause_or_reschedule(self, memory: _Memory, wait: ImportWait, step: Step) -> None:
+        # without a memory a rescheduled look could never say how long the trouble has lasted, so it stays
+        if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.in_trouble):
+            raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
+        self._pause(wait, step)
 
-    def _check_arguments(self) -> None:
-        if self.target_state not in [state.value for state in TARGET_STATES]:
-            wanted = " or ".join(repr(state.value) for state in TARGET_STATES)
-            raise ValueError(f"target_state must be {wanted}, not {self.target_state!r}")
-        self.target_state = ImportState(self.target_state).value
-        if self.cluster_id and (self.project_id or self.region_id):
-            raise ValueError(
-                "cluster_id cannot be given together with project_id or region_id: a serving cluster takes the first, "
-                "a project database the other two"
-            )
-
-    def _target(self) -> Target:
-        return Target(self.cluster_id or None, self.project_id or None, self.region_id or None, self.db_name or None)
-
-    def _begin(
-        self,
-        started_at: float,
-        deadline: float | None,
-        execution_deadline: float | None,
-        seen: Seen = NOTHING_SEEN,
-        claimed: WaitEnd | None = None,
-    ) -> ImportWait:
-        job_id = "" if self.job_id is None else str(self.job_id).strip()
-        if job_id in ("", "None"):
-            raise ZillizConfigError(
-                f"job_id of task {self.task_id!r} is empty: did the task that submits the import return its id?"
-            )
-        self.job_id = job_id
-        policy = WaitPolicy(
-            started_at=started_at,
-            target_state=ImportState(self.target_state),
-            deadline=deadline,
-            execution_deadline=execution_deadline,
-            poke_interval=self.poke_interval,
-            poll_failure_tolerance=self.poll_failure_tolerance,
-            stall_warning=self.stall_warning,
-            spread=spread_of(job_id, started_at),
+    def _policy_options(self) -> dict[str, Any]:
+        return {
             # every look of a rescheduled sensor costs a process, so it keeps to poke_interval
-            eager=not self.reschedule or self.deferrable,
-            exponential_backoff=self.exponential_backoff,
-            max_wait=self.max_wait.total_seconds() if self.max_wait else None,
-            ignore_errors=self.silent_fail,
-        )
-        return ImportWait(job_id, self.zilliz_conn_id, self._target(), policy, time.time(), seen, claimed)
+            "eager": not self.reschedule or self.deferrable,
+            "exponential_backoff": self.exponential_backoff,
+            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
+            "ignore_errors": self.silent_fail,
+        }
 
     def _time_span(self, context: Context) -> tuple[float, float, float | None]:
-        """Return when the wait began, when it times out, and when execution_timeout passes while deferred."""
-        now = time.time()
-        started_at = now
+        started_at, deadline, execution_deadline = super()._time_span(context)
         if self.reschedule and not self.deferrable:
             ti = context["ti"]
             first = ti.get_first_reschedule_date(context) if hasattr(ti, "get_first_reschedule_date") else ti.start_date
-            started_at = first.timestamp() if isinstance(first, datetime) else now
-        execution_deadline = None
-        if self.deferrable and self.execution_timeout:
-            # Airflow 3 forgets execution_timeout while a task is deferred
-            execution_deadline = now + self.execution_timeout.total_seconds()
-        return started_at, started_at + self.timeout, execution_deadline
-
-    def _hook(self) -> ZillizHook:
-        from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
-
-        return ZillizHook(self.zilliz_conn_id)
-
-    def _look(self, hook: ZillizHook, wait: ImportWait) -> Step:
-        while True:
-            try:
-                progress = hook.get_import_progress(wait.job_id, **self._ids())
-            except ZillizError as err:
-                step = wait.on_error(err, time.time())
-            else:
-                step = wait.on_progress(progress, time.time())
-            for level, text in step.notes:
-                self.log.log(level, "%s", text)
-            if not step.look_up_connection:
-                return step
-            hook.forget_connection()
-
-    def _ids(self) -> dict[str, Any]:
-        return {
-            "cluster_id": self.cluster_id,
-            "project_id": self.project_id,
-            "region_id": self.region_id,
-            "db_name": self.db_name,
-        }
-
-    def _defer(self, wait: ImportWait) -> None:
-        from airflow_zilliz.triggers import ZillizImportTrigger
-
-        policy = wait.policy
-        span: dict[str, Any] = {
-            "started_at": policy.started_at,
-            "deadline": policy.deadline,
-            "execution_deadline": policy.execution_deadline,
-            "seen": json.dumps(wait.seen.as_json()),
-        }
-        ends = [end for end in (policy.deadline, policy.execution_deadline) if end is not None]
-        timeout = timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None
-        self.defer(
-            trigger=ZillizImportTrigger(
-                job_id=wait.job_id,
-                zilliz_conn_id=self.zilliz_conn_id,
-                **self._ids(),
-                target_state=policy.target_state.value,
-                poke_interval=policy.poke_interval,
-                poll_failure_tolerance=policy.poll_failure_tolerance,
-                stall_warning=policy.stall_warning,
-                exponential_backoff=policy.exponential_backoff,
-                max_wait=policy.max_wait,
-                ignore_errors=policy.ignore_errors,
-                **span,
-            ),
-            method_name="execute_complete",
-            kwargs=span,
-            timeout=timeout,
-        )
+            if isinstance(first, datetime):
+                return first.timestamp(), first.timestamp() + self.timeout, execution_deadline
+        return started_at, deadline, execution_deadline
 
     def _finish(self, end: WaitEnd) -> dict[str, Any] | None:
-        error = end.error(retry_on_failure=self.retry_on_failure)
-        if error is None:
-            job = end.progress or end.listed
-            return job.result() if job else None
-        skip_softly = self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))
-        if skip_softly or (self.never_fail and isinstance(error, Exception)):
-            raise AirflowSkipException(str(error)) from error
-        raise error
+        try:
+            return super()._finish(end)
+        except Exception as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))):
+                raise AirflowSkipException(str(error)) from error
+            raise
 
 
 class _Memory:
@@ -330,13 +174,6 @@ class _Memory:
             log.warning("The task state store cannot be written: %s", err)
             return False
         return True
-
-
-def _seconds(name: str, value: object) -> float:
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-        raise ValueError(f"{name} must be a timedelta or a number of seconds, and not negative: {value!r}")
-    return float(seconds)
 
 
 def _utcnow() -> datetime:

@@ -1,0 +1,264 @@
+"""What the tasks that wait for an import job share: a look on the worker, the deferral, the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_zilliz.api import ImportState, Target
+from airflow_zilliz.ending import WaitEnd
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
+from airflow_zilliz.policy import WaitPolicy, spread_of
+from airflow_zilliz.seen import NOTHING_SEEN, Seen
+from airflow_zilliz.waiting import ImportWait, Step
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_zilliz.hooks import ZillizHook
+
+#: Airflow itself ends a deferral this much after the trigger's own deadline, in case no triggerer is alive.
+BACKSTOP_MARGIN = timedelta(minutes=2)
+TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
+
+
+class WaitsForImport(BaseOperator):
+    """A task that waits for an import job, on its worker or deferred. Sensor and operators translate its end."""
+
+    job_id: Any
+    poke_interval: float
+    timeout: float
+
+    def __init__(
+        self,
+        *,
+        zilliz_conn_id: str,
+        cluster_id: str | None,
+        project_id: str | None,
+        region_id: str | None,
+        db_name: str | None,
+        deferrable: bool,
+        poll_failure_tolerance: timedelta | float,
+        stall_warning: timedelta | float | None,
+        retry_on_failure: bool,
+        target_state: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.zilliz_conn_id = zilliz_conn_id
+        self.cluster_id = cluster_id
+        self.project_id = project_id
+        self.region_id = region_id
+        self.db_name = db_name
+        self.deferrable = deferrable
+        self.poll_failure_tolerance = seconds_of("poll_failure_tolerance", poll_failure_tolerance)
+        self.stall_warning = None if stall_warning is None else seconds_of("stall_warning", stall_warning)
+        self.retry_on_failure = retry_on_failure
+        self.target_state = target_state
+        self._check_arguments()
+
+    def _wait(self, wait: ImportWait, pause: Callable[[ImportWait, Step], None] | None = None) -> Any:
+        """Look until the wait ends, or defer after the first look.
+
+        :param pause: what to do between two looks
+        """
+        with self._hook() as hook:
+            while True:
+                step = self._look(hook, wait)
+                if step.end is not None:
+                    return self._finish(step.end)
+                (pause or self._pause)(wait, step)
+
+    def _pause(self, wait: ImportWait, step: Step) -> None:
+        if self.deferrable:
+            self._defer(wait)
+        time.sleep(step.delay)
+
+    def execute_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+        seen: str | None = None,
+    ) -> Any:
+        """Take over from the trigger: finish with its event, or look again where that does not describe the job."""
+        end = WaitEnd.from_event(event)
+        if end is None:
+            self.log.warning("The trigger's event cannot be read (%r): looking at the job itself", event)
+        elif not end.needs_description:
+            if end.progress is not None:
+                self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
+            return self._finish(end)
+        span = (started_at or time.time(), deadline, execution_deadline)
+        wait = self._begin(*span, seen=Seen.from_json(seen), claimed=end)
+        with self._hook() as hook:
+            while (step := self._look(hook, wait)).end is None:
+                if wait.claimed is None:
+                    self._defer(wait)
+                time.sleep(step.delay)
+        return self._finish(step.end)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; how it ended is translated here alike on every Airflow."""
+        kwargs = next_kwargs or {}
+        if next_method != "__fail__":
+            return getattr(self, next_method)(context, **kwargs)
+        reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
+        if "timeout" in reason.lower():
+            return self._finish(self._end_of_backstop())
+        self._on_broken_trigger(reason)
+        # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
+        return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+    def _on_broken_trigger(self, reason: str) -> None:
+        """Raise something kinder than Airflow would, where the task asks for that."""
+
+    def _end_of_backstop(self) -> WaitEnd:
+        """Look once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
+        wait = self._begin(time.time(), None, None)
+        with self._hook() as hook:
+            end = self._look(hook, wait).end
+        if end is not None and end.tells_of_the_job:
+            return end
+        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
+        return wait.on_backstop(execution_timeout=by_execution)
+
+    def _check_arguments(self) -> None:
+        if self.target_state not in [state.value for state in TARGET_STATES]:
+            wanted = " or ".join(repr(state.value) for state in TARGET_STATES)
+            raise ValueError(f"target_state must be {wanted}, not {self.target_state!r}")
+        self.target_state = ImportState(self.target_state).value
+        if self.cluster_id and (self.project_id or self.region_id):
+            raise ValueError(
+                "cluster_id cannot be given together with project_id or region_id: a serving cluster takes the first, "
+                "a project database the other two"
+            )
+
+    def _policy_options(self) -> dict[str, Any]:
+        """Return what a kind of task adds to `WaitPolicy`."""
+        return {}
+
+    def _target(self) -> Target:
+        return Target(self.cluster_id or None, self.project_id or None, self.region_id or None, self.db_name or None)
+
+    def _begin(
+        self,
+        started_at: float,
+        deadline: float | None,
+        execution_deadline: float | None,
+        seen: Seen = NOTHING_SEEN,
+        claimed: WaitEnd | None = None,
+    ) -> ImportWait:
+        job_id = "" if self.job_id is None else str(self.job_id).strip()
+        if job_id in ("", "None"):
+            raise ZillizConfigError(
+                f"job_id of task {self.task_id!r} is empty: did the task that submits the import return its id?"
+            )
+        self.job_id = job_id
+        policy = WaitPolicy(
+            started_at=started_at,
+            target_state=ImportState(self.target_state),
+            deadline=deadline,
+            execution_deadline=execution_deadline,
+            poke_interval=self.poke_interval,
+            poll_failure_tolerance=self.poll_failure_tolerance,
+            stall_warning=self.stall_warning,
+            spread=spread_of(job_id, started_at),
+            **self._policy_options(),
+        )
+        return ImportWait(job_id, self.zilliz_conn_id, self._target(), policy, time.time(), seen, claimed)
+
+    def _time_span(self, context: Context) -> tuple[float, float, float | None]:
+        """Return when the wait began, when it times out, and when execution_timeout passes while deferred."""
+        started_at = time.time()
+        execution_deadline = None
+        if self.deferrable and self.execution_timeout:
+            # Airflow 3 forgets execution_timeout while a task is deferred
+            execution_deadline = started_at + self.execution_timeout.total_seconds()
+        return started_at, started_at + self.timeout, execution_deadline
+
+    def _hook(self) -> ZillizHook:
+        from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
+
+        return ZillizHook(self.zilliz_conn_id)
+
+    def _look(self, hook: ZillizHook, wait: ImportWait) -> Step:
+        while True:
+            try:
+                progress = hook.get_import_progress(wait.job_id, **self._ids())
+            except ZillizError as err:
+                step = wait.on_error(err, time.time())
+            else:
+                step = wait.on_progress(progress, time.time())
+            for level, text in step.notes:
+                self.log.log(level, "%s", text)
+            if not step.look_up_connection:
+                return step
+            hook.forget_connection()
+
+    def _ids(self) -> dict[str, Any]:
+        return {
+            "cluster_id": self.cluster_id,
+            "project_id": self.project_id,
+            "region_id": self.region_id,
+            "db_name": self.db_name,
+        }
+
+    def _defer(self, wait: ImportWait) -> None:
+        from airflow_zilliz.triggers import ZillizImportTrigger
+
+        policy = wait.policy
+        span: dict[str, Any] = {
+            "started_at": policy.started_at,
+            "deadline": policy.deadline,
+            "execution_deadline": policy.execution_deadline,
+            "seen": json.dumps(wait.seen.as_json()),
+        }
+        ends = [end for end in (policy.deadline, policy.execution_deadline) if end is not None]
+        timeout = timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None
+        self.defer(
+            trigger=ZillizImportTrigger(
+                job_id=wait.job_id,
+                zilliz_conn_id=self.zilliz_conn_id,
+                **self._ids(),
+                target_state=policy.target_state.value,
+                poke_interval=policy.poke_interval,
+                poll_failure_tolerance=policy.poll_failure_tolerance,
+                stall_warning=policy.stall_warning,
+                exponential_backoff=policy.exponential_backoff,
+                max_wait=policy.max_wait,
+                ignore_errors=policy.ignore_errors,
+                **span,
+            ),
+            method_name="execute_complete",
+            kwargs=span,
+            timeout=timeout,
+        )
+
+    def _finish(self, end: WaitEnd) -> dict[str, Any] | None:
+        """Return the result of a job that is as it should be, and raise for anything else."""
+        error = end.error(retry_on_failure=self.retry_on_failure)
+        if error is not None:
+            raise error
+        job = end.progress or end.listed
+        return job.result() if job else None
+
+
+def seconds_of(name: str, value: object) -> float:
+    """Return an argument's seconds.
+
+    :raises ValueError: it is no time span
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} must be a timedelta or a number of seconds, and not negative: {value!r}")
+    return float(seconds)
