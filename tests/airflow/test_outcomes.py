@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_zilliz import sensors
+from airflow_zilliz import awaiting
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
