@@ -21,7 +21,9 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, job_id_of, parse_job
 from airflow_zilliz.wire import (
+    ABORT,
     AUTH_CODES,
+    COMMIT,
     DESCRIBE,
     GET_PROGRESS,
     LIST,
@@ -42,6 +44,8 @@ __all__ = [
     "Page",
     "Request",
     "Target",
+    "abort",
+    "commit",
     "create",
     "describe",
     "list_page",
@@ -178,6 +182,32 @@ def create(request: Request) -> Exchange[str]:
     if not isinstance(job_id, str) or not job_id:
         raise ZillizUnavailable(f"{answer.url} took the import and answered without a job id: {_excerpt(answer)}")
     return job_id
+
+
+def commit(job_id: str, target: Target) -> Exchange[None]:
+    """Make the rows of an Uncommitted job visible; repeated, it does nothing more (wire 3.2).
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    yield from _decide(COMMIT, job_id, target)
+
+
+def abort(job_id: str, target: Target) -> Exchange[None]:
+    """Drop a job that was created with ``auto_commit`` false; repeated, it does nothing more (wire 3.2).
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    yield from _decide(ABORT, job_id, target)
+
+
+def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
+    answer = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
+    if answer.is_unrouted:
+        raise ZillizApiError(
+            f"{answer.url} does not exist on this server: it knows no two-phase imports (Milvus has them from 3.0 on)",
+            http_status=answer.status,
+        )
+    payload(answer)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from requests.auth import AuthBase
 from urllib3.util import Retry
 
 from airflow_zilliz.api import Answer, Request
-from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of
+from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of, was_sent
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.wire import MAX_BODY_BYTES
@@ -79,7 +79,7 @@ class BlockingCarrier:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, endpoint.scrub(body), headers, url)
         except (requests.RequestException, OSError) as err:
-            raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
+            raise ZillizUnavailable(describe_failure(url, err, endpoint), was_sent=was_sent(err)) from None
 
     @staticmethod
     def _read(response: requests.Response, url: str, give_up_at: float) -> bytes:

@@ -59,6 +59,12 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint) -> str:
     return f"{url}: the connection was lost ({type(deepest).__name__}: {_clean(str(deepest), endpoint)})"
 
 
+def was_sent(err: BaseException) -> bool:
+    """Whether a request without an answer may have reached the server."""
+    before_it = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
+    return not any(isinstance(cause, before_it) or "ConnectTimeout" in type(cause).__name__ for cause in _causes(err))
+
+
 def _causes(err: BaseException) -> list[BaseException]:
     """Return the error and what lies behind it, the way requests, urllib3 and aiohttp nest it."""
     chain: list[BaseException] = []

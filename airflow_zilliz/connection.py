@@ -45,6 +45,7 @@ class Endpoint:
     :param verify: check the TLS certificate: true, false, or the path of a CA bundle
     :param request_timeout: seconds for one request
     :param max_requests_per_second: for one process and one endpoint path
+    :param other_secrets: more that no answer's text may show: an object storage's keys
     """
 
     conn_id: str
@@ -55,6 +56,7 @@ class Endpoint:
     request_timeout: float = DEFAULT_REQUEST_TIMEOUT
     max_requests_per_second: float = DEFAULT_MAX_REQUESTS_PER_SECOND
     console_url: str | None = None
+    other_secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def is_cloud(self) -> bool:
@@ -62,9 +64,13 @@ class Endpoint:
         return urlsplit(self.base_url).hostname in CLOUD_HOSTS
 
     def scrub(self, body: bytes) -> bytes:
-        """Return ``body`` without the token, for a server that echoes it in a message."""
-        # a shorter secret may be an ordinary word of the answer, and no server echoes half a token
-        return body.replace(self.token.encode(), b"***") if len(self.token) >= 8 else body
+        """Return ``body`` without the token and its like, for a server that echoes it in a message."""
+        for secret in (self.token, *self.other_secrets):
+            if (
+                len(secret) >= 8
+            ):  # a shorter secret may be an ordinary word of the answer, and no server echoes half a one
+                body = body.replace(secret.encode(), b"***")
+        return body
 
 
 def endpoint_of(conn_id: str, conn: ConnectionFields) -> Endpoint:

@@ -103,7 +103,7 @@ class WaitEnd:
             case Ending.UNKNOWN_JOB:
                 return ZillizJobNotFound(self.message, **api_facts)
             case Ending.UNAVAILABLE:
-                facts = {name: self.facts.get(name) for name in ("code", "http_status", "retry_after")}
+                facts: dict[str, Any] = {name: self.facts.get(name) for name in ("code", "http_status", "retry_after")}
                 return ZillizUnavailable(self.message, **facts)
             case Ending.API_ERROR:
                 return ZillizApiError(self.message, **api_facts)

@@ -62,6 +62,7 @@ class ZillizUnavailable(ZillizError):
     :param retry_after: seconds that the server asked to be left alone for, None when it did not say
     :param code: the ``code`` of the answer's body, None when there was none
     :param http_status: the HTTP status of the answer, None when there was no answer
+    :param was_sent: False where the request cannot have reached the server
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class ZillizUnavailable(ZillizError):
         retry_after: float | None = None,
         code: int | None = None,
         http_status: int | None = None,
+        was_sent: bool = True,
     ) -> None:
         super().__init__(message)
+        self.was_sent = was_sent
         self.retry_after = retry_after
         self.code = code
         self.http_status = http_status
@@ -82,9 +85,18 @@ class ZillizUnavailable(ZillizError):
         """Whether the server is well and asks for fewer requests."""
         return self.http_status == 429 or self.code in THROTTLING_CODES
 
+    @property
+    def was_not_taken(self) -> bool:
+        """Whether the server cannot have begun to do what the request asked for."""
+        return not self.was_sent or self.is_throttling
+
     def with_retry_after(self, seconds: float) -> ZillizUnavailable:
         """Return the same error with what is left of its pause."""
         return type(self)(str(self), retry_after=seconds, code=self.code, http_status=self.http_status)
+
+
+class ZillizSubmissionUnknown(ZillizError, AirflowFailException):
+    """It cannot be told whether an import was started. Not retried: a second job would load every row again."""
 
 
 class ZillizImportFailed(ZillizError):

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from airflow_zilliz import api
 from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
 from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.exceptions import ZillizError
 from airflow_zilliz.pacing import pacer_of
 
+S = TypeVar("S")
 T = TypeVar("T")
 _CARRIER = "airflow_zilliz.asynchronous"
 
@@ -27,12 +29,17 @@ def describe(endpoint: Endpoint, job_id: str, target: Target) -> Exchange[Import
     return job
 
 
-def play(flow: Exchange[T], exchange: Callable[[Request], Answer]) -> T:
-    """Send a flow's requests one after the other and return its value."""
+def play(flow: Generator[S, Answer, T], exchange: Callable[[S], Answer]) -> T:
+    """Send a flow's requests one after the other and return its value; a request's error is thrown into the flow."""
     try:
         request = next(flow)
         while True:
-            request = flow.send(exchange(request))
+            try:
+                answer = exchange(request)
+            except ZillizError as err:
+                request = flow.throw(err)
+            else:
+                request = flow.send(answer)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,7 @@ from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 from airflow_zilliz.flows import aexchange, aplay, describe, pause_before, play, send
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from airflow_zilliz.submission import Pause, Submission, Submitted, submit
 from airflow_zilliz.submitting import Groups, create_request
 
 if TYPE_CHECKING:
@@ -174,7 +176,7 @@ class ZillizHook(BaseHook):
         :raises ZillizConfigError: before anything is sent
         :raises ZillizUnavailable: no usable answer, so that it is not known whether there is a job
         """
-        endpoint = self.endpoint()
+        endpoint = replace(self.endpoint(), other_secrets=tuple(filter(None, (access_key, secret_key, token))))
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
         request = create_request(
             collection_name,
@@ -191,6 +193,62 @@ class ZillizHook(BaseHook):
             idempotency_key=idempotency_key,
         )
         return self._run(endpoint, api.create(request))
+
+    def commit_import(
+        self,
+        job_id: str,
+        *,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> None:
+        """Make the rows of an Uncommitted job visible. It may be repeated: a job that is committed stays so.
+
+        :param job_id: a job that was created with ``options={"auto_commit": "false"}``
+        :raises ZillizApiError: the job is in another state, or commits by itself, or the server has no such imports
+        :raises ZillizError: as `get_import_progress`
+        """
+        endpoint = self.endpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        self._run(endpoint, api.commit(job_id, target))
+
+    def abort_import(
+        self,
+        job_id: str,
+        *,
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+    ) -> None:
+        """Drop a two-phase job, whose state is Failed from then on. It may be repeated.
+
+        :param job_id: a job that was created with ``options={"auto_commit": "false"}``; no server aborts another one
+        :raises ZillizApiError: the job is committed, or commits by itself, or the server has no such imports
+        :raises ZillizError: as `get_import_progress`
+        """
+        endpoint = self.endpoint()
+        target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
+        self._run(endpoint, api.abort(job_id, target))
+
+    def submit(self, submission: Submission, secrets: tuple[str, ...] = ()) -> Submitted:
+        """Start an import unless an earlier try did, see `airflow_zilliz.submission.submit`, whose errors it raises.
+
+        :param submission: its target is merged with what the connection says
+        :param secrets: what no error's text may show
+        """
+        endpoint = replace(self.endpoint(), other_secrets=secrets)
+        merged = replace(submission, target=submission.target.merged(endpoint.target))
+        exchange = partial(self._exchange, endpoint)
+
+        def carry(step: Request | Pause) -> Answer:
+            if isinstance(step, Request):
+                return exchange(step)
+            time.sleep(step.seconds)
+            return Answer(0, b"", {})
+
+        return play(submit(merged), carry)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server whether this connection can watch imports; return the verdict in words to act on."""

@@ -158,7 +158,7 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
         imported_rows=_count(_first(data, "importedRows", "importRows")),
         total_rows=_count(data.get("totalRows")),
         file_size=_count(data.get("fileSize")),
-        complete_time=_time(data.get("completeTime")),
+        complete_time=time_of(data.get("completeTime")),
         details=tuple(_file(part) for part in details if isinstance(part, Mapping))
         if isinstance(details, list)
         else (),
@@ -184,7 +184,7 @@ def _file(data: Mapping[str, Any]) -> FileProgress:
         imported_rows=_count(_first(data, "importedRows", "importRows")),
         total_rows=_count(data.get("totalRows")),
         file_size=_count(data.get("fileSize")),
-        complete_time=_time(data.get("completeTime")),
+        complete_time=time_of(data.get("completeTime")),
     )
 
 
@@ -266,7 +266,7 @@ _TIME = re.compile(
 )
 
 
-def _time(value: object) -> datetime | None:
+def time_of(value: object) -> datetime | None:
     """Return an RFC 3339 time; one without a zone is taken for UTC (fact sheet 2.1)."""
     match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:

@@ -80,7 +80,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-zilliz",
         "name": "Zilliz",
-        "description": "Waits for bulk-import jobs of Zilliz Cloud and Milvus without holding a worker.",
+        "description": "Starts bulk imports into Zilliz Cloud and Milvus, and waits for them without holding a worker.",
         "versions": [__version__],
         "integrations": [
             {
@@ -90,6 +90,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_zilliz.hooks"]}],
+        "operators": [{"integration-name": integration, "python-modules": ["airflow_zilliz.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_zilliz.sensors"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_zilliz.triggers"]}],
         "connection-types": [

@@ -7,6 +7,8 @@ CREATE = f"{IMPORT_JOBS}/create"
 DESCRIBE = f"{IMPORT_JOBS}/describe"
 GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
 LIST = f"{IMPORT_JOBS}/list"
+COMMIT = f"{IMPORT_JOBS}/commit"
+ABORT = f"{IMPORT_JOBS}/abort"
 CLUSTERS = "/v2/clusters"
 
 MAX_BODY_BYTES = 10 * 1024 * 1024

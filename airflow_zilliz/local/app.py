@@ -98,13 +98,14 @@ class ImportServer:
             fault = self.control.next_fault(request.path) or Fault("")
         if fault.kind == "slow":
             await asyncio.sleep(fault.seconds)
-        elif fault.kind:
+        elif fault.kind and not fault.done:
             return await answer_with(fault, request)
         try:
             self._authenticate(request)
-            return await handler(request)
+            response = await handler(request)
         except Refusal as refusal:
             return web.json_response({"code": refusal.code, "message": refusal.message}, status=refusal.status)
+        return await answer_with(fault, request) if fault.done and fault.kind != "slow" else response
 
     def _authenticate(self, request: web.Request) -> None:
         key = self.control.settings.api_key or self.api_key

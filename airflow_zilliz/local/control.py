@@ -27,6 +27,7 @@ class Fault:
     :param status: HTTP status of a ``status`` fault; Milvus's own body for it unless ``code`` or ``message`` is given
     :param retry_after: value of its ``Retry-After`` header
     :param seconds: how long a ``slow`` answer takes; it is then a true one
+    :param done: carry out what the request asks for first, so that the answer alone is lost
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Fault:
     message: str = ""
     retry_after: float | None = None
     seconds: float = 0.0
+    done: bool = False
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Fault:

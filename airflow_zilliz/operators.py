@@ -1,0 +1,401 @@
+"""Operators that start an import, and that commit or abort one of two phases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseHook, conf
+
+from airflow_zilliz.api import ImportProgress, ImportState, Request, Target
+from airflow_zilliz.awaiting import WaitsForImport, seconds_of
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizConfigError,
+    ZillizError,
+    ZillizImportFailed,
+    ZillizUnavailable,
+)
+from airflow_zilliz.remembering import ImportMemory
+from airflow_zilliz.storage import NO_STORAGE, keys_of
+from airflow_zilliz.submission import Submission, key_of
+from airflow_zilliz.submitting import Groups, create_request
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_zilliz.hooks import ZillizHook
+
+JOB_ID_KEY = "job_id"
+_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
+
+
+class _ImportOperator(WaitsForImport):
+    """What the operators share: a wait without the ways of a sensor."""
+
+    ui_color = "#b9d9ff"
+
+    def __init__(
+        self,
+        *,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = timedelta(days=7),
+        wait_for_completion: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.poke_interval = seconds_of("poke_interval", poke_interval)
+        self.timeout = seconds_of("timeout", timeout)
+        self.wait_for_completion = wait_for_completion
+        self.job_id: Any = None
+
+
+class ZillizImportOperator(_ImportOperator):
+    """Start a bulk import into a collection, once however often the task is retried, and wait for it.
+
+    The job's id is in XCom ``job_id`` as soon as it is known. ``return_value`` is that of `ZillizImportSensor`, or
+    ``{"job_id", "collection_name"}`` without a wait. Exactly one kind of source must be given; each is a list of lists,
+    an inner list being one file or the set of one group's NumPy files.
+
+    :param collection_name: the collection (templated)
+    :param files: paths in Milvus's own object storage (templated)
+    :param object_urls: URLs in an object storage that Zilliz Cloud can read (templated)
+    :param volume_name: a Zilliz Cloud volume, with ``data_paths`` (both templated)
+    :param partition_name: the partition; None for the default one (templated)
+    :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text (templated)
+    :param storage_conn_id: Airflow connection of type aws, google or generic with the object storage's keys: login is
+        the access key, password the secret key, extra ``session_token`` or ``aws_session_token`` a short-lived one's
+    :param wait_for_completion: wait for the job; without, the task ends when the job is on its way
+    :param timeout: how long to wait, seconds or timedelta
+    :param idempotency_key: a key of your own; None makes one of dag id, run id, task id and map index, so that a retry
+        and a cleared task get the first job back (templated)
+    :param zilliz_conn_id: and all others as for `ZillizImportSensor`
+    :raises ZillizSubmissionUnknown: it cannot be told whether the import was started; not retried
+    :raises ZillizConfigError: before anything is sent
+    :raises ZillizError: else as `ZillizImportSensor`
+    """
+
+    template_fields: Sequence[str] = (
+        "collection_name",
+        "files",
+        "object_urls",
+        "volume_name",
+        "data_paths",
+        "partition_name",
+        "options",
+        "idempotency_key",
+        "storage_conn_id",
+        "zilliz_conn_id",
+        "cluster_id",
+        "project_id",
+        "region_id",
+        "db_name",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "files": "json",
+        "object_urls": "json",
+        "data_paths": "json",
+        "options": "json",
+    }
+
+    def __init__(
+        self,
+        *,
+        collection_name: str,
+        files: Groups | None = None,
+        object_urls: Groups | None = None,
+        volume_name: str | None = None,
+        data_paths: Groups | None = None,
+        partition_name: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        storage_conn_id: str | None = None,
+        idempotency_key: str | None = None,
+        wait_for_completion: bool = True,
+        zilliz_conn_id: str = "zilliz_default",
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        deferrable: bool = _DEFERRABLE,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = timedelta(days=7),
+        poll_failure_tolerance: timedelta | float = timedelta(minutes=10),
+        stall_warning: timedelta | float | None = timedelta(minutes=30),
+        retry_on_failure: bool = False,
+        target_state: str = ImportState.COMPLETED.value,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            wait_for_completion=wait_for_completion,
+            zilliz_conn_id=zilliz_conn_id,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            region_id=region_id,
+            db_name=db_name,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            poll_failure_tolerance=poll_failure_tolerance,
+            stall_warning=stall_warning,
+            retry_on_failure=retry_on_failure,
+            target_state=target_state,
+            **kwargs,
+        )
+        self.collection_name = collection_name
+        self.files = files
+        self.object_urls = object_urls
+        self.volume_name = volume_name
+        self.data_paths = data_paths
+        self.partition_name = partition_name
+        self.options = options
+        self.storage_conn_id = storage_conn_id
+        self.idempotency_key = idempotency_key
+        self._check_source()
+
+    def execute(self, context: Context) -> Any:
+        """Start the import, or find the one that an earlier try started, and wait for it."""
+        memory = ImportMemory(context, self._key(context))
+        self.job_id = memory.job_id
+        if self.job_id is not None:
+            self.log.info("An earlier try of this task started import job %s: going on with it", self.job_id)
+        else:
+            self.job_id = self._submit(memory, context)
+        context["ti"].xcom_push(key=JOB_ID_KEY, value=self.job_id)
+        if not self.wait_for_completion:
+            memory.forget()
+            return {"job_id": self.job_id, "collection_name": self.collection_name}
+        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context))))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral, with the job that the task started."""
+        ti = context["ti"]
+        self.job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_KEY, map_indexes=ti.map_index)
+        resume = super().resume_execution
+        return self._ended(context, lambda: resume(next_method, next_kwargs, context))
+
+    def _ended(self, context: Context, wait: Any) -> Any:
+        """Forget the job once its wait has ended in a way that a retry should start another one after."""
+        try:
+            result = wait()
+        except ZillizImportFailed:
+            ImportMemory(context, self._key(context)).forget()
+            raise
+        ImportMemory(context, self._key(context)).forget()
+        return result
+
+    def _submit(self, memory: ImportMemory, context: Context) -> str:
+        storage = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
+        sources = self._sources()
+
+        def request(target: Target, key: str) -> Request:
+            return create_request(
+                self.collection_name,
+                target,
+                **sources,
+                partition_name=self.partition_name,
+                access_key=storage.access_key,
+                secret_key=storage.secret_key,
+                token=storage.token,
+                options=self.options,
+                idempotency_key=key,
+            )
+
+        request(self._target(), self._key(context))  # what cannot be sent is told before anything else is asked
+        submission = Submission(
+            collection_name=self.collection_name,
+            target=self._target(),
+            request=request,
+            key=self._key(context),
+            paths=tuple(path for group in _groups_of(sources) for path in group),
+            earlier=memory.earlier,
+            on_sending=memory.sending,
+        )
+        try:
+            with self._hook() as hook:
+                submitted = hook.submit(submission, storage.secrets)
+        except ZillizApiError:
+            memory.forget()
+            raise
+        except ZillizUnavailable as err:
+            if err.was_not_taken:
+                memory.forget()
+            raise
+        memory.started(submitted.job_id)
+        if submitted.was_there:
+            self.log.warning(
+                "The server has this import already, as job %s: an earlier try started it, so nothing was sent twice. "
+                "To import the same files again, set another idempotency_key or trigger another run",
+                submitted.job_id,
+            )
+        else:
+            self.log.info("Import job %s into collection %r was started", submitted.job_id, self.collection_name)
+        return submitted.job_id
+
+    def _key(self, context: Context) -> str:
+        ti = context["ti"]
+        mapped = ti.map_index is not None and ti.map_index >= 0
+        names = (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
+        return self.idempotency_key or key_of(*names)
+
+    def _check_source(self) -> None:
+        given = [name for name in ("files", "object_urls", "data_paths") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "exactly one of files, object_urls, or volume_name with data_paths must be given, not "
+                f"{' and '.join(given) or 'none'}"
+            )
+        if (self.volume_name is None) != (self.data_paths is None):
+            raise ValueError("volume_name and data_paths go together")
+        if self.options is not None and isinstance(self.options, Mapping):
+            for name, value in self.options.items():
+                if isinstance(value, (list, tuple, dict, set)):
+                    raise ValueError(f"options[{name!r}] must be a plain value, not {value!r}")
+
+    def _sources(self) -> dict[str, Any]:
+        sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
+        groups = {name: _read_json(name, value) for name, value in sources.items() if value is not None}
+        return {**groups, "volume_name": self.volume_name}
+
+
+class ZillizCommitImportOperator(_ImportOperator):
+    """Make the rows of an Uncommitted import visible, and wait until they are. It is safe to repeat.
+
+    :param job_id: a job that was created with ``options={"auto_commit": False}`` (templated)
+    :param wait_for_completion: wait until the job is Completed
+    :param zilliz_conn_id: and all others as for `ZillizImportSensor`
+    :raises ZillizApiError: the job is in another state, or commits by itself, or the server has no two-phase imports
+    :raises ZillizError: else as `ZillizImportSensor`
+    """
+
+    template_fields: Sequence[str] = ("job_id", "zilliz_conn_id", "cluster_id", "project_id", "region_id", "db_name")
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        wait_for_completion: bool = True,
+        zilliz_conn_id: str = "zilliz_default",
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        deferrable: bool = _DEFERRABLE,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = timedelta(days=7),
+        poll_failure_tolerance: timedelta | float = timedelta(minutes=10),
+        stall_warning: timedelta | float | None = timedelta(minutes=30),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            wait_for_completion=wait_for_completion,
+            zilliz_conn_id=zilliz_conn_id,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            region_id=region_id,
+            db_name=db_name,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            poll_failure_tolerance=poll_failure_tolerance,
+            stall_warning=stall_warning,
+            retry_on_failure=False,
+            target_state=ImportState.COMPLETED.value,
+            **kwargs,
+        )
+        self.job_id = job_id
+
+    def execute(self, context: Context) -> Any:
+        """Commit the job, and wait for it."""
+        wait = self._begin(*self._time_span(context))
+        with self._hook() as hook:
+            try:
+                hook.commit_import(wait.job_id, **self._ids())
+            except ZillizApiError as err:
+                raise _with_state(err, hook, wait.job_id, self._ids()) from None
+        self.log.info("Import job %s is committed", wait.job_id)
+        return self._wait(wait) if self.wait_for_completion else {"job_id": wait.job_id}
+
+
+class ZillizAbortImportOperator(_ImportOperator):
+    """Drop an import of two phases before it is committed. It is safe to repeat, and does nothing to a Failed job.
+
+    :param job_id: a job that was created with ``options={"auto_commit": False}`` (templated)
+    :param zilliz_conn_id: and the ids as for `ZillizImportSensor`
+    :raises ZillizApiError: the job is committed, or commits by itself, or the server has no two-phase imports
+    :raises ZillizError: as `ZillizHook.abort_import`
+    """
+
+    template_fields: Sequence[str] = ("job_id", "zilliz_conn_id", "cluster_id", "project_id", "region_id", "db_name")
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        zilliz_conn_id: str = "zilliz_default",
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            zilliz_conn_id=zilliz_conn_id,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            region_id=region_id,
+            db_name=db_name,
+            deferrable=False,
+            poll_failure_tolerance=0,
+            stall_warning=None,
+            retry_on_failure=False,
+            target_state=ImportState.COMPLETED.value,
+            **kwargs,
+        )
+        self.job_id = job_id
+
+    def execute(self, context: Context) -> Any:
+        """Abort the job."""
+        job_id = self._begin(*self._time_span(context)).job_id
+        with self._hook() as hook:
+            try:
+                hook.abort_import(job_id, **self._ids())
+            except ZillizApiError as err:
+                job = _look(hook, job_id, self._ids())
+                if job is None or job.state is not ImportState.FAILED:
+                    raise _with_state(err, hook, job_id, self._ids()) from None
+                self.log.info("Import job %s is Failed already: %s", job_id, job.reason)
+            else:
+                self.log.info("Import job %s is aborted", job_id)
+        return {"job_id": job_id}
+
+
+def _look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
+    try:
+        return hook.get_import_progress(job_id, **ids)
+    except ZillizError:
+        return None
+
+
+def _with_state(err: ZillizApiError, hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ZillizApiError:
+    """Return the error with the job's state in its text: servers do not always tell it."""
+    job = _look(hook, job_id, ids)
+    err.args = (f"Import job {job_id!r}: {err}. The job is {job.summary() if job else 'unknown'} now",)
+    return err
+
+
+def _groups_of(sources: dict[str, Any]) -> list[list[str]]:
+    return next((list(map(list, value)) for name, value in sources.items() if name != "volume_name"), [])
+
+
+def _read_json(name: str, value: object) -> object:
+    """Return what a template gave, which is text where the DAG does not render native objects."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ZillizConfigError(
+            f"{name} must be a list of lists of paths, such as [['a.parquet'], ['b.parquet']], not {value!r}"
+        ) from None
