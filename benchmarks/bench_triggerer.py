@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -27,7 +28,8 @@ HERE = Path(__file__).parent
 DAG_ID = "many_waits"
 SPREAD = 40.0
 #: What Airflow prints when it fails a task whose state it did not expect, and when a trigger blocks its loop.
-BAD_WORDS = ("state attribute is", "state mismatch", "async thread was blocked", "database is locked")
+BAD_WORDS = ("state attribute is", "state mismatch", "database is locked")
+BLOCKED = "async thread was blocked"
 
 
 def main() -> int:
@@ -54,6 +56,8 @@ def run(home: Path, url: str, waits: int, within: float) -> int:
         "AIRFLOW__CORE__PARALLELISM": str(2 * (os.cpu_count() or 1)),
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": str(waits),
         "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "0",
+        "PYTHONPATH": str(HERE / "gc_watch"),
+        "GC_LOG": str(home / "gc.log"),
     }
     with demo.airflow(home, HERE / "dags", connection, settings) as api:
         print(f"Airflow {api.version}, {waits:,} sensors of one mapped task", flush=True)
@@ -67,11 +71,30 @@ def run(home: Path, url: str, waits: int, within: float) -> int:
         until(lambda: count(home, "success", "failed") == waits, "all have ended", home, within)
         print(f"all ended after {time.monotonic() - began:.0f} s", flush=True)
         report(home, ends, requests.get(f"{url}/counts", timeout=10).json())
-    log = (home / "airflow.log").read_text(errors="replace")
-    bad = [line for line in log.splitlines() if any(word in line.lower() for word in BAD_WORDS)]
+    log = (home / "airflow.log").read_text(errors="replace").splitlines()
+    bad = [line for line in log if any(word in line.lower() for word in BAD_WORDS)]
+    blocked = [line for line in log if BLOCKED in line]
+    ours = [line for line in blocked if not was_for_garbage(line, home)]
     print(f"succeeded: {count(home, 'success'):,} of {waits:,}; bad lines in Airflow's log: {len(bad)}")
-    print("\n".join(bad[:5]))
-    return 0 if count(home, "success") == waits and not bad else 1
+    print(f"blocked-loop warnings: {len(ours)}, and {len(blocked) - len(ours)} for a full collection of garbage")
+    print("\n".join([*bad, *ours][:5]))
+    return 0 if count(home, "success") == waits and not bad and not ours else 1
+
+
+def was_for_garbage(line: str, home: Path) -> bool:
+    """Whether a warning of a blocked loop comes right after a pause for garbage that explains it.
+
+    A full collection walks through some 300,000 objects of Airflow's own, which takes 0.1 s and more; Airflow warns
+    when a sleep of 0.1 s took 0.2 s.
+    """
+    found = re.search(r"(\d{4}-\d\d-\d\dT[\d:.]+)Z", line)
+    told = re.search(r"blocked for ([\d.]+) seconds", line)
+    assert found, line
+    assert told, line
+    at, lag = seconds(found[1]), float(told[1]) - 0.1
+    path = home / "gc.log"
+    pauses = [tuple(map(float, row.split())) for row in path.read_text().splitlines()] if path.exists() else []
+    return any(-0.1 < at - end < 1.0 and pause > lag / 2 for end, pause, _ in pauses)
 
 
 def report(home: Path, ends: dict[str, float], counts: dict[str, int]) -> None:

@@ -66,6 +66,28 @@ def database() -> Path:
     return HOME / "airflow.db"
 
 
+def make_collection(server: LocalServer, name: str) -> None:
+    from pymilvus import DataType, MilvusClient
+
+    client = MilvusClient(server.url, token=KEY)
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="L2")
+    if client.has_collection(name):
+        client.drop_collection(name)
+    client.create_collection(name, schema=schema, index_params=index)
+
+
+def rows_in(server: LocalServer, name: str) -> int:
+    from pymilvus import MilvusClient
+
+    client = MilvusClient(server.url, token=KEY)
+    client.load_collection(name)
+    return int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"])
+
+
 class Runs:
     def __init__(self, server: LocalServer, database: Path) -> None:
         self.server = server
@@ -143,8 +165,26 @@ def test_the_example_dag(runs: Runs) -> None:
     runs.server.clear("script")
 
 
+@pytest.mark.parametrize("as_wanted", [True, False])
+def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
+    pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
+    runs.server.clear()
+    names = ("books", "authors", "shops")
+    for name in names:
+        make_collection(runs.server, name)
+        lines = [json.dumps({"id": number, "vector": [0.5, number]}) for number in range(3)]
+        (runs.server.data_dir / f"{name}.json").write_text(f"[{', '.join(lines)}]")
+    wanted = {name: {"files": [[f"{name}.json"]], "rows": 3 if as_wanted or name != "shops" else 4} for name in names}
+    found = runs.run(EXAMPLES / "zilliz_two_phase_import.py", "zilliz_two_phase_import", imports=wanted)
+    assert {state for (task, _), state in found.items() if task == "import_files"} == {"success"}
+    assert {rows_in(runs.server, name) for name in names} == ({3} if as_wanted else {0})
+    assert len(runs.server.requests("commit" if as_wanted else "abort")) == 3
+    assert found["all_or_nothing", -1] == ("success" if as_wanted else "failed")
+
+
 def test_every_example_is_run() -> None:
-    assert [path.name for path in EXAMPLES.glob("*.py")] == ["zilliz_import_wait.py"], "give a new example its test"
+    names = sorted(path.name for path in EXAMPLES.glob("*.py"))
+    assert names == ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], "give a new example its test"
 
 
 def test_the_key_is_found_nowhere(runs: Runs) -> None:

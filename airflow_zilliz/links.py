@@ -1,0 +1,41 @@
+"""The button that leads from a task to the console."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+from airflow_zilliz.connection import CLOUD_HOSTS, Endpoint
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import TaskInstanceKey
+
+CONSOLE_KEY = "zilliz_console"
+
+
+class ZillizConsoleLink(BaseOperatorLink):
+    """Leads to the connection's ``console_url``, or to Zilliz Cloud's console. The task stores the address first."""
+
+    name = "Zilliz console"
+
+    @property
+    def xcom_key(self) -> str:
+        """The XCom that Airflow 3 reads the address from."""
+        return CONSOLE_KEY
+
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address, empty for a task that stored none."""
+        return str(XCom.get_value(ti_key=ti_key, key=CONSOLE_KEY) or "")
+
+
+def console_url_of(endpoint: Endpoint) -> str | None:
+    """Return where a person looks at the connection's jobs, None for a Milvus whose connection does not say."""
+    if endpoint.console_url:
+        return endpoint.console_url
+    host = urlsplit(endpoint.base_url).hostname
+    if host not in CLOUD_HOSTS:
+        return None
+    # the addresses inside hold an organization's id, which no call of the import API tells
+    return "https://cloud.zilliz.com.cn" if host.endswith(".cn") else "https://cloud.zilliz.com"

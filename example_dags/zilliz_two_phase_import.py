@@ -1,0 +1,57 @@
+"""Load several collections so that either all of them show their new rows, or none does.
+
+Each import stops at Uncommitted, where its rows are loaded and not yet visible. If all got there with the rows that were
+expected, all are committed, else all are aborted and the run fails. Needs a Milvus with two-phase imports (3.0), or the
+local import server. Run it with what to import, for instance ``--conf '{"imports": {"books": {"files":
+[["books.parquet"]], "rows": 1000}}}'``.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import dag, task
+
+from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
+
+
+@dag(
+    schedule=None,
+    catchup=False,
+    params={
+        "imports": {name: {"files": [[f"{name}.parquet"]], "rows": 1000} for name in ("books", "authors", "shops")}
+    },
+    tags=["zilliz", "example"],
+    doc_md=__doc__,
+)
+def zilliz_two_phase_import():
+    @task
+    def plan(params: dict | None = None) -> list[dict]:
+        return [{"collection_name": name, "files": part["files"]} for name, part in params["imports"].items()]
+
+    imports = ZillizImportOperator.partial(
+        task_id="import_files",
+        options={"auto_commit": False},
+        target_state="Uncommitted",
+        deferrable=True,
+    ).expand_kwargs(plan())
+
+    @task(trigger_rule="all_done", multiple_outputs=True)
+    def decide(results: list[dict], params: dict | None = None) -> dict[str, list[str]]:
+        found = {result["collection_name"]: result["imported_rows"] for result in results}
+        wanted = {name: part["rows"] for name, part in params["imports"].items()}
+        job_ids = [result["job_id"] for result in results]
+        print(f"rows loaded: {found}, wanted: {wanted}")
+        return {"commit": job_ids, "abort": []} if found == wanted else {"commit": [], "abort": job_ids}
+
+    decision = decide(imports.output)
+    commit = ZillizCommitImportOperator.partial(task_id="commit", deferrable=True).expand(job_id=decision["commit"])
+    abort = ZillizAbortImportOperator.partial(task_id="abort").expand(job_id=decision["abort"])
+
+    @task(trigger_rule="all_done")
+    def all_or_nothing(job_ids: list[str]) -> None:
+        if not job_ids:
+            raise ValueError("the imports were not all as expected, so none of them was committed")
+
+    all_or_nothing(decision["commit"]) << [commit, abort]
+
+
+zilliz_two_phase_import()

@@ -1,0 +1,137 @@
+"""Runs an import operator as Airflow does: here, or in a process that is killed (`python -m tests.airflow.submitting`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_zilliz.operators import ZillizImportOperator
+from airflow_zilliz.triggers import ZillizImportTrigger
+
+RUN_AFTER = datetime.now(timezone.utc) - timedelta(minutes=5)
+
+
+class FileStore:
+    """Stands for Airflow 3.3's task state store, and outlives a process as that does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, key: str, default: Any = None) -> Any:
+        values = json.loads(self._path.read_text()) if self._path.exists() else {}
+        return values.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        values = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._path.write_text(json.dumps({**values, key: value}))
+
+
+class TaskInstance:
+    dag_id = "dag"
+    run_id = "manual__1"
+    task_id = "import"
+    map_index = -1
+
+    def __init__(self, try_number: int = 1) -> None:
+        self.try_number = try_number
+        self.xcoms: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+
+def context_of(ti: TaskInstance, store: Path | None = None) -> Any:
+    context: dict[str, Any] = {"ti": ti, "dag_run": SimpleNamespace(run_after=RUN_AFTER, logical_date=RUN_AFTER)}
+    return context if store is None else {**context, "task_state_store": FileStore(store)}
+
+
+def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None = None) -> Any:
+    """Run an operator to its end, deferrals included; a fresh one for each stretch on a worker."""
+    context = context_of(ti, store)
+    resume = lambda: make().execute(context)  # noqa: E731 - replaced at each deferral
+    while True:
+        try:
+            return resume()
+        except TaskDeferred as deferred:
+            _, kwargs = deferred.trigger.serialize()
+            event = asyncio.run(_event(json.loads(json.dumps(kwargs))))
+            next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": event}
+            method = deferred.method_name
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
+
+
+async def _event(kwargs: dict[str, Any]) -> Any:
+    (event,) = [event async for event in ZillizImportTrigger(**kwargs).run()]
+    return json.loads(json.dumps(event.payload))
+
+
+POINTS = ("before the request", "before the answer", "before XCom", "while waiting")
+
+
+def run_in_process(kill: str | None, try_number: int, store: Path | None, **arguments: Any) -> dict[str, Any] | None:
+    """Run a try in a process of its own; return what came of it, None where it was killed."""
+    order = {"kill": kill, "try_number": try_number, "store": store and str(store), "arguments": arguments}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.airflow.submitting", json.dumps(order)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if kill is not None:
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return None
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _main(order: dict[str, Any]) -> None:
+    from airflow_zilliz.blocking import BlockingCarrier
+
+    ti = TaskInstance(order["try_number"])
+    exchange = BlockingCarrier.exchange
+    described = 0
+
+    def die(*_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def exchange_or_die(carrier: BlockingCarrier, endpoint: Any, request: Any) -> Any:
+        nonlocal described
+        creates = request.path.endswith("/create")
+        if creates and order["kill"] == "before the request":
+            die()
+        answer = exchange(carrier, endpoint, request)
+        described += request.path.endswith("/describe")
+        if (creates and order["kill"] == "before the answer") or (described and order["kill"] == "while waiting"):
+            die()
+        return answer
+
+    BlockingCarrier.exchange = exchange_or_die  # type: ignore[method-assign] # this process is made to be killed
+    if order["kill"] == "before XCom":
+        ti.xcom_push = die  # type: ignore[method-assign] # likewise
+    operator = ZillizImportOperator(task_id="import", **order["arguments"])
+    try:
+        result = {"xcom": operator.execute(context_of(ti, Path(order["store"]) if order["store"] else None))}
+    except Exception as err:
+        result = {"error": type(err).__name__, "message": str(err)}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))

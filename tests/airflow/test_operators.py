@@ -1,0 +1,264 @@
+"""The operators: starting an import once, waiting as the sensor does, and the two phases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_zilliz import submission
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizConfigError,
+    ZillizImportFailed,
+    ZillizSubmissionUnknown,
+    ZillizUnavailable,
+)
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.local.testing import LocalServer
+from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
+from tests.airflow.submitting import POINTS, TaskInstance, context_of, run_in_process, run_operator
+
+FILES = [["day/a.parquet"], ["day/b.json"]]
+FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
+RUNNING = ({"state": "Importing", "seconds": 0.5, "progress": 40}, {"state": "Completed"})
+FAILED = ({"state": "Failed", "reason": "row 8: wrong dimension"},)
+
+
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    with LocalServer(tmp_path_factory.mktemp("operators"), api_key="k3y-0123456789abcdef") as process:
+        yield process
+
+
+@pytest.fixture
+def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
+    server_process.clear()
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+    monkeypatch.setattr(submission, "PAUSES", (0.1, 0.1, 0.1))
+    script(server_process, *RUNNING)
+    return server_process
+
+
+@pytest.fixture(params=[True, False], ids=["key", "no key"])
+def heeds_keys(request: pytest.FixtureRequest, server: LocalServer) -> bool:
+    server.set(idempotency=request.param)
+    return bool(request.param)
+
+
+def script(server: LocalServer, *phases: dict[str, Any]) -> None:
+    server.script(*phases, totalRows=10, files=[{"name": path, "rows": 5} for group in FILES for path in group])
+
+
+def an_import(**changes: Any) -> ZillizImportOperator:
+    return ZillizImportOperator(**{"task_id": "import", "collection_name": "books", "files": FILES, **FAST, **changes})
+
+
+def jobs(server: LocalServer) -> list[str]:
+    return [job.job_id for job in ZillizHook().list_import_jobs()]
+
+
+# -- starting and waiting -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_import_is_started_and_waited_for(server: LocalServer, deferrable: bool) -> None:
+    ti = TaskInstance()
+    result = run_operator(lambda: an_import(deferrable=deferrable), ti)
+    assert jobs(server) == [ti.xcoms["job_id"]]
+    assert (result["job_id"], result["state"], result["imported_rows"]) == (ti.xcoms["job_id"], "Completed", 10)
+    (create,) = server.requests("create")
+    assert create["headers"]["idempotency-key"] == "airflow/dag/manual__1/import"
+
+
+def test_without_a_wait_the_job_goes_on_alone(server: LocalServer) -> None:
+    ti = TaskInstance()
+    result = run_operator(lambda: an_import(wait_for_completion=False), ti)
+    assert result == {"job_id": ti.xcoms["job_id"], "collection_name": "books"}
+    assert server.requests("describe") == []
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_failed_job_fails_the_task_with_its_reason(server: LocalServer, deferrable: bool) -> None:
+    script(server, {"state": "Importing", "seconds": 0.4, "progress": 40}, *FAILED)
+    with pytest.raises(ZillizImportFailed, match="row 8: wrong dimension") as raised:
+        run_operator(lambda: an_import(deferrable=deferrable), TaskInstance())
+    assert isinstance(raised.value, AirflowFailException)
+
+
+def test_a_mapped_task_has_a_key_of_its_own(server: LocalServer) -> None:
+    ti = TaskInstance()
+    ti.map_index = 3
+    run_operator(lambda: an_import(wait_for_completion=False), ti)
+    assert server.requests("create")[0]["headers"]["idempotency-key"] == "airflow/dag/manual__1/import/3"
+
+
+def test_files_may_be_the_json_text_of_a_template(server: LocalServer) -> None:
+    run_operator(lambda: an_import(files=json.dumps(FILES), wait_for_completion=False), TaskInstance())
+    assert server.requests("create")[0]["body"]["files"] == FILES
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"files": None}, "not none"),
+        ({"object_urls": FILES}, "files and object_urls"),
+        ({"volume_name": "v"}, "go together"),
+        ({"options": {"sep": [","]}}, "plain value"),
+        ({"timeout": -1}, "timeout must be"),
+        ({"target_state": "Done"}, "target_state must be"),
+    ],
+)
+def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        an_import(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"files": ["a.parquet"]}, {"files": "a.parquet"}, {"collection_name": ""}, {"idempotency_key": "ö"}],
+)
+def test_what_a_template_gave_is_checked_before_anything_is_sent(server: LocalServer, arguments: Any) -> None:
+    with pytest.raises(ZillizConfigError):
+        run_operator(lambda: an_import(**arguments), TaskInstance())
+    assert server.requests() == []
+
+
+# -- the object storage's keys ------------------------------------------------------------------------------------
+
+
+def test_storage_keys_come_from_their_connection_and_are_shown_nowhere(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secrets = {"login": "AKIA-0123456789", "password": "s3cret-0123456789", "extra": {"session_token": "t0ken-012345"}}
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **secrets}))
+    ti = TaskInstance()
+    operator = an_import(storage_conn_id="s3", wait_for_completion=False)
+    operator.execute(context_of(ti))
+    body = server.requests("create")[0]["body"]
+    assert (body["accessKey"], body["secretKey"], body["token"]) == ("***", "***", "***")  # the server's record
+    server.add_fault(
+        "status", path="create", status=400, message="cannot read with s3cret-0123456789 / AKIA-0123456789"
+    )
+    with pytest.raises(ZillizApiError, match=r"cannot read with \*\*\*") as raised:
+        an_import(storage_conn_id="s3").execute(context_of(TaskInstance()))
+    printed = capfd.readouterr()
+    shown = [str(raised.value), json.dumps(ti.xcoms), printed.out, printed.err, repr(vars(operator))]
+    assert not any(secret in text for secret in ("s3cret-0123456789", "t0ken-012345") for text in shown)
+
+
+@pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])
+def test_a_storage_connection_without_keys_is_told(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **fields}))
+    with pytest.raises(ZillizConfigError, match="storage_conn_id 's3' has no"):
+        an_import(storage_conn_id="s3").execute(context_of(TaskInstance()))
+    assert server.requests() == []
+
+
+# -- once ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["3.3", "before 3.3"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_worker_s_retry_starts_no_second_job(
+    server: LocalServer, heeds_keys: bool, memory: bool, point: str, tmp_path: Path
+) -> None:
+    store = tmp_path / "store" if memory else None
+    arguments = {"collection_name": "books", "files": FILES, **FAST}
+    run_in_process(point, 1, store, **arguments)
+    assert len(jobs(server)) == (0 if point == "before the request" else 1)
+    result = run_in_process(None, 2, store, **arguments)
+    assert result is not None
+    assert len(jobs(server)) == 1
+    assert result["xcom"]["job_id"] == jobs(server)[0]
+    assert len(server.requests("create")) == 1, "not even a server that heeds keys was asked twice"
+
+
+def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, heeds_keys: bool) -> None:
+    run_in_process("before the answer", 1, None, collection_name="books", files=FILES, **FAST)
+    # its files are never shown, as on a server that is too busy to begin
+    server.set_job(jobs(server)[0], {"state": "Pending"}, collectionName="books")
+    with pytest.raises(ZillizSubmissionUnknown, match=f"{jobs(server)[0]} .Pending") as raised:
+        run_operator(an_import, TaskInstance(try_number=2))
+    assert isinstance(raised.value, AirflowFailException), "it is not retried"
+    assert len(jobs(server)) == 1
+
+
+@pytest.mark.parametrize("kind", ["reset", "cut", "html", "status"])
+def test_a_lost_answer_is_found_out(server: LocalServer, heeds_keys: bool, kind: str) -> None:
+    server.add_fault(kind, path="create", status=502, done=True)
+    result = run_operator(an_import, TaskInstance())
+    assert jobs(server) == [result["job_id"]]
+    assert len(server.requests("create")) == 1
+
+
+def test_a_lost_request_is_retried_by_airflow_alone(server: LocalServer, heeds_keys: bool) -> None:
+    server.add_fault("reset", path="create")
+    with pytest.raises(ZillizUnavailable, match="A retry looks there again") as raised:
+        run_operator(an_import, TaskInstance())
+    assert not isinstance(raised.value, AirflowFailException)
+    assert len(server.requests("create")) == 1
+    assert run_operator(an_import, TaskInstance(try_number=2))["state"] == "Completed"
+    assert len(jobs(server)) == 1
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["3.3", "before 3.3"])
+def test_a_retry_after_a_failed_job_starts_another(
+    server: LocalServer, heeds_keys: bool, memory: bool, tmp_path: Path
+) -> None:
+    store = tmp_path / "store" if memory else None
+    script(server, *FAILED)
+    with pytest.raises(ZillizImportFailed):
+        run_operator(lambda: an_import(retry_on_failure=True), TaskInstance(), store)
+    script(server, *RUNNING)
+    assert run_operator(an_import, TaskInstance(try_number=2), store)["state"] == "Completed"
+    assert len(jobs(server)) == 2
+
+
+def test_a_retry_goes_on_with_the_job_after_polling_failed(server: LocalServer, tmp_path: Path) -> None:
+    script(server, {"state": "Importing", "progress": 40})
+    server.add_fault("status", path="describe", status=503, times=None)
+    with pytest.raises(ZillizUnavailable):
+        run_operator(lambda: an_import(poll_failure_tolerance=0.2), TaskInstance(), tmp_path / "store")
+    server.clear("faults")
+    server.set_job(jobs(server)[0], {"state": "Completed"}, collectionName="books")
+    assert run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store")["job_id"] == jobs(server)[0]
+
+
+# -- two phases ---------------------------------------------------------------------------------------------------
+
+
+def two_phase_job(server: LocalServer) -> str:
+    script(server, {"state": "Uncommitted", "progress": 99})
+    ti = TaskInstance()
+    run_operator(lambda: an_import(options={"auto_commit": False}, target_state="Uncommitted"), ti)
+    return str(ti.xcoms["job_id"])
+
+
+def test_commit_of_a_job_that_commits_itself_is_refused(server: LocalServer) -> None:
+    job_id = run_operator(an_import, TaskInstance())["job_id"]
+    with pytest.raises(ZillizApiError, match=rf"{job_id}.*auto_commit.*The job is Completed"):
+        run_operator(lambda: ZillizCommitImportOperator(task_id="commit", job_id=job_id, **FAST), TaskInstance())
+    with pytest.raises(ZillizApiError, match="The job is Completed"):
+        run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=job_id), TaskInstance())
+
+
+def test_abort_may_be_repeated_and_leaves_a_failed_job_alone(server: LocalServer) -> None:
+    job_id = two_phase_job(server)
+    for _ in range(2):
+        run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=job_id), TaskInstance())
+    assert ZillizHook().get_import_progress(job_id).state.value == "Failed"
+    script(server, *FAILED)
+    with pytest.raises(ZillizImportFailed):
+        run_operator(lambda: an_import(idempotency_key="other"), TaskInstance())
+    failed = next(job for job in jobs(server) if job != job_id)
+    run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=failed), TaskInstance())
