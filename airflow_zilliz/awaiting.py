@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_zilliz.api import ImportState, Target
+from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
+from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
 from airflow_zilliz.waiting import ImportWait, Step
@@ -30,6 +31,8 @@ TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
 
 class WaitsForImport(BaseOperator):
     """A task that waits for an import job, on its worker or deferred. Sensor and operators translate its end."""
+
+    operator_extra_links = (ZillizConsoleLink(),)
 
     job_id: Any
     poke_interval: float
@@ -63,16 +66,17 @@ class WaitsForImport(BaseOperator):
         self.target_state = target_state
         self._check_arguments()
 
-    def _wait(self, wait: ImportWait, pause: Callable[[ImportWait, Step], None] | None = None) -> Any:
+    def _wait(self, wait: ImportWait, context: Context, pause: Callable[[ImportWait, Step], None] | None = None) -> Any:
         """Look until the wait ends, or defer after the first look.
 
         :param pause: what to do between two looks
         """
         with self._hook() as hook:
+            self._store_link(hook, context)
             while True:
                 step = self._look(hook, wait)
                 if step.end is not None:
-                    return self._finish(step.end)
+                    return self._finish(step.end, context)
                 (pause or self._pause)(wait, step)
 
     def _pause(self, wait: ImportWait, step: Step) -> None:
@@ -97,7 +101,7 @@ class WaitsForImport(BaseOperator):
         elif not end.needs_description:
             if end.progress is not None:
                 self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
-            return self._finish(end)
+            return self._finish(end, context)
         span = (started_at or time.time(), deadline, execution_deadline)
         wait = self._begin(*span, seen=Seen.from_json(seen), claimed=end)
         with self._hook() as hook:
@@ -105,7 +109,7 @@ class WaitsForImport(BaseOperator):
                 if wait.claimed is None:
                     self._defer(wait)
                 time.sleep(step.delay)
-        return self._finish(step.end)
+        return self._finish(step.end, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; how it ended is translated here alike on every Airflow."""
@@ -114,7 +118,7 @@ class WaitsForImport(BaseOperator):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
-            return self._finish(self._end_of_backstop())
+            return self._finish(self._end_of_backstop(), context)
         self._on_broken_trigger(reason)
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
@@ -186,6 +190,15 @@ class WaitsForImport(BaseOperator):
             execution_deadline = started_at + self.execution_timeout.total_seconds()
         return started_at, started_at + self.timeout, execution_deadline
 
+    def _store_link(self, hook: ZillizHook, context: Context) -> None:
+        """Give the task's button its address, before anything can go wrong."""
+        try:
+            url = console_url_of(hook.endpoint())
+        except ZillizError:
+            return  # the first request says what is wrong with the connection
+        if url is not None:
+            context["ti"].xcom_push(key=CONSOLE_KEY, value=url)
+
     def _hook(self) -> ZillizHook:
         from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
 
@@ -244,13 +257,23 @@ class WaitsForImport(BaseOperator):
             timeout=timeout,
         )
 
-    def _finish(self, end: WaitEnd) -> dict[str, Any] | None:
+    def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
         """Return the result of a job that is as it should be, and raise for anything else."""
         error = end.error(retry_on_failure=self.retry_on_failure)
         if error is not None:
             raise error
         job = end.progress or end.listed
-        return job.result() if job else None
+        if job is None:
+            return None
+        self._tell_outlets(job, context)
+        return job.result()
+
+    def _tell_outlets(self, job: ImportProgress, context: Context) -> None:
+        """Let the event of each asset among the outlets say what was imported."""
+        events: Any = context.get("outlet_events")
+        for outlet in self.outlets if events is not None else ():
+            if getattr(outlet, "uri", None):  # an alias has none, and stands for whatever the task adds to it
+                events[outlet].extra.update({**job.result(), "duration": job.duration})
 
 
 def seconds_of(name: str, value: object) -> float:

@@ -156,6 +156,7 @@ def _wire_shape(job: ImportProgress) -> dict[str, Any]:
         "importedRows": job.imported_rows,
         "totalRows": job.total_rows,
         "fileSize": job.file_size,
+        "createTime": job.create_time.isoformat() if job.create_time else None,
         "completeTime": job.complete_time.isoformat() if job.complete_time else None,
         "details": [
             {"fileName": part.file_name, "state": part.state.value, "reason": _short(part.reason, 1_000)}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_zilliz.connection import CLOUD_HOSTS, Endpoint
-
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import TaskInstanceKey
 
 CONSOLE_KEY = "zilliz_console"
 
@@ -25,7 +22,7 @@ class ZillizConsoleLink(BaseOperatorLink):
         """The XCom that Airflow 3 reads the address from."""
         return CONSOLE_KEY
 
-    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, empty for a task that stored none."""
         return str(XCom.get_value(ti_key=ti_key, key=CONSOLE_KEY) or "")
 

@@ -166,7 +166,7 @@ class ZillizImportOperator(_ImportOperator):
         if not self.wait_for_completion:
             memory.forget()
             return {"job_id": self.job_id, "collection_name": self.collection_name}
-        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context))))
+        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, with the job that the task started."""
@@ -214,6 +214,7 @@ class ZillizImportOperator(_ImportOperator):
         )
         try:
             with self._hook() as hook:
+                self._store_link(hook, context)
                 submitted = hook.submit(submission, storage.secrets)
         except ZillizApiError:
             memory.forget()
@@ -310,12 +311,13 @@ class ZillizCommitImportOperator(_ImportOperator):
         """Commit the job, and wait for it."""
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
+            self._store_link(hook, context)
             try:
                 hook.commit_import(wait.job_id, **self._ids())
             except ZillizApiError as err:
                 raise _with_state(err, hook, wait.job_id, self._ids()) from None
         self.log.info("Import job %s is committed", wait.job_id)
-        return self._wait(wait) if self.wait_for_completion else {"job_id": wait.job_id}
+        return self._wait(wait, context) if self.wait_for_completion else {"job_id": wait.job_id}
 
 
 class ZillizAbortImportOperator(_ImportOperator):
@@ -359,6 +361,7 @@ class ZillizAbortImportOperator(_ImportOperator):
         """Abort the job."""
         job_id = self._begin(*self._time_span(context)).job_id
         with self._hook() as hook:
+            self._store_link(hook, context)
             try:
                 hook.abort_import(job_id, **self._ids())
             except ZillizApiError as err:

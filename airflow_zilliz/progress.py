@@ -114,6 +114,17 @@ class ImportProgress:
             if part.reason or part.state is ImportState.FAILED
         )
 
+    @property
+    def create_time(self) -> datetime | None:
+        """When the job was created, aware; servers before 2025 and Zilliz Cloud's pages do not tell (wire 2.1)."""
+        return time_of(self.raw.get("createTime"))
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the job's creation to its completion, as far as the server tells both."""
+        begin, end = self.create_time, self.complete_time
+        return (end - begin).total_seconds() if begin is not None and end is not None else None
+
     def summary(self) -> str:
         """Return the job's state in a few words, such as ``Importing 40 %, 1,200 of 3,000 rows``."""
         text = self.state_word

@@ -93,6 +93,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": integration, "python-modules": ["airflow_zilliz.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_zilliz.sensors"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_zilliz.triggers"]}],
+        "extra-links": ["airflow_zilliz.links.ZillizConsoleLink"],
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,

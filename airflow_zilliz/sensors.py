@@ -100,14 +100,14 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
         memory = _Memory(context or {})
         wait = self._begin(*self._time_span(context), seen=memory.load() if self.reschedule else NOTHING_SEEN)
-        return self._wait(wait, partial(self._pause_or_reschedule, memory))
+        return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
             step = self._look(hook, wait)
-        return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end))
+        return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end, context))
 
     def _on_broken_trigger(self, reason: str) -> None:
         if self.never_fail:
@@ -137,9 +137,9 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
                 return first.timestamp(), first.timestamp() + self.timeout, execution_deadline
         return started_at, deadline, execution_deadline
 
-    def _finish(self, end: WaitEnd) -> dict[str, Any] | None:
+    def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
         try:
-            return super()._finish(end)
+            return super()._finish(end, context)
         except Exception as error:
             if self.never_fail or (self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))):
                 raise AirflowSkipException(str(error)) from error

@@ -16,7 +16,6 @@ from itertools import count, islice
 from airflow_zilliz import api
 from airflow_zilliz.api import Answer, ImportProgress, ImportState, Request, Target
 from airflow_zilliz.exceptions import ZillizApiError, ZillizSubmissionUnknown, ZillizUnavailable
-from airflow_zilliz.progress import time_of
 from airflow_zilliz.wire import is_idempotency_key
 
 #: How often a list is read, and a job described, before it is taken for said; with the pauses, in seconds, between.
@@ -192,7 +191,7 @@ def _is_ours(
         job = yield from _describe(submission, job_id)
         if job is None or job.state is ImportState.FAILED:
             return False
-        created = time_of(job.raw.get("createTime"))
+        created = job.create_time
         if created is not None and not_before is not None and created.timestamp() < not_before - CLOCK_SKEW:
             return False
         names = " ".join(part.file_name or "" for part in job.details)

@@ -1,8 +1,8 @@
 """Load several collections so that either all of them show their new rows, or none does.
 
 Each import stops at Uncommitted, where its rows are loaded and not yet visible. If all got there with the rows that
-were expected, all are committed, else all are aborted and the run fails. Needs a Milvus with two-phase imports (3.0), or
-the local import server. Run it with what to import, for instance
+were expected, all are committed, else all are aborted and the run fails. Needs a Milvus with two-phase imports (3.0),
+or the local import server. Run it with what to import, for instance
 ``--conf '{"imports": {"books": {"files": [["books.parquet"]], "rows": 1000}}}'``.
 """
 

@@ -69,7 +69,9 @@ class _Store:
 
 
 def _context(first: datetime | None = None, store: dict[str, Any] | None = None) -> Any:
-    ti = SimpleNamespace(try_number=1, start_date=first or datetime.now(timezone.utc))
+    ti = SimpleNamespace(
+        try_number=1, start_date=first or datetime.now(timezone.utc), xcom_push=lambda key, value: None
+    )
     if AIRFLOW_3:
         ti.get_first_reschedule_date = lambda context: first
     return {"ti": ti} if store is None else {"ti": ti, "task_state_store": _Store(store)}

@@ -1,4 +1,4 @@
-"""Runs an import operator as Airflow does: here, or in a process to be killed (`python -m tests.airflow.submitting`)."""
+"""Runs an import operator as Airflow does: here, or, to be killed, by `python -m tests.airflow.submitting`."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def context_of(ti: TaskInstance, store: Path | None = None) -> Any:
     return context if store is None else {**context, "task_state_store": FileStore(store)}
 
 
-def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None = None) -> Any:
+def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None = None, events: Any = None) -> Any:
     """Run an operator to its end, deferrals included; a fresh one for each stretch on a worker."""
-    context = context_of(ti, store)
+    context = {**context_of(ti, store), "outlet_events": events}
     resume = lambda: make().execute(context)  # noqa: E731 - replaced at each deferral
     while True:
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias
 
 from airflow_zilliz import submission
 from airflow_zilliz.exceptions import (
@@ -100,6 +102,33 @@ def test_a_mapped_task_has_a_key_of_its_own(server: LocalServer) -> None:
 def test_files_may_be_the_json_text_of_a_template(server: LocalServer) -> None:
     run_operator(lambda: an_import(files=json.dumps(FILES), wait_for_completion=False), TaskInstance())
     assert server.requests("create")[0]["body"]["files"] == FILES
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_console_button_has_its_address_before_anything_fails(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    url = "https://console.test/jobs"
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection(console_url=url))
+    ti = TaskInstance()
+    if fails:
+        server.add_fault("status", path="create", status=400)
+        with pytest.raises(ZillizApiError):
+            run_operator(an_import, ti)
+    else:
+        run_operator(an_import, ti)
+    assert ti.xcoms["zilliz_console"] == url
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_each_outlet_s_event_says_what_was_imported(server: LocalServer, deferrable: bool) -> None:
+    events: dict[str, Any] = defaultdict(lambda: SimpleNamespace(extra={}))
+    outlets = [Asset("milvus://local/books"), AssetAlias("any")]
+    result = run_operator(lambda: an_import(deferrable=deferrable, outlets=outlets), TaskInstance(), events=events)
+    (extra,) = (event.extra for event in events.values())
+    told = {"job_id": result["job_id"], "collection_name": "books", "imported_rows": 10, "total_rows": 10}
+    assert told.items() <= extra.items()
+    assert 0 <= extra["duration"] < 10
 
 
 # -- bad input ----------------------------------------------------------------------------------------------------

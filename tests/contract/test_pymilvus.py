@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from pymilvus.bulk_writer import bulk_import, get_import_progress, list_import_j
 from pymilvus.exceptions import MilvusException
 
 from airflow_zilliz.local.testing import LocalServer
+from airflow_zilliz.operators import ZillizImportOperator
+from tests.airflow.submitting import TaskInstance, context_of
 from tests.contract.conftest import CLUSTER, KEYS, connect, rows, write_json
 
 PROJECT = {"project_id": "proj-1", "region_id": "aws-us-west-2"}
@@ -110,6 +113,15 @@ def test_our_import_request_is_pymilvus_s(
         source = {k: v for k, v in source.items() if k in ("files", "partition_name", "options")}
     bulk_import(any_face.url, "books", api_key=KEYS[any_face.face], **place, **source)
     hook.bulk_import("books", **place, **source)
+    storage = {name: source.pop(name, None) for name in ("access_key", "secret_key", "token")}
+    if storage["access_key"]:
+        fields = {"login": storage["access_key"], "password": storage["secret_key"]}
+        extra = {"session_token": storage["token"]}
+        monkeypatch.setenv("AIRFLOW_CONN_STORAGE", json.dumps({"conn_type": "aws", **fields, "extra": extra}))
+        source = {**source, "storage_conn_id": "storage"}
+    operator = ZillizImportOperator(task_id="t", collection_name="books", wait_for_completion=False, **place, **source)
+    operator.execute(context_of(TaskInstance()))
     any_face.clear("script")
-    theirs, ours = any_face.requests()
+    theirs, ours, operators = any_face.requests("create")
     same(ours, theirs)
+    same(operators, theirs)
