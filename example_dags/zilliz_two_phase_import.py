@@ -34,7 +34,7 @@ def zilliz_two_phase_import():
         deferrable=True,
     ).expand_kwargs(plan())
 
-    @task(trigger_rule="all_done", multiple_outputs=True)
+    @task(trigger_rule="all_done")
     def decide(results: list[dict], params: dict | None = None) -> dict[str, list[str]]:
         found = {result["collection_name"]: result["imported_rows"] for result in results}
         wanted = {name: part["rows"] for name, part in params["imports"].items()}
@@ -42,16 +42,22 @@ def zilliz_two_phase_import():
         print(f"rows loaded: {found}, wanted: {wanted}")
         return {"commit": job_ids, "abort": []} if found == wanted else {"commit": [], "abort": job_ids}
 
+    @task
+    def part(name: str, decision: dict[str, list[str]]) -> list[str]:
+        return decision[name]
+
     decision = decide(imports.output)
-    commit = ZillizCommitImportOperator.partial(task_id="commit", deferrable=True).expand(job_id=decision["commit"])
-    abort = ZillizAbortImportOperator.partial(task_id="abort").expand(job_id=decision["abort"])
+    to_commit = part.override(task_id="to_commit")("commit", decision)
+    to_abort = part.override(task_id="to_abort")("abort", decision)
+    commit = ZillizCommitImportOperator.partial(task_id="commit", deferrable=True).expand(job_id=to_commit)
+    abort = ZillizAbortImportOperator.partial(task_id="abort").expand(job_id=to_abort)
 
     @task(trigger_rule="all_done")
     def all_or_nothing(job_ids: list[str]) -> None:
         if not job_ids:
             raise ValueError("the imports were not all as expected, so none of them was committed")
 
-    all_or_nothing(decision["commit"]) << [commit, abort]
+    all_or_nothing(to_commit) << [commit, abort]
 
 
 zilliz_two_phase_import()

@@ -75,6 +75,16 @@ def test_sample_dag(milvus: LocalServer, database: Path) -> None:  # noqa: F811 
     assert runs.xcoms("wait_for_an_import", "wait")[0]["imported_rows"] == 42
 
 
+def test_sample_import(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    milvus.script(*RUNNING, DONE, totalRows=42)
+    path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme_import.py"
+    path.write_text(SAMPLES["import"])
+    runs = Runs(milvus, database)
+    assert runs.run(path, "import_books", files=[["a.parquet"]]) == {("import_books", -1): "success"}
+    assert runs.xcoms("import_books", "import_books")[0]["imported_rows"] == 42
+    assert milvus.requests("create")[-1]["body"]["files"] == [["a.parquet"]]
+
+
 def test_sample_hook(milvus: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     milvus.script(DONE, totalRows=42)
     exec(SAMPLES["hook"], {})
