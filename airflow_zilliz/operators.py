@@ -16,7 +16,6 @@ from airflow_zilliz.exceptions import (
     ZillizConfigError,
     ZillizError,
     ZillizImportFailed,
-    ZillizUnavailable,
 )
 from airflow_zilliz.remembering import ImportMemory
 from airflow_zilliz.storage import NO_STORAGE, keys_of
@@ -211,18 +210,11 @@ class ZillizImportOperator(_ImportOperator):
             paths=tuple(path for group in _groups_of(sources) for path in group),
             earlier=memory.earlier,
             on_sending=memory.sending,
+            on_refused=memory.forget,
         )
-        try:
-            with self._hook() as hook:
-                self._store_link(hook, context)
-                submitted = hook.submit(submission, storage.secrets)
-        except ZillizApiError:
-            memory.forget()
-            raise
-        except ZillizUnavailable as err:
-            if err.was_not_taken:
-                memory.forget()
-            raise
+        with self._hook() as hook:
+            self._store_link(hook, context)
+            submitted = hook.submit(submission, storage.secrets)
         memory.started(submitted.job_id)
         if submitted.was_there:
             self.log.warning(

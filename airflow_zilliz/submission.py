@@ -15,7 +15,7 @@ from itertools import count, islice
 
 from airflow_zilliz import api
 from airflow_zilliz.api import Answer, ImportProgress, ImportState, Request, Target
-from airflow_zilliz.exceptions import ZillizApiError, ZillizSubmissionUnknown, ZillizUnavailable
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizSubmissionUnknown, ZillizUnavailable
 from airflow_zilliz.wire import is_idempotency_key
 
 #: How often a list is read, and a job described, before it is taken for said; with the pauses, in seconds, between.
@@ -69,6 +69,7 @@ class Submission:
     :param key: the first of its keys
     :param paths: all files, for telling its job from others of the collection
     :param on_sending: called with the ids that the list has, None for unknown, right before the request is sent
+    :param on_refused: called where that request cannot have started anything
     """
 
     collection_name: str
@@ -78,6 +79,7 @@ class Submission:
     paths: tuple[str, ...]
     earlier: Earlier = Earlier()
     on_sending: Callable[[frozenset[str] | None], None] = lambda _: None
+    on_refused: Callable[[], None] = lambda: None
 
     def key_at(self, turn: int) -> str:
         """Return a key of the chain, counted from 1."""
@@ -104,7 +106,12 @@ def submit(submission: Submission) -> Generator[Request | Pause, Answer, Submitt
     if earlier.may_have_sent:
         if before is None:
             raise _unknown(submission, "An earlier try may have started it, and the server's job list cannot be used")
-        found = yield from _find(submission, earlier.known, earlier.not_before)
+        try:
+            found = yield from _find(submission, earlier.known, earlier.not_before)
+        except ZillizApiError as refusal:
+            raise _unknown(
+                submission, f"An earlier try may have started it, and the list is refused: {refusal}"
+            ) from None
         if found is not None:
             return Submitted(found, was_there=True)
     for turn in count(1):
@@ -114,6 +121,7 @@ def submit(submission: Submission) -> Generator[Request | Pause, Answer, Submitt
         except ZillizUnavailable as err:
             return Submitted((yield from _after_lost_answer(submission, before, err)), was_there=False)
         except ZillizApiError as err:
+            submission.on_refused()
             err.args = (f"{err}. The server refused the import, so no job was started and a retry is safe",)
             raise
         if turn == MAX_KEYS or not (job_id in before if before is not None else earlier.may_have_sent):
@@ -129,6 +137,7 @@ def _after_lost_answer(
     submission: Submission, before: frozenset[str] | None, err: ZillizUnavailable
 ) -> Generator[Request | Pause, Answer, str]:
     if err.was_not_taken:
+        submission.on_refused()
         raise _with_text(err, f"{err}. No job was started, and a retry is safe")
     if before is None:
         raise _unknown(submission, f"The answer was lost ({err}), and the server's job list cannot be used") from err
@@ -138,6 +147,8 @@ def _after_lost_answer(
             found = yield from _find(submission, before, None)
         except ZillizUnavailable:
             continue  # whatever cost the answer may last a while
+        except ZillizApiError as refusal:
+            raise _unknown(submission, f"The answer was lost ({err}), and the job list is refused: {refusal}") from err
         if found is not None:
             return found
     raise _with_text(
@@ -153,6 +164,8 @@ def _ids(submission: Submission) -> Generator[Request | Pause, Answer, frozenset
         jobs = yield from _jobs(submission)
     except ZillizUnavailable as err:
         raise _with_text(err, f"{err}. No import was sent, and a retry is safe") from None
+    except ZillizAuthError:
+        raise  # whoever may not list may not import either
     except ZillizApiError:
         return None
     return frozenset(job.job_id for job in jobs)

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_zilliz import submission as module
 from airflow_zilliz.api import Answer, Request, Target
-from airflow_zilliz.exceptions import ZillizApiError, ZillizSubmissionUnknown, ZillizUnavailable
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizSubmissionUnknown, ZillizUnavailable
 from airflow_zilliz.flows import play
 from airflow_zilliz.submission import Earlier, Pause, Submission, Submitted, key_of, submit
 from airflow_zilliz.submitting import create_request
@@ -18,6 +18,7 @@ from tests.unit.answers import answer
 NOW = 1_800_000_000.0
 CREATED = "2027-01-15T08:00:00Z"  # NOW
 PATHS = ("day/a.parquet", "day/b.json")
+NO_LIST = answer({"code": 1100, "message": "no list here"})
 LOST = ZillizUnavailable("the connection was lost")
 
 
@@ -30,6 +31,7 @@ class Server:
     keys: dict[str, str] = field(default_factory=dict)
     lose: dict[int, str] = field(default_factory=dict)
     list_error: Answer | None = None
+    shows: tuple[str, ...] = PATHS
     created: int = 0
     paused: float = 0.0
     on_pause: Callable[[], None] = lambda: None
@@ -60,7 +62,7 @@ class Server:
         job_id = self.keys.get(key) if self.heeds_keys else None
         if job_id is None:
             job_id = self.keys[key] = f"new-{self.created}"
-            self.add(job_id, createTime=CREATED)
+            self.add(job_id, names=self.shows, createTime=CREATED)
         if loss == "after":
             raise LOST
         return answer({"code": 0, "data": {"jobId": job_id}})
@@ -170,16 +172,28 @@ def test_a_lost_answer_is_found_out_in_the_list() -> None:
 
 
 def test_the_files_of_a_job_are_waited_for() -> None:
-    server = Server(lose={1: "after"})
+    server = Server(lose={1: "after"}, shows=())
 
     def show() -> None:
         if server.paused > 10:
             server.add("new-1")
 
     server.on_pause = show
-    server.add("new-1", "Pending", names=())
-    server.jobs.clear()
     assert started(server).job_id == "new-1"
+    assert server.paused > 10
+
+
+def test_a_list_that_is_refused_later_cannot_tell() -> None:
+    server = Server(lose={1: "after"})
+
+    def refuse() -> None:
+        server.list_error = NO_LIST
+
+    server.on_pause = refuse
+    refused: list[bool] = []
+    with pytest.raises(ZillizSubmissionUnknown, match=r"job list is refused: .*no list here"):
+        started(server, on_refused=lambda: refused.append(True))
+    assert not refused, "what was sent is not forgotten"
 
 
 def test_a_lost_request_is_not_sent_again() -> None:
@@ -193,20 +207,27 @@ def test_a_lost_request_is_not_sent_again() -> None:
 
 
 def test_a_lost_answer_without_a_list_cannot_be_told() -> None:
-    server = Server(lose={1: "after"}, list_error=answer({"code": 80020, "message": "no right"}))
+    server = Server(lose={1: "after"}, list_error=NO_LIST)
     with pytest.raises(ZillizSubmissionUnknown, match=r"answer was lost .* job list cannot be used"):
         started(server)
 
 
 def test_a_retry_without_a_list_cannot_be_told() -> None:
-    server = Server(list_error=answer({"code": 80020, "message": "no right"}))
+    server = Server(list_error=NO_LIST)
     with pytest.raises(ZillizSubmissionUnknown, match="An earlier try may have started it"):
         started(server, earlier=AGAIN)
     assert server.created == 0
 
 
-def test_without_a_list_a_first_try_sends() -> None:
+def test_a_refused_key_is_no_riddle() -> None:
     server = Server(list_error=answer({"code": 80020, "message": "no right"}))
+    with pytest.raises(ZillizAuthError, match="no right"):
+        started(server, earlier=AGAIN)
+    assert server.created == 0
+
+
+def test_without_a_list_a_first_try_sends() -> None:
+    server = Server(list_error=NO_LIST)
     assert started(server).job_id == "new-1"
 
 
@@ -223,14 +244,16 @@ def test_a_refusal_says_that_a_retry_is_safe() -> None:
 )
 def test_a_request_that_was_not_taken_is_no_riddle(error: ZillizUnavailable) -> None:
     server = Server()
+    refused: list[bool] = []
 
     def refuse(_: Request) -> Answer:
         raise error
 
     server._create = refuse  # type: ignore[method-assign]
     with pytest.raises(ZillizUnavailable, match="No job was started, and a retry is safe") as raised:
-        started(server)
+        started(server, on_refused=lambda: refused.append(True))
     assert raised.value.was_not_taken
+    assert refused
     assert server.paused == 0
 
 
