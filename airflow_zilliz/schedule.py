@@ -157,6 +157,8 @@ class Schedule:
         self._pages_until = -math.inf
         self._list_off_until = -math.inf
         self._list_in_doubt = False
+        #: the last description got no usable answer, and no walk was made since
+        self._described_in_vain = False
         self._walk_failures = 0
         self._walk_failed_at = -math.inf
         self._described_at = -math.inf
@@ -273,7 +275,10 @@ class Schedule:
     def on_described(self, job_id: str, outcome: ImportProgress | ZillizError, sent_at: float, now: float) -> None:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
-        self._list_in_doubt &= isinstance(outcome, ZillizUnavailable)
+        failed = isinstance(outcome, ZillizUnavailable) and not outcome.is_throttling
+        # where both fail they are tried in turn: either may be the first to answer again
+        self._list_in_doubt &= not failed and isinstance(outcome, ZillizUnavailable)
+        self._described_in_vain = failed
         watches = self._watches_of(job_id)
         if isinstance(outcome, ImportProgress):
             self._answered(now)
@@ -353,6 +358,7 @@ class Schedule:
         if walk is None:
             return
         self._walk_failures = 0
+        self._described_in_vain = False
         self._pages, self._pages_until = max(walk.pages, 1), now + LIST_RETRY
         if not whole and walk.missing:
             self._pages += 1  # there are more of them than there are waits: not worth it until there are more waits
@@ -368,6 +374,7 @@ class Schedule:
         """Take in that a walk broke off; its waits are described instead, also from now on where lists are useless."""
         self.walk = None
         self._list_in_doubt = True
+        self._described_in_vain = False
         rest = LIST_RETRY
         if isinstance(error, ZillizUnavailable):
             self._failed(error, sent_at, now)
@@ -422,6 +429,8 @@ class Schedule:
         """
         if now >= self._pages_until:
             self._pages = 1
+        if self._described_in_vain:
+            return True
         candidates = self._size - len(self._aside)
         if candidates <= max(FEW, self._pages):
             return False

@@ -189,6 +189,35 @@ def test_a_list_that_alone_fails_again_and_again_is_useless() -> None:
     assert schedule.begin_walk(now) is None
 
 
+def test_where_descriptions_alone_fail_even_one_wait_is_looked_up_in_the_list() -> None:
+    schedule, watches = schedule_of(1)
+    schedule.on_described(descriptions(schedule, NOW)[0], DOWN, NOW, NOW)
+    walk(schedule, NOW + 60, [job(0, ImportState.COMPLETED)])
+    assert watches[0].steps[-1].end is not None
+
+
+def test_where_both_fail_they_are_tried_in_turn() -> None:
+    schedule, _ = schedule_of(1)
+    now, tried = NOW, []
+    for _ in range(4):
+        schedule.settle(now)
+        if schedule.begin_walk(now) is not None:
+            tried.append("list")
+            schedule.fail_walk(DOWN, now, now)
+        else:
+            tried.append("describe")
+            schedule.on_described(descriptions(schedule, now)[0], DOWN, now, now)
+        now += 60
+    assert tried == ["describe", "list"] * 2
+
+
+def test_throttled_descriptions_are_no_reason_for_a_list() -> None:
+    schedule, _ = schedule_of(1)
+    schedule.on_described(descriptions(schedule, NOW)[0], SLOW_DOWN, NOW, NOW)
+    schedule.settle(NOW + 60)
+    assert schedule.begin_walk(NOW + 60) is None
+
+
 # -- trouble ------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +244,11 @@ def test_a_server_that_is_down_is_asked_one_thing_at_a_time() -> None:
     for job_id in descriptions(schedule, NOW):
         schedule.on_described(job_id, DOWN, NOW, NOW)
     schedule.settle(NOW + 40)
-    assert len(descriptions(schedule, NOW + 40)) == 1
+    assert schedule.begin_walk(NOW + 40) is not None
+    assert descriptions(schedule, NOW + 40) == []
+    schedule.fail_walk(DOWN, NOW + 40, NOW + 41)
+    schedule.settle(NOW + 100)
+    assert len(descriptions(schedule, NOW + 100)) == 1
 
 
 def test_a_refused_key_is_told_to_every_wait() -> None:
