@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz import api
@@ -18,6 +18,7 @@ from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.flows import acarry, aplay, describe, pause_before
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.schedule import Schedule, Watch
+from airflow_zilliz.telling import Teller, tell
 from airflow_zilliz.waiting import ImportWait, Step
 from airflow_zilliz.wire import LIST, MAX_LIST_PAGES
 
@@ -40,13 +41,6 @@ LONGEST_ROUND = 0.25
 _SLICE = 100
 
 
-class Teller(Protocol):
-    """Whoever has the log that a wait's steps are told in."""
-
-    def tell(self, step: Step) -> None:
-        """Log what a step says."""
-
-
 async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float, teller: Teller) -> Step:
     """Look at a job together with other waits, and return the last step: the wait's end, or a call for a new look-up.
 
@@ -62,7 +56,7 @@ async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_del
                 await poller.news_of(watched)
             steps, watched.steps = watched.steps, ()
             for step in steps:
-                teller.tell(step)
+                await tell(teller, step)
                 if step.is_last:
                     return step
     finally:

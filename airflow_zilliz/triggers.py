@@ -16,6 +16,7 @@ from airflow_zilliz.exceptions import ZillizError
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.polling import endpoint_of_connection, follow
 from airflow_zilliz.seen import Seen
+from airflow_zilliz.telling import tell
 from airflow_zilliz.waiting import ImportWait, Step
 
 #: Airflow 3.0 to 3.2 fails a task whose trigger fires within a second of its deferral.
@@ -115,7 +116,7 @@ class ZillizImportTrigger(BaseTrigger):
             except ZillizError as err:
                 await asyncio.sleep(first_look - loop.time())  # an end must not come before
                 step = wait.on_error(err, time.time())
-                self.tell(step)
+                await tell(self, step)
             else:
                 step = await follow(endpoint, target, wait, first_look - loop.time(), self)
             if step.end is not None:
