@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz.hooks import ZillizHook
+    from airflow_zilliz.triggers import ZillizImportTrigger
 
 #: Airflow itself ends a deferral this much after the trigger's own deadline, in case no triggerer is alive.
 BACKSTOP_MARGIN = timedelta(minutes=2)
@@ -227,8 +228,6 @@ class WaitsForImport(BaseOperator):
         }
 
     def _defer(self, wait: ImportWait) -> None:
-        from airflow_zilliz.triggers import ZillizImportTrigger
-
         policy = wait.policy
         span: dict[str, Any] = {
             "started_at": policy.started_at,
@@ -239,7 +238,7 @@ class WaitsForImport(BaseOperator):
         ends = [end for end in (policy.deadline, policy.execution_deadline) if end is not None]
         timeout = timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None
         self.defer(
-            trigger=ZillizImportTrigger(
+            trigger=self._trigger_class()(
                 job_id=wait.job_id,
                 zilliz_conn_id=self.zilliz_conn_id,
                 **self._ids(),
@@ -256,6 +255,11 @@ class WaitsForImport(BaseOperator):
             kwargs=span,
             timeout=timeout,
         )
+
+    def _trigger_class(self) -> type[ZillizImportTrigger]:
+        from airflow_zilliz.triggers import ZillizImportTrigger  # here, since parsing a DAG needs no trigger
+
+        return ZillizImportTrigger
 
     def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
         """Return the result of a job that is as it should be, and raise for anything else."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +19,7 @@ from airflow_zilliz.exceptions import (
     ZillizError,
     ZillizImportFailed,
 )
+from airflow_zilliz.killing import commits_by_itself
 from airflow_zilliz.remembering import ImportMemory
 from airflow_zilliz.storage import NO_STORAGE, keys_of
 from airflow_zilliz.submission import Submission, key_of
@@ -26,8 +29,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz.hooks import ZillizHook
+    from airflow_zilliz.triggers import ZillizImportTrigger
 
 JOB_ID_KEY = "job_id"
+#: How long a killed task waits for its job's abortion; Airflow kills for good after 60 s.
+ABORT_SECONDS = 25.0
+#: How long the next try leaves a triggerer for that.
+SETTLING_SECONDS = 10.0
 _DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
@@ -70,6 +78,9 @@ class ZillizImportOperator(_ImportOperator):
     :param timeout: how long to wait, seconds or timedelta
     :param idempotency_key: a key of your own; None makes one of dag id, run id, task id and map index, so that a retry
         and a cleared task get the first job back (templated)
+    :param cancel_on_kill: abort a two-phase import (``auto_commit`` false) when its task is killed or cleared: while it
+        runs on a worker, there also by ``execution_timeout``, and from Airflow 3.3 on while it is deferred. A retry
+        then starts another. An ordinary import cannot be stopped on any known server, and the log says so
     :param zilliz_conn_id: and all others as for `ZillizImportSensor`
     :raises ZillizSubmissionUnknown: it cannot be told whether the import was started; not retried
     :raises ZillizConfigError: before anything is sent
@@ -98,6 +109,7 @@ class ZillizImportOperator(_ImportOperator):
         "data_paths": "json",
         "options": "json",
     }
+    _last_hook: ZillizHook | None = None
 
     def __init__(
         self,
@@ -111,6 +123,7 @@ class ZillizImportOperator(_ImportOperator):
         options: Mapping[str, Any] | None = None,
         storage_conn_id: str | None = None,
         idempotency_key: str | None = None,
+        cancel_on_kill: bool = False,
         wait_for_completion: bool = True,
         zilliz_conn_id: str = "zilliz_default",
         cluster_id: str | None = None,
@@ -151,15 +164,16 @@ class ZillizImportOperator(_ImportOperator):
         self.options = options
         self.storage_conn_id = storage_conn_id
         self.idempotency_key = idempotency_key
+        self.cancel_on_kill = cancel_on_kill
         self._check_source()
 
     def execute(self, context: Context) -> Any:
         """Start the import, or find the one that an earlier try started, and wait for it."""
+        if self.cancel_on_kill and context["ti"].try_number > 1:
+            time.sleep(SETTLING_SECONDS)  # a triggerer may be aborting the job of a task that was cleared
         memory = ImportMemory(context, self._key(context))
-        self.job_id = memory.job_id
-        if self.job_id is not None:
-            self.log.info("An earlier try of this task started import job %s: going on with it", self.job_id)
-        else:
+        self.job_id = self._going_on_with(memory)
+        if self.job_id is None:
             self.job_id = self._submit(memory, context)
         context["ti"].xcom_push(key=JOB_ID_KEY, value=self.job_id)
         if not self.wait_for_completion:
@@ -173,6 +187,59 @@ class ZillizImportOperator(_ImportOperator):
         self.job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_KEY, map_indexes=ti.map_index)
         resume = super().resume_execution
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
+
+    def on_kill(self) -> None:
+        """Abort the job of a task that is killed on its worker, where that is wanted and possible."""
+        if not self.cancel_on_kill or not self.wait_for_completion:
+            return
+        if self.job_id is None:
+            self.log.warning("Killed before the import's job id was known: a retry finds out whether there is a job")
+        elif commits_by_itself(self.options):
+            self.log.warning("Import job %s goes on: no server can stop one that commits by itself", self.job_id)
+        else:
+            # in a thread, for the signal may have come in the midst of a request of this one
+            aborting = threading.Thread(target=self._abort, args=(str(self.job_id),), daemon=True)
+            aborting.start()
+            aborting.join(ABORT_SECONDS)
+
+    def _abort(self, job_id: str) -> None:
+        try:
+            with self._last_hook or super()._hook() as hook:
+                hook.abort_import(job_id, **self._ids())
+        except ZillizError as err:
+            self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
+        else:
+            self.log.info("Import job %s was aborted, since its task was killed", job_id)
+
+    def _hook(self) -> ZillizHook:
+        self._last_hook = super()._hook()
+        return self._last_hook
+
+    def _trigger_class(self) -> type[ZillizImportTrigger]:
+        from airflow_zilliz.triggers import ZillizImportTrigger, ZillizOwnedImportTrigger
+
+        if not self.cancel_on_kill:
+            return ZillizImportTrigger
+        if commits_by_itself(self.options):
+            self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
+            return ZillizImportTrigger
+        if not hasattr(ZillizImportTrigger, "on_kill"):
+            self.log.info("cancel_on_kill works on workers alone: this Airflow tells no trigger of its task's end")
+            return ZillizImportTrigger
+        return ZillizOwnedImportTrigger
+
+    def _going_on_with(self, memory: ImportMemory) -> str | None:
+        """Return the job that an earlier try started; a Failed one loaded nothing, and another follows it."""
+        if memory.job_id is None:
+            return None
+        with self._hook() as hook:
+            job = _look(hook, memory.job_id, self._ids())
+        if job is None or job.state is not ImportState.FAILED:
+            self.log.info("An earlier try of this task started import job %s: going on with it", memory.job_id)
+            return memory.job_id
+        self.log.info("Import job %s of an earlier try is Failed (%s): starting another", job.job_id, job.reason)
+        memory.forget()
+        return None
 
     def _ended(self, context: Context, wait: Any) -> Any:
         """Forget the job once its wait has ended in a way that a retry should start another one after."""

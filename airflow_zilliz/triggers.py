@@ -1,23 +1,37 @@
-"""The trigger that waits for an import job in the triggerer. It only reads."""
+"""The triggers: waiting for an import job, aborting it where its task is killed, and watching a collection."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_zilliz.api import ImportState, Target
-from airflow_zilliz.exceptions import ZillizError
+from airflow_zilliz import api
+from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.completions import Completions
+from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
+from airflow_zilliz.flows import aexchange, aplay
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.killing import was_killed
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.polling import endpoint_of_connection, follow
 from airflow_zilliz.seen import Seen
 from airflow_zilliz.telling import tell
 from airflow_zilliz.waiting import ImportWait, Step
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseEventTrigger
+else:
+    try:
+        from airflow.triggers.base import BaseEventTrigger
+    except ImportError:  # Airflow 2, which has no asset watchers
+        BaseEventTrigger = BaseTrigger
 
 #: Airflow 3.0 to 3.2 fails a task whose trigger fires within a second of its deferral.
 SHORTEST_FIRST_DELAY = 2.0
@@ -27,7 +41,7 @@ _target = functools.lru_cache(maxsize=128)(Target)
 
 
 class ZillizImportTrigger(BaseTrigger):
-    """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`.
+    """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`. It only reads.
 
     All parameters are primitive and none is a secret, since Airflow stores and logs them in the clear. Each but
     the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
@@ -101,7 +115,7 @@ class ZillizImportTrigger(BaseTrigger):
             "seen",
             "stall_warning",
         )
-        return "airflow_zilliz.triggers.ZillizImportTrigger", {name: getattr(self, name) for name in names}
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, together with the other waits on the same target, and fire once at the end of the wait."""
@@ -150,3 +164,162 @@ class ZillizImportTrigger(BaseTrigger):
             seen = replace(seen, trouble_since=None)
         target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)
+
+
+class ZillizOwnedImportTrigger(ZillizImportTrigger):
+    """Waits for a two-phase job that its task started, and aborts it when a user kills or clears the task.
+
+    Airflow calls `on_kill` from 3.3 on, on 3.3.2 also where a trigger merely moves to another triggerer
+    (apache/airflow 73454): the task is still deferred then, and the job is left alone.
+    """
+
+    async def on_kill(self) -> None:
+        """Abort the job, unless its task is still deferred."""
+        if not await self._task_was_killed():
+            await self._tell_owner(
+                logging.INFO, "Import job %s goes on: its task is still deferred, or its state unknown"
+            )
+            return
+        try:
+            endpoint = await endpoint_of_connection(self.zilliz_conn_id, 0.0)
+            target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name).merged(endpoint.target)
+            await aplay(api.abort(self.job_id, target), functools.partial(aexchange, endpoint))
+        except ZillizError as err:
+            await self._tell_owner(
+                logging.WARNING, "The task was killed, but import job %s could not be aborted: %s", err
+            )
+        else:
+            await self._tell_owner(logging.INFO, "Import job %s was aborted, since its task was killed")
+
+    async def _tell_owner(self, level: int, text: str, *more: object) -> None:
+        await asyncio.to_thread(self.log.log, level, text, self.job_id, *more)
+
+    async def _task_was_killed(self) -> bool:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        ti: Any = self.task_instance
+        try:
+            states = await asyncio.to_thread(
+                RuntimeTaskInstance.get_task_states,
+                dag_id=ti.dag_id,
+                task_ids=[ti.task_id],
+                run_ids=[ti.run_id],
+                map_index=ti.map_index,
+            )
+        except Exception as err:  # noqa: BLE001 - whatever hides the state, the job is left alone
+            await self._tell_owner(logging.WARNING, "Whether the task of import job %s was killed is unknown: %s", err)
+            return False
+        return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
+
+
+class ZillizImportEventTrigger(BaseEventTrigger):
+    """For an ``AssetWatcher``: one event for each import into a collection that completes, whoever submitted it.
+
+    The event's payload is the result of a wait, see `ZillizImportSensor`, with ``duration`` (seconds or None) beside.
+    Imports that had completed before the watch began are told to nobody. What was told is kept in Airflow's asset state
+    store (3.3 and later), so that a restarted triggerer goes on from there; a triggerer that is killed between an event
+    and its note repeats that event. Before 3.3 imports that complete while no triggerer runs are missed.
+
+    :param collection_name: the collection
+    :param zilliz_conn_id: Airflow connection, looked up in the triggerer
+    :param cluster_id: and the other ids; None for the connection's
+    :param poke_interval: seconds between two looks at the job list
+    """
+
+    def __init__(
+        self,
+        collection_name: str,
+        zilliz_conn_id: str = "zilliz_default",
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        poke_interval: float = 30.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+        if not collection_name:
+            raise ValueError("collection_name must not be empty")
+        if not poke_interval > 0:
+            raise ValueError(f"poke_interval must be a positive number of seconds, not {poke_interval!r}")
+        self.collection_name = collection_name
+        self.zilliz_conn_id = zilliz_conn_id
+        self.cluster_id = cluster_id
+        self.project_id = project_id
+        self.region_id = region_id
+        self.db_name = db_name
+        self.poke_interval = poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the constructor's arguments."""
+        ids = self._ids()
+        return f"{__name__}.{type(self).__name__}", {
+            "collection_name": self.collection_name,
+            "zilliz_conn_id": self.zilliz_conn_id,
+            **ids,
+            "poke_interval": self.poke_interval,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the job list for ever; trouble is logged once and waited out, since nobody would see this end."""
+        hook = ZillizHook(self.zilliz_conn_id)
+        completions: Completions | None = None
+        trouble = ""
+        while True:
+            pause = self.poke_interval
+            try:
+                completions = completions or Completions.from_json(await self._kept())
+                listed = hook.alist_import_jobs(collection_name=self.collection_name, **self._ids())
+                jobs = [job async for job in listed if job.collection_name in (None, self.collection_name)]
+                begins = completions.told is None
+                for job in completions.new(jobs, time.time()):
+                    described = await self._described(hook, job)
+                    yield TriggerEvent({**described.result(), "duration": described.duration})  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+                    completions.tell(job.job_id, time.time())
+                    await self._keep(completions)
+                if begins:
+                    await self._keep(completions)
+                trouble = ""
+            except ZillizError as err:
+                hook.forget_connection()
+                pause = max(pause, getattr(err, "retry_after", None) or 0.0)
+                if str(err) != trouble:
+                    trouble = str(err)
+                    text = "Imports into %r on connection %r cannot be watched, trying again: %s"
+                    await asyncio.to_thread(self.log.warning, text, self.collection_name, self.zilliz_conn_id, err)
+            await asyncio.sleep(pause)
+
+    async def _described(self, hook: ZillizHook, job: ImportProgress) -> ImportProgress:
+        """Return the job with its rows where the server tells them: lists do not on every server."""
+        try:
+            described = await hook.aget_import_progress(job.job_id, **self._ids())
+        except ZillizError:
+            return job
+        return replace(described, collection_name=described.collection_name or self.collection_name)
+
+    async def _kept(self) -> Any:
+        store: Any = getattr(self, "asset_state_store", None)
+        try:
+            return None if store is None else await store.aget(self._store_key)
+        except Exception as err:  # noqa: BLE001 - it is waited out: to begin anew would miss events
+            raise ZillizUnavailable(f"Airflow's asset state store cannot be read: {err}") from None
+
+    async def _keep(self, completions: Completions) -> None:
+        store: Any = getattr(self, "asset_state_store", None)
+        try:
+            if store is not None:
+                await store.aset(self._store_key, completions.as_json())
+        except Exception as err:  # noqa: BLE001 - the next event's note holds this one too
+            await asyncio.to_thread(self.log.warning, "Airflow's asset state store cannot be written: %s", err)
+
+    @property
+    def _store_key(self) -> str:
+        names = (self.zilliz_conn_id, self.cluster_id, self.project_id, self.region_id, self.db_name)
+        return "/".join(["zilliz", *(name or "" for name in names), self.collection_name])
+
+    def _ids(self) -> dict[str, Any]:
+        return {
+            "cluster_id": self.cluster_id,
+            "project_id": self.project_id,
+            "region_id": self.region_id,
+            "db_name": self.db_name,
+        }

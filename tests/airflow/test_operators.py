@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias
+from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias, TaskDeferred
+from airflow.triggers.base import BaseTrigger
 
-from airflow_zilliz import submission
+from airflow_zilliz import operators, submission
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -23,6 +25,7 @@ from airflow_zilliz.exceptions import (
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
+from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import POINTS, TaskInstance, context_of, run_in_process, run_operator
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
@@ -291,3 +294,103 @@ def test_abort_may_be_repeated_and_leaves_a_failed_job_alone(server: LocalServer
         run_operator(lambda: an_import(idempotency_key="other"), TaskInstance())
     failed = next(job for job in jobs(server) if job != job_id)
     run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=failed), TaskInstance())
+
+
+# -- killing ------------------------------------------------------------------------------------------------------
+
+UNCOMMITTED: dict[str, Any] = {"options": {"auto_commit": False}, "cancel_on_kill": True}
+
+
+def running(server: LocalServer, **arguments: Any) -> ZillizImportOperator:
+    """Return an operator whose job is on its way."""
+    script(server, {"state": "Importing", "progress": 40})
+    operator = an_import(**{**UNCOMMITTED, "deferrable": True, **arguments})
+    with pytest.raises(TaskDeferred):
+        operator.execute(context_of(TaskInstance()))
+    return operator
+
+
+def state_of(job_id: str) -> str:
+    return ZillizHook().get_import_progress(job_id).state.value
+
+
+def test_a_killed_worker_s_two_phase_job_is_aborted(server: LocalServer) -> None:
+    operator = running(server)
+    operator.on_kill()
+    assert state_of(operator.job_id) == "Failed"
+
+
+@pytest.mark.parametrize("arguments", [{"cancel_on_kill": False}, {"options": {"auto_commit": "true"}}])
+def test_no_other_job_is_touched_by_a_kill(server: LocalServer, arguments: dict[str, Any]) -> None:
+    operator = running(server, **arguments)
+    operator.on_kill()
+    assert server.requests("abort") == []
+    assert state_of(operator.job_id) == "Importing"
+
+
+def test_a_kill_before_the_job_is_known_sends_nothing(server: LocalServer) -> None:
+    an_import(**UNCOMMITTED).on_kill()
+    assert server.requests("abort") == []
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["3.3", "before 3.3"])
+def test_the_try_after_a_kill_starts_another_job(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, heeds_keys: bool, memory: bool, tmp_path: Path
+) -> None:
+    store = tmp_path / "store" if memory else None
+    script(server, {"state": "Importing", "progress": 40})
+    operator = an_import(**UNCOMMITTED, deferrable=True)
+    with pytest.raises(TaskDeferred):
+        operator.execute(context_of(TaskInstance(), store))
+    operator.on_kill()
+    script(server, {"state": "Uncommitted", "progress": 99})
+    monkeypatch.setattr(operators, "SETTLING_SECONDS", 0.1)
+    again = run_operator(lambda: an_import(**UNCOMMITTED, target_state="Uncommitted"), TaskInstance(2), store)
+    assert again["state"] == "Uncommitted"
+    assert again["job_id"] != operator.job_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "owned"), [({}, True), ({"cancel_on_kill": False}, False), ({"options": None}, False)]
+)
+def test_only_a_wait_that_may_abort_has_a_trigger_that_can(
+    server: LocalServer, arguments: dict[str, Any], owned: bool
+) -> None:
+    script(server, {"state": "Importing"})
+    operator = an_import(**{**UNCOMMITTED, "deferrable": True, **arguments})
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context_of(TaskInstance()))
+    tells_triggers = hasattr(BaseTrigger, "on_kill")
+    name = "ZillizOwnedImportTrigger" if owned and tells_triggers else "ZillizImportTrigger"
+    assert deferred.value.trigger.serialize()[0] == f"airflow_zilliz.triggers.{name}"
+
+
+@pytest.mark.parametrize(
+    ("states", "left"),
+    [
+        ({"manual__1": {"import": "failed"}}, "Failed"),
+        ({"manual__1": {"import": None}}, "Failed"),
+        ({"manual__1": {"import": "deferred"}}, "Importing"),
+        ({}, "Importing"),
+        (None, "Importing"),
+    ],
+)
+async def test_a_trigger_aborts_only_for_a_task_that_is_deferred_no_more(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, states: Any, left: str
+) -> None:
+    task_runner = pytest.importorskip("airflow.sdk.execution_time.task_runner")
+    asked = []
+
+    def get_task_states(**arguments: Any) -> Any:
+        asked.append(arguments)
+        if states is None:
+            raise OSError("the supervisor is gone")
+        return states
+
+    monkeypatch.setattr(task_runner.RuntimeTaskInstance, "get_task_states", get_task_states)
+    job_id = await asyncio.to_thread(lambda: running(server).job_id)
+    trigger = ZillizOwnedImportTrigger(job_id, "zilliz_default")
+    trigger._task_instance = TaskInstance()
+    await trigger.on_kill()
+    assert await asyncio.to_thread(state_of, job_id) == left
+    assert asked == [{"dag_id": "dag", "run_ids": ["manual__1"], "task_ids": ["import"], "map_index": -1}]
