@@ -1,4 +1,4 @@
-"""Start a bulk import into a collection and wait for it without holding a worker.
+"""Start a bulk import into a collection, in a way that may be retried, and wait for it without holding a worker.
 
 Run it with the files to import, for instance
 ``airflow dags trigger zilliz_import_wait --conf '{"files": [["part-1.parquet"], ["part-2.json"]]}'``.
@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import dag, task
 
+from airflow_zilliz.operators import ZillizImportOperator
 from airflow_zilliz.sensors import ZillizImportSensor
 
 
@@ -22,13 +23,12 @@ from airflow_zilliz.sensors import ZillizImportSensor
     doc_md=__doc__,
 )
 def zilliz_import_wait():
-    @task(retries=0)  # a second try would load every row twice
-    def submit(params: dict | None = None) -> str:
-        from airflow_zilliz.hooks import ZillizHook
-
-        assert params is not None
-        with ZillizHook() as hook:
-            return hook.bulk_import(params["collection_name"], files=params["files"])
+    submit = ZillizImportOperator(
+        task_id="submit",
+        collection_name="{{ params.collection_name }}",
+        files="{{ params.files | tojson }}",
+        wait_for_completion=False,
+    )
 
     @task
     def report(result: dict) -> None:
@@ -36,7 +36,7 @@ def zilliz_import_wait():
 
     wait_for_import = ZillizImportSensor(
         task_id="wait_for_import",
-        job_id=submit(),
+        job_id=submit.output["job_id"],
         deferrable=True,
         timeout=timedelta(hours=6),
     )

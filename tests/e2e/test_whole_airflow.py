@@ -1,0 +1,192 @@
+"""Scheduler, workers, triggerer and API server of the newest Airflow, with processes that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from packaging.version import Version
+
+pytest.importorskip("airflow.sdk")
+psutil = pytest.importorskip("psutil")
+
+from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
+
+from airflow_zilliz.hooks import ZillizHook  # noqa: E402
+from airflow_zilliz.local import demo  # noqa: E402
+from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+
+pytestmark = [
+    pytest.mark.skipif(Version(airflow_version) < Version("3.3"), reason="on_kill and the stores came with 3.3"),
+    pytest.mark.xdist_group("whole airflow"),
+]
+
+T = TypeVar("T")
+FILES = [{"name": "a.parquet", "rows": 5}]
+
+
+@dataclass
+class Whole:
+    """A running Airflow beside a local import server."""
+
+    api: demo.AirflowApi
+    server: LocalServer
+    home: Path
+    triggerers: ExitStack = field(default_factory=ExitStack)
+
+    def start(self, dag_id: str) -> str:
+        run_id = f"{dag_id}-{time.time_ns()}"
+        self.api.wait_for_dag(dag_id)
+        self.api.call("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+        return run_id
+
+    def task(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        return self.api.call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/load")
+
+    def until_task_is(self, state: str, dag_id: str, run_id: str) -> dict[str, Any]:
+        def found() -> dict[str, Any] | None:
+            task = self.task(dag_id, run_id)
+            assert state == "failed" or task["state"] != "failed", self.log(dag_id, run_id)
+            return task if task["state"] == state else None
+
+        return self.until(found, f"the task of {dag_id} is {state}")
+
+    def until(self, found: Callable[[], T], what: str, within: float = 120) -> T:
+        end = time.monotonic() + within
+        while not (value := found()):
+            if time.monotonic() > end:
+                log = (self.home / "airflow.log").read_text(errors="replace")
+                raise AssertionError(f"it is still not so that {what}:\n{log[-5000:]}")
+            time.sleep(0.5)
+        return value
+
+    def log(self, dag_id: str, run_id: str) -> str:
+        paths = sorted((self.home / "airflow" / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}").rglob("*.log*"))
+        return "\n".join(path.read_text(errors="replace") for path in paths)
+
+    def job_of(self, collection: str) -> str | None:
+        jobs = list(ZillizHook().list_import_jobs(collection_name=collection))
+        assert len(jobs) <= 1, "a second import was started"
+        return jobs[0].job_id if jobs else None
+
+    def is_watched(self) -> bool:
+        """Whether the watch has looked twice: the first look's jobs are older than it."""
+        looks = [look for look in self.server.requests("list") if look["body"].get("collectionName") == "books"]
+        return len(looks) > 1
+
+    def watched(self) -> dict[str, dict[str, Any]]:
+        """Return what the runs of the watching DAG were told, by job; no job twice."""
+        told: dict[str, dict[str, Any]] = {}
+        for run in self.api.call("GET", "dags/watched/dagRuns")["dag_runs"]:
+            if run["state"] != "success":
+                continue
+            path = f"dags/watched/dagRuns/{run['dag_run_id']}/taskInstances/tell/xcomEntries/return_value"
+            for payload in self.api.call("GET", f"{path}?deserialize=false")["value"]:
+                assert payload["job_id"] not in told, "told twice"
+                told[payload["job_id"]] = payload
+        return told
+
+    def kill_triggerer(self) -> dict[str, str]:
+        """Kill all of the triggerer's processes at once; return its environment."""
+        here = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "triggerer" in (process.info["cmdline"] or []) and self._is_ours(process)
+        ]
+        assert here
+        environment: dict[str, str] = here[0].environ()
+        family = {process.pid for known in here for process in [known, *known.children(recursive=True)]}
+        for pid in family:
+            os.kill(pid, signal.SIGKILL)
+        return environment
+
+    def _is_ours(self, process: Any) -> bool:
+        try:
+            return process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
+        except psutil.Error:
+            return False
+
+    def start_triggerer(self, environment: dict[str, str]) -> None:
+        log = self.triggerers.enter_context((self.home / "triggerer.log").open("w"))
+        command = [sys.executable, "-m", "airflow", "triggerer"]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.triggerers.callback(demo.end_tree, process)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
+    home = tmp_path_factory.mktemp("whole")
+    settings = {
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    }
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        LocalServer(home) as server,
+        demo.airflow(home, Path(__file__).parent / "dags", server.connection(), settings) as api,
+    ):
+        patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
+        assert api.version
+        found = Whole(api, server, home)
+        with found.triggerers:
+            yield found
+
+
+def script(whole: Whole, *phases: dict[str, Any]) -> None:
+    whole.server.script(*phases, totalRows=5, files=FILES)
+
+
+def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
+    script(whole, {"state": "Importing", "progress": 40})
+    run_id = whole.start("on_a_worker")
+    job_id = whole.until(lambda: whole.job_of("songs"), "there is a job")
+    first = whole.until_task_is("running", "on_a_worker", run_id)
+    os.kill(first["pid"], signal.SIGKILL)
+    whole.until(
+        lambda: (task := whole.task("on_a_worker", run_id))["try_number"] == 2 and task["state"] == "running",
+        "the second try runs",
+    )
+    whole.server.set_job(job_id, {"state": "Completed"}, collectionName="songs", totalRows=5, files=FILES)
+    whole.until_task_is("success", "on_a_worker", run_id)
+    assert whole.job_of("songs") == job_id
+    assert "going on with it" in whole.log("on_a_worker", run_id)
+
+
+def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_triggerer_s_has_not(whole: Whole) -> None:
+    script(whole, {"state": "Importing", "progress": 40})
+    run_id = whole.start("two_phases")
+    whole.api.wait_for_dag("watched")
+    whole.until_task_is("deferred", "two_phases", run_id)
+    job_id = whole.until(lambda: whole.job_of("films"), "there is a job")
+
+    def end(watched_job: str) -> None:
+        whole.server.set_job(watched_job, {"state": "Completed"}, collectionName="books", totalRows=5, files=FILES)
+
+    whole.until(whole.is_watched, "the collection is watched")
+    end("101")
+    whole.until(lambda: "101" in whole.watched(), "the watching DAG was told of a completed import")
+    assert whole.watched()["101"]["total_rows"] == 5
+
+    environment = whole.kill_triggerer()
+    end("102")
+    whole.start_triggerer(environment)
+    whole.until(lambda: "102" in whole.watched(), "the watching DAG was told of what completed meanwhile")
+    assert whole.watched().keys() == {"101", "102"}
+    assert ZillizHook().get_import_progress(job_id).state.value == "Importing"
+    assert whole.task("two_phases", run_id)["state"] == "deferred"
+
+    looks = len(whole.server.requests("describe"))
+    whole.until(lambda: len(whole.server.requests("describe")) > looks, "the new triggerer has the wait")
+    whole.api.call("PATCH", f"dags/two_phases/dagRuns/{run_id}/taskInstances/load", {"new_state": "failed"})
+    whole.until(lambda: ZillizHook().get_import_progress(job_id).state.value == "Failed", "the job is aborted")
+    whole.until(lambda: "was aborted" in whole.log("two_phases", run_id), "the log says so")
