@@ -31,10 +31,13 @@ class ImportState(str, Enum):
     @classmethod
     def from_word(cls, word: object) -> ImportState:
         """Return the state behind a server's word; words are matched without regard to case."""
+        if isinstance(word, str) and (state := _STATES_BY_NAME.get(word)) is not None:
+            return state  # nearly always
         return _STATES_BY_WORD.get(str(word).strip().lower(), cls.UNKNOWN)
 
 
 _FINAL = frozenset((ImportState.COMPLETED, ImportState.FAILED))
+_STATES_BY_NAME: dict[str, ImportState] = {state.value: state for state in ImportState}
 
 # Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, and
 # the server's inner states, which no release is known to show (fact sheet 1.8, 1.9, 2.1, 2.4, 3.1).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_zilliz.progress import ImportProgress, ImportState
@@ -44,8 +44,10 @@ class Seen:
     distrusts_list: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return the memory as JSON types."""
-        return asdict(self) | {"told": list(self.told)}
+        """Return the memory as JSON types, without what it does not know: it goes into Airflow's database."""
+        values = ((str(name), getattr(self, str(name))) for name in _KINDS)
+        known = {name: value for name, value in values if value is not None and value is not False and value != ()}
+        return known | {"told": list(self.told)} if self.told else known
 
     @classmethod
     def from_json(cls, value: object) -> Seen:

@@ -512,3 +512,9 @@ def test_no_stall_warning_where_none_is_wanted() -> None:
     waiting = wait(stall_warning=None, deadline=None)
     waiting.on_progress(job(), START)
     assert waiting.on_progress(job(), START + 10**6).notes == ()
+
+
+def test_the_memory_crosses_processes_whole() -> None:
+    seen = Seen(summary="s", at=1.5, told=("stall",), state="Importing", percent=0, rows=0, distrusts_list=True)
+    assert Seen.from_json(json.dumps(seen.as_json())) == seen
+    assert Seen().as_json() == {}
