@@ -184,7 +184,8 @@ def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
 
 def test_every_example_is_run() -> None:
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert names == ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], "give a new example its test"
+    here, by_a_whole_airflow = ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], ["zilliz_on_import.py"]
+    assert names == sorted(here + by_a_whole_airflow), "give a new example its test"
 
 
 def test_the_key_is_found_nowhere(runs: Runs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 
 T = TypeVar("T")
+WATCHING = "zilliz_on_import"
 FILES = [{"name": "a.parquet", "rows": 5}]
 
 
@@ -86,10 +88,10 @@ class Whole:
     def watched(self) -> dict[str, dict[str, Any]]:
         """Return what the runs of the watching DAG were told, by job; no job twice."""
         told: dict[str, dict[str, Any]] = {}
-        for run in self.api.call("GET", "dags/watched/dagRuns")["dag_runs"]:
+        for run in self.api.call("GET", f"dags/{WATCHING}/dagRuns")["dag_runs"]:
             if run["state"] != "success":
                 continue
-            path = f"dags/watched/dagRuns/{run['dag_run_id']}/taskInstances/tell/xcomEntries/return_value"
+            path = f"dags/{WATCHING}/dagRuns/{run['dag_run_id']}/taskInstances/report/xcomEntries/return_value"
             for payload in self.api.call("GET", f"{path}?deserialize=false")["value"]:
                 assert payload["job_id"] not in told, "told twice"
                 told[payload["job_id"]] = payload
@@ -133,13 +135,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with (
         pytest.MonkeyPatch.context() as patch,
         LocalServer(home) as server,
-        demo.airflow(home, Path(__file__).parent / "dags", server.connection(), settings) as api,
+        demo.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
     ):
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         assert api.version
         found = Whole(api, server, home)
         with found.triggerers:
             yield found
+
+
+def _dags(folder: Path) -> Path:
+    """Make a DAGs folder: the tests' own, and the example that watches, which is to look more often here."""
+    here = Path(__file__).parent
+    shutil.copytree(here / "dags", folder)
+    example = (here.parents[1] / "example_dags" / f"{WATCHING}.py").read_text()
+    assert "poke_interval=30" in example
+    (folder / f"{WATCHING}.py").write_text(example.replace("poke_interval=30", "poke_interval=1"))
+    return folder
 
 
 def script(whole: Whole, *phases: dict[str, Any]) -> None:
@@ -165,7 +177,7 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
 def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_triggerer_s_has_not(whole: Whole) -> None:
     script(whole, {"state": "Importing", "progress": 40})
     run_id = whole.start("two_phases")
-    whole.api.wait_for_dag("watched")
+    whole.api.wait_for_dag(WATCHING)
     whole.until_task_is("deferred", "two_phases", run_id)
     job_id = whole.until(lambda: whole.job_of("films"), "there is a job")
 

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import Asset, AssetWatcher, dag, task
+from airflow.sdk import dag
 
 from airflow_zilliz.operators import ZillizImportOperator
-from airflow_zilliz.triggers import ZillizImportEventTrigger
-
-books = Asset(
-    "books_loaded",
-    watchers=[AssetWatcher(name="books", trigger=ZillizImportEventTrigger("books", poke_interval=1))],
-)
-
-
-@dag(schedule=[books], max_active_runs=16)
-def watched():
-    @task
-    def tell(triggering_asset_events=None) -> list[dict]:
-        return [event.extra["payload"] for events in triggering_asset_events.values() for event in events]
-
-    tell()
 
 
 @dag(schedule=None)
@@ -52,6 +37,5 @@ def on_a_worker():
     )
 
 
-watched()
 two_phases()
 on_a_worker()
