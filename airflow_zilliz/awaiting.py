@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
+from airflow_zilliz.lineage import Lineage, is_told, lineage_of, operator_lineage
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
@@ -38,6 +39,7 @@ class WaitsForImport(BaseOperator):
     job_id: Any
     poke_interval: float
     timeout: float
+    _lineage: Lineage | None = None
 
     def __init__(
         self,
@@ -264,13 +266,37 @@ class WaitsForImport(BaseOperator):
     def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
         """Return the result of a job that is as it should be, and raise for anything else."""
         error = end.error(retry_on_failure=self.retry_on_failure)
+        job = end.progress or end.listed
+        if job is not None:
+            self._note_lineage(job, None if error is None else str(error))
         if error is not None:
             raise error
-        job = end.progress or end.listed
         if job is None:
             return None
         self._tell_outlets(job, context)
         return job.result()
+
+    def _note_lineage(self, job: ImportProgress, error: str | None) -> None:
+        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more."""
+        if not is_told():
+            return
+        try:
+            endpoint = self._hook().endpoint()
+        except ZillizError:
+            return
+        self._lineage = lineage_of(endpoint, self._target().merged(endpoint.target), job, self._paths(), error)
+
+    def _paths(self) -> Sequence[str]:
+        """Return the files that the task itself asked to import."""
+        return ()
+
+    def get_openlineage_facets_on_complete(self, task_instance: object) -> Any:
+        """Return what OpenLineage's listener asks an operator for."""
+        return operator_lineage(self._lineage) if self._lineage is not None else None
+
+    def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
+        """Do as on completion: the error is among the facets."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
     def _tell_outlets(self, job: ImportProgress, context: Context) -> None:
         """Let the event of each asset among the outlets say what was imported."""

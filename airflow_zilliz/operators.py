@@ -274,7 +274,7 @@ class ZillizImportOperator(_ImportOperator):
             target=self._target(),
             request=request,
             key=self._key(context),
-            paths=tuple(path for group in _groups_of(sources) for path in group),
+            paths=self._paths(),
             earlier=memory.earlier,
             on_sending=memory.sending,
             on_refused=memory.forget,
@@ -292,6 +292,9 @@ class ZillizImportOperator(_ImportOperator):
         else:
             self.log.info("Import job %s into collection %r was started", submitted.job_id, self.collection_name)
         return submitted.job_id
+
+    def _paths(self) -> tuple[str, ...]:
+        return tuple(path for group in _groups_of(self._sources()) for path in group)
 
     def _key(self, context: Context) -> str:
         ti = context["ti"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -97,6 +98,12 @@ class Whole:
                 told[payload["job_id"]] = payload
         return told
 
+    def lineage(self, kind: str, job: str) -> dict[str, Any] | None:
+        """Return the newest OpenLineage event of a kind for a task."""
+        path = self.home / "lineage.jsonl"
+        events = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return next((e for e in reversed(events) if (e["eventType"], e["job"]["name"]) == (kind, job)), None)
+
     def kill_triggerer(self) -> dict[str, str]:
         """Kill all of the triggerer's processes at once; return its environment."""
         here = [
@@ -128,6 +135,9 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     home = tmp_path_factory.mktemp("whole")
     settings = {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}
+        ),
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
@@ -172,6 +182,11 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
     whole.until_task_is("success", "on_a_worker", run_id)
     assert whole.job_of("songs") == job_id
     assert "going on with it" in whole.log("on_a_worker", run_id)
+    lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage is told")
+    assert [file["name"] for file in lineage["inputs"]] == ["a.parquet"]
+    (output,) = lineage["outputs"]
+    assert (output["name"], output["outputFacets"]["outputStatistics"]["rowCount"]) == ("default.songs", 5)
+    assert lineage["run"]["facets"]["externalQuery"]["externalQueryId"] == job_id
 
 
 def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_triggerer_s_has_not(whole: Whole) -> None:
