@@ -81,6 +81,10 @@ class Whole:
         assert len(jobs) <= 1, "a second import was started"
         return jobs[0].job_id if jobs else None
 
+    def running(self, collection: str) -> list[str]:
+        jobs = ZillizHook().list_import_jobs(collection_name=collection)
+        return [job.job_id for job in jobs if job.state.value == "Importing"]
+
     def is_watched(self) -> bool:
         """Whether the watch has looked twice: the first look's jobs are older than it."""
         looks = [look for look in self.server.requests("list") if look["body"].get("collectionName") == "books"]
@@ -217,3 +221,17 @@ def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_trigger
     whole.api.call("PATCH", f"dags/two_phases/dagRuns/{run_id}/taskInstances/load", {"new_state": "failed"})
     whole.until(lambda: ZillizHook().get_import_progress(job_id).state.value == "Failed", "the job is aborted")
     whole.until(lambda: "was aborted" in whole.log("two_phases", run_id), "the log says so")
+
+
+def test_a_deferred_task_that_is_cleared_starts_another_job_once_the_first_is_aborted(whole: Whole) -> None:
+    script(whole, {"state": "Importing", "progress": 40})
+    run_id = whole.start("two_phases")
+    whole.until_task_is("deferred", "two_phases", run_id)
+    (first,) = whole.running("films")
+    clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
+    whole.api.call("POST", "dags/two_phases/clearTaskInstances", clearing)
+    whole.until(lambda: ZillizHook().get_import_progress(first).state.value == "Failed", "the job is aborted")
+    (second,) = whole.until(lambda: whole.running("films"), "there is another job")
+    assert second != first
+    whole.server.set_job(second, {"state": "Uncommitted"}, collectionName="films", totalRows=5, files=FILES)
+    assert whole.until_task_is("success", "two_phases", run_id)["try_number"] == 2
