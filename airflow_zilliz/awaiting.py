@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
-from airflow_zilliz.lineage import Lineage, is_told, lineage_of, operator_lineage
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz.hooks import ZillizHook
+    from airflow_zilliz.lineage import Lineage
     from airflow_zilliz.triggers import ZillizImportTrigger
 
 #: Airflow itself ends a deferral this much after the trigger's own deadline, in case no triggerer is alive.
@@ -278,6 +278,8 @@ class WaitsForImport(BaseOperator):
 
     def _note_lineage(self, job: ImportProgress, error: str | None) -> None:
         """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more."""
+        from airflow_zilliz.lineage import is_told, lineage_of  # here, since parsing a DAG needs none
+
         if not is_told():
             return
         try:
@@ -292,6 +294,8 @@ class WaitsForImport(BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> Any:
         """Return what OpenLineage's listener asks an operator for."""
+        from airflow_zilliz.lineage import operator_lineage
+
         return operator_lineage(self._lineage) if self._lineage is not None else None
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
