@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -101,6 +101,11 @@ class Target:
 
 
 _ANYWHERE = Target()
+
+
+def target_arguments(owner: object) -> dict[str, Any]:
+    """Return the arguments that say where a job lives, as a task or a trigger has them and the hook takes them."""
+    return {part.name: getattr(owner, part.name) for part in fields(Target)}
 
 
 @dataclass(frozen=True)

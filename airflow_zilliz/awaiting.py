@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.api import ImportProgress, ImportState, Target, target_arguments
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
@@ -40,6 +40,7 @@ class WaitsForImport(BaseOperator):
     poke_interval: float
     timeout: float
     _lineage: Lineage | None = None
+    _only_hook: ZillizHook | None = None
 
     def __init__(
         self,
@@ -203,9 +204,12 @@ class WaitsForImport(BaseOperator):
             context["ti"].xcom_push(key=CONSOLE_KEY, value=url)
 
     def _hook(self) -> ZillizHook:
-        from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
+        """Return the hook of this stretch on a worker, which looks its connection up once."""
+        if self._only_hook is None:
+            from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
 
-        return ZillizHook(self.zilliz_conn_id)
+            self._only_hook = ZillizHook(self.zilliz_conn_id)
+        return self._only_hook
 
     def _look(self, hook: ZillizHook, wait: ImportWait) -> Step:
         while True:
@@ -222,12 +226,7 @@ class WaitsForImport(BaseOperator):
             hook.forget_connection()
 
     def _ids(self) -> dict[str, Any]:
-        return {
-            "cluster_id": self.cluster_id,
-            "project_id": self.project_id,
-            "region_id": self.region_id,
-            "db_name": self.db_name,
-        }
+        return target_arguments(self)
 
     def _defer(self, wait: ImportWait) -> None:
         policy = wait.policy
@@ -307,7 +306,7 @@ class WaitsForImport(BaseOperator):
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
             if getattr(outlet, "uri", None):  # an alias has none, and stands for whatever the task adds to it
-                events[outlet].extra.update({**job.result(), "duration": job.duration})
+                events[outlet].extra.update(job.event())
 
 
 def seconds_of(name: str, value: object) -> float:

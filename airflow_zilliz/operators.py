@@ -109,7 +109,6 @@ class ZillizImportOperator(_ImportOperator):
         "data_paths": "json",
         "options": "json",
     }
-    _last_hook: ZillizHook | None = None
 
     def __init__(
         self,
@@ -204,16 +203,12 @@ class ZillizImportOperator(_ImportOperator):
 
     def _abort(self, job_id: str) -> None:
         try:
-            with self._last_hook or super()._hook() as hook:
+            with self._hook() as hook:
                 hook.abort_import(job_id, **self._ids())
         except ZillizError as err:
             self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
         else:
             self.log.info("Import job %s was aborted, since its task was killed", job_id)
-
-    def _hook(self) -> ZillizHook:
-        self._last_hook = super()._hook()
-        return self._last_hook
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
         from airflow_zilliz.triggers import ZillizImportTrigger, ZillizOwnedImportTrigger

@@ -151,6 +151,10 @@ class ImportProgress:
             "complete_time": self.complete_time.isoformat() if self.complete_time else None,
         }
 
+    def event(self) -> dict[str, Any]:
+        """Return what an asset's event says of a completed job: its result, with ``duration`` (seconds or None)."""
+        return {**self.result(), "duration": self.duration}
+
 
 def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgress | None:
     """Return the job that one ``data`` object or list record describes, or None when it describes none.

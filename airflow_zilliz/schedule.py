@@ -275,10 +275,10 @@ class Schedule:
     def on_described(self, job_id: str, outcome: ImportProgress | ZillizError, sent_at: float, now: float) -> None:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
-        failed = isinstance(outcome, ZillizUnavailable) and not outcome.is_throttling
+        throttled = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
         # where both fail they are tried in turn: either may be the first to answer again
-        self._list_in_doubt &= not failed and isinstance(outcome, ZillizUnavailable)
-        self._described_in_vain = failed
+        self._list_in_doubt &= throttled
+        self._described_in_vain = isinstance(outcome, ZillizUnavailable) and not throttled
         watches = self._watches_of(job_id)
         if isinstance(outcome, ImportProgress):
             self._answered(now)

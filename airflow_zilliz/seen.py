@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from airflow_zilliz.progress import ImportProgress, ImportState
@@ -45,8 +45,7 @@ class Seen:
 
     def as_json(self) -> dict[str, Any]:
         """Return the memory as JSON types, without what it does not know: it goes into Airflow's database."""
-        values = ((str(name), getattr(self, str(name))) for name in _KINDS)
-        known = {name: value for name, value in values if value is not None and value is not False and value != ()}
+        known = {part.name: held for part in fields(self) if (held := getattr(self, part.name)) != part.default}
         return known | {"told": list(self.told)} if self.told else known
 
     @classmethod

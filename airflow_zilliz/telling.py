@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz.waiting import Step
@@ -45,7 +45,6 @@ class _Pen:
                     line.written.set_result(None)
                 else:
                     line.written.set_exception(error)
-        self.writing = None
 
 
 _pens: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pen] = WeakKeyDictionary()
@@ -60,6 +59,11 @@ async def tell(teller: Teller, step: Step) -> None:
     if pen.writing is None or pen.writing.done():
         pen.writing = Context().run(asyncio.ensure_future, pen.write())
     await written
+
+
+async def log(logger: Any, level: int, text: str, *values: object) -> None:
+    """Log a line that belongs to no step, off the loop as well."""
+    await asyncio.to_thread(logger.log, level, text, *values)
 
 
 def _write(lines: Iterable[_Line]) -> list[tuple[_Line, Exception | None]]:

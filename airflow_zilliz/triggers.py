@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz import api
-from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.api import ImportProgress, ImportState, Target, target_arguments
 from airflow_zilliz.completions import Completions
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.flows import aexchange, aplay
@@ -23,7 +23,7 @@ from airflow_zilliz.killing import was_killed
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.polling import endpoint_of_connection, follow
 from airflow_zilliz.seen import Seen
-from airflow_zilliz.telling import tell
+from airflow_zilliz.telling import log, tell
 from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
@@ -178,23 +178,27 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
     async def on_kill(self) -> None:
         """Abort the job, unless its task is still deferred."""
         if not await self._task_was_killed():
-            await self._tell_owner(
-                logging.INFO, "Import job %s goes on: its task is still deferred, or its state unknown"
+            await log(
+                self.log,
+                logging.INFO,
+                "Import job %s goes on: its task is still deferred, or its state unknown",
+                self.job_id,
             )
             return
         try:
             endpoint = await endpoint_of_connection(self.zilliz_conn_id, 0.0)
-            target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name).merged(endpoint.target)
+            target = _target(**target_arguments(self)).merged(endpoint.target)
             await aplay(api.abort(self.job_id, target), functools.partial(aexchange, endpoint))
         except ZillizError as err:
-            await self._tell_owner(
-                logging.WARNING, "The task was killed, but import job %s could not be aborted: %s", err
+            await log(
+                self.log,
+                logging.WARNING,
+                "The task was killed, but import job %s could not be aborted: %s",
+                self.job_id,
+                err,
             )
         else:
-            await self._tell_owner(logging.INFO, "Import job %s was aborted, since its task was killed")
-
-    async def _tell_owner(self, level: int, text: str, *more: object) -> None:
-        await asyncio.to_thread(self.log.log, level, text, self.job_id, *more)
+            await log(self.log, logging.INFO, "Import job %s was aborted, since its task was killed", self.job_id)
 
     async def _task_was_killed(self) -> bool:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -209,7 +213,13 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
                 map_index=ti.map_index,
             )
         except Exception as err:  # noqa: BLE001 - whatever hides the state, the job is left alone
-            await self._tell_owner(logging.WARNING, "Whether the task of import job %s was killed is unknown: %s", err)
+            await log(
+                self.log,
+                logging.WARNING,
+                "Whether the task of import job %s was killed is unknown: %s",
+                self.job_id,
+                err,
+            )
             return False
         return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
 
@@ -253,11 +263,10 @@ class ZillizImportEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the constructor's arguments."""
-        ids = self._ids()
         return f"{__name__}.{type(self).__name__}", {
             "collection_name": self.collection_name,
             "zilliz_conn_id": self.zilliz_conn_id,
-            **ids,
+            **self._ids(),
             "poke_interval": self.poke_interval,
         }
 
@@ -275,7 +284,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
                 begins = completions.told is None
                 for job in completions.new(jobs, time.time()):
                     described = await self._described(hook, job)
-                    yield TriggerEvent({**described.result(), "duration": described.duration})  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+                    yield TriggerEvent(described.event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
                     completions.tell(job.job_id, time.time())
                     await self._keep(completions)
                 if begins:
@@ -287,7 +296,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
                 if str(err) != trouble:
                     trouble = str(err)
                     text = "Imports into %r on connection %r cannot be watched, trying again: %s"
-                    await asyncio.to_thread(self.log.warning, text, self.collection_name, self.zilliz_conn_id, err)
+                    await log(self.log, logging.WARNING, text, self.collection_name, self.zilliz_conn_id, err)
             await asyncio.sleep(pause)
 
     async def _described(self, hook: ZillizHook, job: ImportProgress) -> ImportProgress:
@@ -311,7 +320,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
             if store is not None:
                 await store.aset(self._store_key, completions.as_json())
         except Exception as err:  # noqa: BLE001 - the next event's note holds this one too
-            await asyncio.to_thread(self.log.warning, "Airflow's asset state store cannot be written: %s", err)
+            await log(self.log, logging.WARNING, "Airflow's asset state store cannot be written: %s", err)
 
     @property
     def _store_key(self) -> str:
@@ -319,9 +328,4 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         return "/".join(["zilliz", *(name or "" for name in names), self.collection_name])
 
     def _ids(self) -> dict[str, Any]:
-        return {
-            "cluster_id": self.cluster_id,
-            "project_id": self.project_id,
-            "region_id": self.region_id,
-            "db_name": self.db_name,
-        }
+        return target_arguments(self)
