@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_zilliz.operators import ZillizImportOperator
 from airflow_zilliz.triggers import ZillizImportTrigger
+from tests.dying import arm
 
 RUN_AFTER = datetime.now(timezone.utc) - timedelta(minutes=5)
 
@@ -80,9 +80,6 @@ async def _event(kwargs: dict[str, Any]) -> Any:
     return json.loads(json.dumps(event.payload))
 
 
-POINTS = ("before the request", "before the answer", "before XCom", "while waiting")
-
-
 def run_in_process(kill: str | None, try_number: int, store: Path | None, **arguments: Any) -> dict[str, Any] | None:
     """Run a try in a process of its own; return what came of it, None where it was killed."""
     order = {"kill": kill, "try_number": try_number, "store": store and str(store), "arguments": arguments}
@@ -102,29 +99,8 @@ def run_in_process(kill: str | None, try_number: int, store: Path | None, **argu
 
 
 def _main(order: dict[str, Any]) -> None:
-    from airflow_zilliz.blocking import BlockingCarrier
-
     ti = TaskInstance(order["try_number"])
-    exchange = BlockingCarrier.exchange
-    described = 0
-
-    def die(*_: Any, **__: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def exchange_or_die(carrier: BlockingCarrier, endpoint: Any, request: Any) -> Any:
-        nonlocal described
-        creates = request.path.endswith("/create")
-        if creates and order["kill"] == "before the request":
-            die()
-        answer = exchange(carrier, endpoint, request)
-        described += request.path.endswith("/describe")
-        if (creates and order["kill"] == "before the answer") or (described and order["kill"] == "while waiting"):
-            die()
-        return answer
-
-    BlockingCarrier.exchange = exchange_or_die  # type: ignore[method-assign] # this process is made to be killed
-    if order["kill"] == "before XCom":
-        ti.xcom_push = die  # type: ignore[method-assign] # likewise
+    arm(order["kill"], ti)
     operator = ZillizImportOperator(task_id="import", **order["arguments"])
     print(json.dumps({"xcom": operator.execute(context_of(ti, Path(order["store"]) if order["store"] else None))}))
 

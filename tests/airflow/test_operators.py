@@ -26,7 +26,8 @@ from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
-from tests.airflow.submitting import POINTS, TaskInstance, context_of, run_in_process, run_operator
+from tests.airflow.submitting import TaskInstance, context_of, run_in_process, run_operator
+from tests.dying import POINTS
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}

@@ -26,6 +26,7 @@ from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is 
 from airflow_zilliz.hooks import ZillizHook  # noqa: E402
 from airflow_zilliz.local import demo  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+from tests.dying import POINTS  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(Version(airflow_version) < Version("3.3"), reason="on_kill and the stores came with 3.3"),
@@ -46,10 +47,11 @@ class Whole:
     home: Path
     triggerers: ExitStack = field(default_factory=ExitStack)
 
-    def start(self, dag_id: str) -> str:
+    def start(self, dag_id: str, **params: str) -> str:
         run_id = f"{dag_id}-{time.time_ns()}"
         self.api.wait_for_dag(dag_id)
-        self.api.call("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None})
+        order = {"dag_run_id": run_id, "logical_date": None, "conf": params}
+        self.api.call("POST", f"dags/{dag_id}/dagRuns", order)
         return run_id
 
     def task(self, dag_id: str, run_id: str) -> dict[str, Any]:
@@ -146,6 +148,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
             {"type": "file", "log_file_path": str(home / "lineage.jsonl"), "append": True}
         ),
+        "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
@@ -166,6 +169,7 @@ def _dags(folder: Path) -> Path:
     """Make a DAGs folder: the tests' own, and the example that watches, which is to look more often here."""
     here = Path(__file__).parent
     shutil.copytree(here / "dags", folder)
+    shutil.copy(here.parent / "dying.py", folder)
     example = (here.parents[1] / "example_dags" / f"{WATCHING}.py").read_text()
     assert "poke_interval=30" in example
     (folder / f"{WATCHING}.py").write_text(example.replace("poke_interval=30", "poke_interval=1"))
@@ -195,6 +199,27 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
     (output,) = lineage["outputs"]
     assert (output["name"], output["outputFacets"]["outputStatistics"]["rowCount"]) == ("default.songs", 5)
     assert lineage["run"]["facets"]["externalQuery"]["externalQueryId"] == job_id
+
+
+@pytest.mark.parametrize("heeds_keys", [True, False], ids=["with the key", "without"])
+def test_wherever_a_worker_dies_its_retry_starts_no_second_job(whole: Whole, heeds_keys: bool) -> None:
+    whole.server.set(idempotency=heeds_keys)
+    script(whole, {"state": "Importing", "seconds": 15, "progress": 40}, {"state": "Completed"})
+    points = {f"{point.replace(' ', '_')}_{heeds_keys}": point for point in POINTS}
+    runs = {name: whole.start("mortal", collection=name, point=point) for name, point in points.items()}
+    for collection, run_id in runs.items():
+        assert whole.until_task_is("success", "mortal", run_id)["try_number"] == 2, collection
+        assert whole.job_of(collection) is not None
+
+
+def test_where_it_cannot_be_known_the_retry_fails_clearly_and_is_the_last(whole: Whole) -> None:
+    whole.server.set(idempotency=False)
+    whole.server.script({"state": "Pending"})  # its files are never shown, as on a server that is too busy to begin
+    run_id = whole.start("mortal", collection="riddles", point="before the answer")
+    assert whole.until_task_is("failed", "mortal", run_id)["try_number"] == 2
+    job_id = whole.job_of("riddles")
+    assert "ZillizSubmissionUnknown" in (log := whole.log("mortal", run_id))
+    assert f"{job_id} (Pending" in log
 
 
 def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_triggerer_s_has_not(whole: Whole) -> None:

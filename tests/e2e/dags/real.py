@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import dying
 from airflow.sdk import dag
 
 from airflow_zilliz.operators import ZillizImportOperator
+
+
+def die_at_first(context):
+    if context["ti"].try_number == 1:
+        dying.arm(context["params"]["point"], context["ti"])
 
 
 @dag(schedule=None)
@@ -37,5 +43,20 @@ def on_a_worker():
     )
 
 
+@dag(schedule=None, params={"point": "", "collection": ""}, max_active_runs=8)
+def mortal():
+    ZillizImportOperator(
+        task_id="load",
+        collection_name="{{ params.collection }}",
+        files=[["a.parquet"]],
+        poke_interval=1,
+        timeout=timedelta(minutes=10),
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+        pre_execute=die_at_first,
+    )
+
+
 two_phases()
 on_a_worker()
+mortal()
