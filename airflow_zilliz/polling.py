@@ -71,15 +71,27 @@ async def endpoint_of_connection(conn_id: str, not_before: float) -> Endpoint:
     """
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
-    began, task = known.get(conn_id, (0.0, None))
-    if task is None or began < not_before or began < loop.time() - LOOKUP_SECONDS or _failed(task):
-        task = asyncio.ensure_future(ZillizHook(conn_id).aendpoint())
-        known[conn_id] = loop.time(), task
-    return task.result() if task.done() else await asyncio.shield(task)
+    lookup = known.get(conn_id)
+    if lookup is None or lookup.began < max(not_before, loop.time() - LOOKUP_SECONDS) or lookup.failed:
+        lookup = known[conn_id] = _Lookup(conn_id, loop)
+    if not lookup.task.done():
+        await lookup.ended.wait()
+    return lookup.task.result()
 
 
-def _failed(task: asyncio.Future[Endpoint]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
+class _Lookup:
+    """One look-up of a connection, which thousands of triggers may wait for, and any of them may give up."""
+
+    def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.began = loop.time()
+        self.ended = asyncio.Event()
+        self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
+        self.task.add_done_callback(lambda _: self.ended.set())
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over without an endpoint."""
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
 
 class _Poller:
@@ -227,9 +239,7 @@ class _Poller:
 _Key = tuple[str, str, "bool | str", float, float, Target]
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Poller]] = WeakKeyDictionary()
-_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[float, asyncio.Future[Endpoint]]]] = (
-    WeakKeyDictionary()
-)
+_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Lookup]] = WeakKeyDictionary()
 
 
 def _poller_of(endpoint: Endpoint, target: Target) -> _Poller:
