@@ -10,20 +10,24 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
 
-.PHONY: help demo test test-new test-old lint bench bench-triggerer bench-import pins clean
+.PHONY: help demo ui test test-new test-old lint bench bench-triggerer bench-import pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
+	@echo "make ui               Airflow in your browser, beside a local import server, until Ctrl-C"
 	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
 	@echo "make lint             ruff and mypy alone"
 	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (long: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
 	@echo "make pins             renew requirements/*.txt (needs uv)"
-	@echo "make clean            remove the environments and what the demo left"
+	@echo "make clean            remove the environments and what the demo and the browser left"
 
 demo: $(NEW)/.demo-ready
 	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
+
+ui: $(NEW)/.demo-ready
+	$(NEW)/bin/python -m airflow_zilliz.local.ui --dags example_dags --home .ui
 
 test: lint test-new test-old
 
@@ -77,4 +81,4 @@ pins:
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean:
-	rm -rf $(NEW) $(OLD) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEW) $(OLD) .demo .ui .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,7 +46,7 @@ async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_del
 
     :param target: where the job lives, merged with what the connection says
     :param first_delay: seconds in which no look counts
-    :param teller: told each step that has something to tell, the last one included
+    :param teller: told each step that has something to tell
     """
     poller = _poller_of(endpoint, target)
     watched = poller.join(wait, first_delay)
@@ -56,7 +56,8 @@ async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_del
                 await poller.news_of(watched)
             steps, watched.steps = watched.steps, ()
             for step in steps:
-                await tell(teller, step)
+                if step.notes:
+                    await tell(teller, step)
                 if step.is_last:
                     return step
     finally:

@@ -126,17 +126,26 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
 
 
 @contextmanager
-def airflow(home: Path, dags: Path, connection: str, settings: Mapping[str, str] | None = None) -> Iterator[AirflowApi]:
+def airflow(
+    home: Path,
+    dags: Path,
+    connection: str | None,
+    settings: Mapping[str, str] | None = None,
+    *,
+    port: int | None = None,
+) -> Iterator[AirflowApi]:
     """Run a real Airflow with an SQLite metadata database, and end every process of it.
 
+    :param connection: what ``zilliz_default`` is, from the environment; None leaves it to Airflow's database
     :param settings: environment variables that differ from the demo's
+    :param port: the API server's; None takes a free one
     """
-    port = free_port()
+    port = port or free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "AIRFLOW_HOME": str(home / "airflow"),
-        "AIRFLOW_CONN_ZILLIZ_DEFAULT": connection,
+        **({"AIRFLOW_CONN_ZILLIZ_DEFAULT": connection} if connection else {}),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "2",

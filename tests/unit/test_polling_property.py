@@ -52,8 +52,7 @@ class Story:
     ended: float = 0.0
 
     def tell(self, step: Step) -> None:
-        assert self.end is None, "a wait ends once"
-        self.end = step.end
+        assert self.end is None, "nothing is told after the end"
 
 
 async def live(server: Server, plans: list[Plan]) -> list[Story]:
@@ -91,7 +90,7 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
 
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
-    await polling.follow(ENDPOINT, Target(), wait, 2.0, story)
+    story.end = (await polling.follow(ENDPOINT, Target(), wait, 2.0, story)).end
     story.ended = server.loop.now
 
 

@@ -1,0 +1,84 @@
+"""Airflow in a browser: a real one beside a local import server, with a connection to it and the example DAGs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from airflow_zilliz.local.demo import AirflowApi, DemoError, airflow, make_collection, say, step
+from airflow_zilliz.local.testing import LocalServer
+
+CONN_ID = "zilliz_default"
+
+
+@contextmanager
+def opened(
+    home: Path, dags: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[AirflowApi, LocalServer]]:
+    """Run Airflow and the local import server until the block ends.
+
+    The connection is in Airflow's own database, so that its form shows it and its Test button is there.
+
+    :param home: where logs and data go; emptied first
+    :param dags: the DAGs folder
+    :param port: Airflow's; None takes a free one
+    :param settings: environment variables that differ from the demo's
+    :raises DemoError: when Airflow does not start
+    """
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "data").mkdir(parents=True)
+    server = LocalServer(
+        home / "data",
+        api_key=secrets.token_hex(16),
+        options=("--tick", "2", "--db", str(home / "milvus.db")),
+        log_path=home / "import-server.log",
+    )
+    shown = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__CORE__PARALLELISM": "4", **(settings or {})}
+    with server, airflow(home, dags, None, shown, port=port) as api:
+        make_collection(server, home / "data")
+        api.version  # noqa: B018 - waits until Airflow is up
+        fields = json.loads(server.connection())
+        api.call("POST", "connections", {**fields, "connection_id": CONN_ID, "extra": json.dumps(fields["extra"])})
+        yield api, server
+
+
+def main() -> int:
+    """Run until Ctrl-C."""
+    arguments = argparse.ArgumentParser(prog="python -m airflow_zilliz.local.ui", description=__doc__)
+    arguments.add_argument("--dags", type=Path, required=True, help="the folder of the example DAGs")
+    arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
+    arguments.add_argument("--port", type=int, help="Airflow's port; a free one if left out")
+    options = arguments.parse_args()
+    home = options.home.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    step("Starting Airflow and a local import server over Milvus Lite")
+    try:
+        with opened(home, options.dags.resolve(), port=options.port) as (api, server):
+            step(f"Airflow {api.version}: {api.url}")
+            say("  No login is asked for: whoever reaches the address, from this machine alone, is its admin.")
+            say(f"  Connection {CONN_ID!r} leads to the import server, {server.url}; its key: {server.api_key}")
+            say(f"  Collection 'demo' is there; files to import: {home / 'data'}")
+            say("  DAG zilliz_import_wait imports part-1.parquet; trigger it with broken.json to see it fail.")
+            say("Ctrl-C ends all of it.")
+            signal.pause()
+    except KeyboardInterrupt:
+        say(f"\nEnded; nothing is left running. Logs and data: {home}")
+        return 0
+    except (DemoError, requests.RequestException) as err:
+        say(f"Airflow could not be shown: {err}")
+        say(f"Logs: {home / 'airflow.log'}, {home / 'import-server.log'}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
