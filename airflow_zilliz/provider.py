@@ -65,8 +65,8 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "schema": "Scheme",
     },
     "placeholders": {
-        "host": "https://api.cloud.zilliz.com (when empty), or http://localhost:19530 for Milvus",
-        "port": "only when the endpoint does not hold it",
+        "host": "https://api.cloud.zilliz.com; for Milvus http://localhost",
+        "port": "443 for Zilliz Cloud, 19530 for Milvus; may be in the endpoint",
         "login": "self-hosted Milvus only",
         "password": "Zilliz Cloud API key, or the Milvus user's password",
         "schema": "http, for a Milvus without TLS; https when empty",

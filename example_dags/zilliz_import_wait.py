@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.providers.common.compat.sdk import dag, task
+from airflow.providers.common.compat.sdk import Param, dag, task
 
 from airflow_zilliz.operators import ZillizImportOperator
 from airflow_zilliz.sensors import ZillizImportSensor
@@ -18,7 +18,12 @@ from airflow_zilliz.sensors import ZillizImportSensor
 @dag(
     schedule=None,
     catchup=False,
-    params={"collection_name": "demo", "files": [["part-1.parquet"]]},
+    params={
+        "collection_name": "demo",
+        "files": Param(
+            [["part-1.parquet"]], type="array", items={"type": "array"}, description="A list of lists of paths"
+        ),
+    },
     tags=["zilliz", "example"],
     doc_md=__doc__,
 )

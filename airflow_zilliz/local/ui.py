@@ -22,7 +22,12 @@ CONN_ID = "zilliz_default"
 
 @contextmanager
 def opened(
-    home: Path, dags: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    home: Path,
+    dags: Path,
+    *,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    console_url: str = "https://cloud.zilliz.com",
 ) -> Iterator[tuple[AirflowApi, LocalServer]]:
     """Run Airflow and the local import server until the block ends.
 
@@ -32,6 +37,7 @@ def opened(
     :param dags: the DAGs folder
     :param port: Airflow's; None takes a free one
     :param settings: environment variables that differ from the demo's
+    :param console_url: where the tasks' console button leads
     :raises DemoError: when Airflow does not start
     """
     shutil.rmtree(home, ignore_errors=True)
@@ -46,7 +52,7 @@ def opened(
     with server, airflow(home, dags, None, shown, port=port) as api:
         make_collection(server, home / "data")
         api.version  # noqa: B018 - waits until Airflow is up
-        fields = json.loads(server.connection())
+        fields = json.loads(server.connection(console_url=console_url))
         api.call("POST", "connections", {**fields, "connection_id": CONN_ID, "extra": json.dumps(fields["extra"])})
         yield api, server
 
