@@ -10,13 +10,14 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
 
-.PHONY: help demo ui test test-new test-old lint bench bench-triggerer bench-import pins clean
+.PHONY: help demo ui pictures test test-new test-old lint bench bench-triggerer bench-import pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
 	@echo "make ui               Airflow in your browser, beside a local import server, until Ctrl-C"
 	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
 	@echo "make lint             ruff and mypy alone"
+	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
 	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (long: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
@@ -41,6 +42,9 @@ test-new: $(NEW)/.test-ready
 
 test-old: $(OLD)/.test-ready
 	$(OLD)/bin/python -m pytest -n 3 tests/unit tests/airflow
+
+pictures: $(NEW)/.test-ready
+	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
 
 bench: $(NEW)/.bench-ready
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png

@@ -53,7 +53,10 @@ def opened(
         make_collection(server, home / "data")
         api.version  # noqa: B018 - waits until Airflow is up
         fields = json.loads(server.connection(console_url=console_url))
-        api.call("POST", "connections", {**fields, "connection_id": CONN_ID, "extra": json.dumps(fields["extra"])})
+        # the Test button of Airflow 3.3.2 refuses a connection without a port
+        fields["host"], _, port_text = fields["host"].rpartition(":")
+        fields |= {"connection_id": CONN_ID, "port": int(port_text), "extra": json.dumps(fields["extra"])}
+        api.call("POST", "connections", fields)
         yield api, server
 
 

@@ -170,6 +170,8 @@ def test_a_connection_is_filled_in_and_tested(person: Person) -> None:
     person.saves(form)
     person.page.set_viewport_size({"width": 1200, "height": 800})
 
+    said = person.tests_connection(ui.CONN_ID)
+    assert said["status"] is True
     said = person.tests_connection("my_milvus")
     assert said == {"status": True, "message": f"{person.server.url} answers import calls, and the key is accepted."}
 
