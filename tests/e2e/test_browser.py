@@ -197,7 +197,6 @@ def test_a_deferred_wait_tells_its_progress_and_ends_with_its_rows(person: Perso
         person.waits_for("deferred", task)
         person.reads(task, "Importing 80 %")
         person.sees("Deferred")
-        person.page.keyboard.press("w")
         person.keeps_a_picture("deferred")
         person.waits_for("success", task)
         person.sees(re.compile("Completed, 3,000 of 3,000 rows"))
