@@ -38,10 +38,10 @@ lint: $(NEW)/.test-ready
 	$(NEW)/bin/mypy
 
 test-new: $(NEW)/.test-ready
-	$(NEW)/bin/python -m pytest -n 3
+	$(NEW)/bin/python -m pytest -n 3 --dist loadgroup
 
 test-old: $(OLD)/.test-ready
-	$(OLD)/bin/python -m pytest -n 3 tests/unit tests/airflow
+	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow
 
 pictures: $(NEW)/.test-ready
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
