@@ -13,7 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from airflow_zilliz.api import Answer, Request
-from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of
+from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, unpacked, url_of
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.wire import MAX_BODY_BYTES
@@ -80,7 +80,8 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             response.close()
             raise body_too_long(url)
-    return bytes(body)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    return bytes(body) if encoding == "identity" else await asyncio.to_thread(unpacked, url, body, encoding)
 
 
 async def _line() -> _Line:
@@ -96,7 +97,7 @@ async def _line() -> _Line:
 async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
     """Hold a session open until the loop ends: a loop closes its unfinished generators before itself."""
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
-    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
     try:
         yield _Line(session)
     finally:

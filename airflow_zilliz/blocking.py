@@ -7,10 +7,11 @@ import time
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from airflow_zilliz.api import Answer, Request
-from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, url_of, was_sent
+from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, unpacked, url_of, was_sent
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.wire import MAX_BODY_BYTES
@@ -78,16 +79,19 @@ class BlockingCarrier:
                 body = self._read(response, url, give_up_at)
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, endpoint.scrub(body), headers, url)
-        except (requests.RequestException, OSError) as err:
+        except (requests.RequestException, HTTPError, OSError) as err:
             raise ZillizUnavailable(describe_failure(url, err, endpoint), was_sent=was_sent(err)) from None
 
     @staticmethod
     def _read(response: requests.Response, url: str, give_up_at: float) -> bytes:
+        # a part as it comes, since one that is waited for whole may come drop by drop for hours
+        read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 has none
         body = bytearray()
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            body += chunk
+        while part := read(_CHUNK_BYTES, decode_content=False):
+            body += part
             if len(body) > MAX_BODY_BYTES:
                 raise body_too_long(url)
             if time.monotonic() > give_up_at:
                 raise ZillizUnavailable(f"{url} sent its answer too slowly, {len(body):,} bytes so far")
-        return bytes(body)
+        encoding = response.headers.get("Content-Encoding", "identity")
+        return bytes(body) if encoding == "identity" else unpacked(url, body, encoding)

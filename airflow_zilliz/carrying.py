@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import zlib
 from urllib.parse import urlsplit
 
 from airflow_zilliz import __version__
@@ -21,7 +22,12 @@ def url_of(endpoint: Endpoint, request: Request) -> str:
 
 def headers_of(request: Request) -> dict[str, str]:
     """Return a request's headers, all but the token's."""
-    return {"Accept": "application/json", "User-Agent": f"airflow-provider-zilliz/{__version__}", **request.headers}
+    return {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # what is compressed may unpack to a thousand times as much
+        "User-Agent": f"airflow-provider-zilliz/{__version__}",
+        **request.headers,
+    }
 
 
 def ca_bundle(verify: bool | str) -> bool | str:
@@ -39,6 +45,23 @@ def ca_bundle(verify: bool | str) -> bool | str:
 def body_too_long(url: str) -> ZillizUnavailable:
     """Return the error for a body that no import API would send."""
     return ZillizUnavailable(f"{url} sent more than {MAX_BODY_BYTES // 2**20} MiB, which was refused")
+
+
+def unpacked(url: str, body: bytes | bytearray, encoding: str) -> bytes:
+    """Return a body that was compressed although no server is asked to, never more of it than any body may have.
+
+    :param encoding: the answer's ``Content-Encoding``
+    :raises ZillizUnavailable: it is too long, or compressed in an unknown or broken way
+    """
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        raise ZillizUnavailable(f"{url} sent its answer compressed as {encoding[:100]!r}, which nobody asked for")
+    try:
+        content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error as err:
+        raise ZillizUnavailable(f"{url} sent an answer that cannot be unpacked ({err})") from None
+    if len(content) > MAX_BODY_BYTES:
+        raise body_too_long(url)
+    return content
 
 
 def describe_failure(url: str, err: BaseException, endpoint: Endpoint) -> str:
