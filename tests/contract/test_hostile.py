@@ -8,12 +8,14 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from airflow_zilliz.api import ImportProgress, ImportState
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 
@@ -142,13 +144,19 @@ def serving(harm: Callable[[Send], None]) -> Iterator[int]:
         over.set()
 
 
-def blocking() -> None:
+def connect_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {"conn_type": "zilliz", "host": f"http://127.0.0.1:{port}", "password": "k3y-0123456789"}
+    extra = {"request_timeout": TIMEOUT}
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps({**connection, "extra": extra}))
+
+
+def blocking() -> ImportProgress:
     with ZillizHook() as hook:
-        hook.get_import_progress("1")
+        return hook.get_import_progress("1")
 
 
-def asynchronous() -> None:
-    asyncio.run(ZillizHook().aget_import_progress("1"))
+def asynchronous() -> ImportProgress:
+    return asyncio.run(ZillizHook().aget_import_progress("1"))
 
 
 def peak_memory() -> int:
@@ -165,13 +173,10 @@ def reset_peak() -> int:
 @pytest.mark.parametrize("ask", [blocking, asynchronous])
 @pytest.mark.parametrize("harm", HARMS)
 def test_no_look_hangs_or_grows(
-    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], None], harm: Callable[[Send], None]
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], harm: Callable[[Send], None]
 ) -> None:
     with serving(harm) as port:
-        connection = {"conn_type": "zilliz", "host": f"http://127.0.0.1:{port}", "password": "k3y-0123456789"}
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps({**connection, "extra": {"request_timeout": TIMEOUT}})
-        )
+        connect_to(port, monkeypatch)
         before, began = reset_peak(), time.monotonic()
         with pytest.raises(ZillizError) as raised:
             ask()
@@ -182,3 +187,16 @@ def test_no_look_hangs_or_grows(
     assert took < (40 if slowly else 8) * TIMEOUT, "a look that hangs holds a worker, or all triggers"
     assert peak_memory() - before < 120 * 2**20
     assert len(str(raised.value)) < 2000, "it goes into the log"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
+@pytest.mark.parametrize("ask", [blocking, asynchronous])
+def test_an_answer_that_is_compressed_all_the_same_is_read(
+    monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], pack: Callable[[bytes], bytes]
+) -> None:
+    body = pack(b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}')
+    name = b"gzip" if pack is gzip.compress else b"deflate"
+    head = OK + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (name, len(body))
+    with serving(lambda send: send(head + body)) as port:
+        connect_to(port, monkeypatch)
+        assert ask().state is ImportState.IMPORTING
