@@ -64,35 +64,54 @@ async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_del
         poller.leave(watched)
 
 
-async def endpoint_of_connection(conn_id: str, not_before: float) -> Endpoint:
-    """Return a connection's endpoint, from a look-up that other triggers share.
+def endpoint_of_connection(conn_id: str, not_before: float) -> asyncio.Future[Endpoint]:
+    """Look a connection up, together with other triggers, and return the endpoint as a future.
+
+    Awaiting it raises as `ZillizHook.endpoint` does. Thousands of triggers start together, so it costs each one object.
 
     :param not_before: the loop's time that the look-up must not be older than
-    :raises ZillizError: as `ZillizHook.endpoint`
     """
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
     lookup = known.get(conn_id)
     if lookup is None or lookup.began < max(not_before, loop.time() - LOOKUP_SECONDS) or lookup.failed:
         lookup = known[conn_id] = _Lookup(conn_id, loop)
-    if not lookup.task.done():
-        await lookup.ended.wait()
-    return lookup.task.result()
+    return lookup.promise()
 
 
 class _Lookup:
-    """One look-up of a connection, which thousands of triggers may wait for, and any of them may give up."""
+    """One look-up of a connection, which many wait for, and any of them may give up."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
-        self.ended = asyncio.Event()
-        self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
-        self.task.add_done_callback(lambda _: self.ended.set())
+        self._loop = loop
+        self._promises: list[asyncio.Future[Endpoint]] = []
+        self._task = loop.create_task(ZillizHook(conn_id).aendpoint())
+        self._task.add_done_callback(self._keep_promises)
 
     @property
     def failed(self) -> bool:
         """Whether it is over without an endpoint."""
-        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+
+    def promise(self) -> asyncio.Future[Endpoint]:
+        """Return a future of the caller's own: to cancel it cancels nobody else's."""
+        if self._task.done():
+            return self._task
+        self._promises.append(self._loop.create_future())
+        return self._promises[-1]
+
+    def _keep_promises(self, task: asyncio.Task[Endpoint]) -> None:
+        for promise in self._promises:
+            if promise.done():
+                continue
+            if task.cancelled():
+                promise.cancel()
+            elif (error := task.exception()) is not None:
+                promise.set_exception(error)
+            else:
+                promise.set_result(task.result())
+        self._promises.clear()
 
 
 class _Poller:
