@@ -12,8 +12,10 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_zilliz import waiting
+from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.ending import Ending
 from airflow_zilliz.exceptions import ZillizImportFailed
+from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
@@ -134,6 +136,30 @@ def test_cancelled_waits_disturb_no_other(server: LocalServer) -> None:
             assert isinstance(outcome, asyncio.CancelledError)
         else:
             assert outcome["ending"] == "reached"
+
+
+def test_triggers_that_start_together_share_a_look_up_and_may_give_it_up(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [server.add_job({"state": "Completed"}) for _ in range(3)]
+    looked_up = []
+    look_up = ZillizHook.aendpoint
+
+    async def slowly(hook: ZillizHook) -> Endpoint:
+        looked_up.append(hook.zilliz_conn_id)
+        await asyncio.sleep(0.1)
+        return await look_up(hook)
+
+    monkeypatch.setattr(ZillizHook, "aendpoint", slowly)
+
+    async def live() -> list[dict[str, Any]]:
+        first, *others = [asyncio.create_task(event_of(trigger(job_id))) for job_id in jobs]
+        await asyncio.sleep(0.05)
+        first.cancel()
+        return list(await asyncio.gather(*others))
+
+    assert [event["ending"] for event in asyncio.run(live())] == [Ending.REACHED.value] * 2
+    assert looked_up == ["zilliz_default"]
 
 
 def test_a_key_rotated_in_mid_wait_is_found_by_all(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
