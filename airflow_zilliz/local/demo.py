@@ -42,16 +42,9 @@ def main() -> int:
     arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
     options = arguments.parse_args()
     home = options.home.resolve()
-    shutil.rmtree(home, ignore_errors=True)
-    (home / "data").mkdir(parents=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     started = time.monotonic()
-    server = LocalServer(
-        home / "data",
-        api_key=secrets.token_hex(16),
-        options=("--tick", "2", "--db", str(home / "milvus.db")),
-        log_path=home / "import-server.log",
-    )
+    server = import_server(home)
     try:
         with server, airflow(home, options.dags.resolve(), server.connection()) as api:
             play(api, server, home)
@@ -88,6 +81,18 @@ def play(api: AirflowApi, server: LocalServer, home: Path) -> None:
     say(f"  task {SENSOR} is {api.state(bad)}: {reason}")
     expect(api.state(bad) == "failed", "the second run's sensor fails")
     expect("3 dimensions" in reason and "ZillizImportFailed" in reason, "it fails with the job's reason")
+
+
+def import_server(home: Path) -> LocalServer:
+    """Empty a folder, and return the import server over Milvus Lite that keeps its data and log there."""
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "data").mkdir(parents=True)
+    return LocalServer(
+        home / "data",
+        api_key=secrets.token_hex(16),
+        options=("--tick", "2", "--db", str(home / "milvus.db")),
+        log_path=home / "import-server.log",
+    )
 
 
 def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from airflow_zilliz.local.demo import AirflowApi, DemoError, airflow, make_collection, say, step
+from airflow_zilliz.local.demo import AirflowApi, DemoError, airflow, import_server, make_collection, say, step
 from airflow_zilliz.local.testing import LocalServer
 
 CONN_ID = "zilliz_default"
@@ -40,14 +38,7 @@ def opened(
     :param console_url: where the tasks' console button leads
     :raises DemoError: when Airflow does not start
     """
-    shutil.rmtree(home, ignore_errors=True)
-    (home / "data").mkdir(parents=True)
-    server = LocalServer(
-        home / "data",
-        api_key=secrets.token_hex(16),
-        options=("--tick", "2", "--db", str(home / "milvus.db")),
-        log_path=home / "import-server.log",
-    )
+    server = import_server(home)
     shown = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__CORE__PARALLELISM": "4", **(settings or {})}
     with server, airflow(home, dags, None, shown, port=port) as api:
         make_collection(server, home / "data")

@@ -15,46 +15,33 @@ def die_at_first(context):
         dying.arm(context["params"]["point"], context["ti"])
 
 
+def load(**arguments):
+    ZillizImportOperator(task_id="load", files=[["a.parquet"]], timeout=timedelta(minutes=10), **arguments)
+
+
+RETRIED = {"poke_interval": 1, "retries": 2, "retry_delay": timedelta(seconds=1)}
+
+
 @dag(schedule=None)
 def two_phases():
-    ZillizImportOperator(
-        task_id="load",
+    load(
         collection_name="films",
-        files=[["a.parquet"]],
         options={"auto_commit": False},
         target_state="Uncommitted",
         cancel_on_kill=True,
         deferrable=True,
         poke_interval=2,
-        timeout=timedelta(minutes=10),
     )
 
 
 @dag(schedule=None)
 def on_a_worker():
-    ZillizImportOperator(
-        task_id="load",
-        collection_name="songs",
-        files=[["a.parquet"]],
-        poke_interval=1,
-        timeout=timedelta(minutes=10),
-        retries=2,
-        retry_delay=timedelta(seconds=1),
-    )
+    load(collection_name="songs", **RETRIED)
 
 
 @dag(schedule=None, params={"point": "", "collection": ""}, max_active_runs=8)
 def mortal():
-    ZillizImportOperator(
-        task_id="load",
-        collection_name="{{ params.collection }}",
-        files=[["a.parquet"]],
-        poke_interval=1,
-        timeout=timedelta(minutes=10),
-        retries=2,
-        retry_delay=timedelta(seconds=1),
-        pre_execute=die_at_first,
-    )
+    load(collection_name="{{ params.collection }}", pre_execute=die_at_first, **RETRIED)
 
 
 two_phases()
