@@ -75,7 +75,7 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint) -> str:
     if any(isinstance(cause, socket.gaierror) or "Name" in type(cause).__name__ for cause in chain):
         return f"{url}: the name {host!r} cannot be resolved: is the connection's host right?"
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
-        return f"{url}: connection refused: is a server listening at {host}?"
+        return f"{url}: connection refused (is a server listening at {host}?)"
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
         return f"{url}: no answer within {endpoint.request_timeout:g} s"
     deepest = chain[-1]

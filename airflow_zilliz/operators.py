@@ -171,7 +171,7 @@ class ZillizImportOperator(_ImportOperator):
         if self.cancel_on_kill and context["ti"].try_number > 1:
             time.sleep(SETTLING_SECONDS)  # a triggerer may be aborting the job of a task that was cleared
         memory = ImportMemory(context, self._key(context))
-        self.job_id = self._going_on_with(memory)
+        self.job_id = self._going_on_with(memory, context)
         if self.job_id is None:
             self.job_id = self._submit(memory, context)
         context["ti"].xcom_push(key=JOB_ID_KEY, value=self.job_id)
@@ -223,13 +223,14 @@ class ZillizImportOperator(_ImportOperator):
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
-    def _going_on_with(self, memory: ImportMemory) -> str | None:
+    def _going_on_with(self, memory: ImportMemory, context: Context) -> str | None:
         """Return the job that an earlier try started; a Failed one loaded nothing, and another follows it."""
         if memory.job_id is None:
             return None
         with self._hook() as hook:
             job = _look(hook, memory.job_id, self._ids())
         if job is None or job.state is not ImportState.FAILED:
+            self._store_link(context)
             self.log.info("An earlier try of this task started import job %s: going on with it", memory.job_id)
             return memory.job_id
         self.log.info("Import job %s of an earlier try is Failed (%s): starting another", job.job_id, job.reason)
@@ -264,6 +265,7 @@ class ZillizImportOperator(_ImportOperator):
             )
 
         request(self._target(), self._key(context))  # what cannot be sent is told before anything else is asked
+        self._store_link(context)
         submission = Submission(
             collection_name=self.collection_name,
             target=self._target(),
@@ -275,7 +277,6 @@ class ZillizImportOperator(_ImportOperator):
             on_refused=memory.forget,
         )
         with self._hook() as hook:
-            self._store_link(hook, context)
             submitted = hook.submit(submission, storage.secrets)
         memory.started(submitted.job_id)
         if submitted.was_there:
@@ -367,8 +368,8 @@ class ZillizCommitImportOperator(_ImportOperator):
     def execute(self, context: Context) -> Any:
         """Commit the job, and wait for it."""
         wait = self._begin(*self._time_span(context))
+        self._store_link(context)
         with self._hook() as hook:
-            self._store_link(hook, context)
             try:
                 hook.commit_import(wait.job_id, **self._ids())
             except ZillizApiError as err:
@@ -417,8 +418,8 @@ class ZillizAbortImportOperator(_ImportOperator):
     def execute(self, context: Context) -> Any:
         """Abort the job."""
         job_id = self._begin(*self._time_span(context)).job_id
+        self._store_link(context)
         with self._hook() as hook:
-            self._store_link(hook, context)
             try:
                 hook.abort_import(job_id, **self._ids())
             except ZillizApiError as err:

@@ -100,6 +100,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
         memory = _Memory(context or {})
         wait = self._begin(*self._time_span(context), seen=memory.load() if self.reschedule else NOTHING_SEEN)
+        self._store_link(context)
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

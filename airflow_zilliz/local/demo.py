@@ -146,7 +146,23 @@ def airflow(
     :param port: the API server's; None takes a free one
     """
     port = port or free_port()
-    environment = {
+    variables = {**environment(home, dags, connection, port), **(settings or {})}
+    with (home / "airflow.log").open("w") as log:
+        command = [sys.executable, "-m", "airflow", "standalone"]
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield AirflowApi(f"http://127.0.0.1:{port}", process)
+    finally:
+        end_tree(process)
+
+
+def environment(home: Path, dags: Path, connection: str | None, port: int) -> dict[str, str]:
+    """Return the environment of an Airflow's processes; what the caller's own says of Airflow is left out.
+
+    :param connection: what ``zilliz_default`` is; None leaves it to Airflow's database
+    :param port: the API server's
+    """
+    return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "AIRFLOW_HOME": str(home / "airflow"),
@@ -163,15 +179,7 @@ def airflow(
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
-        **(settings or {}),
     }
-    with (home / "airflow.log").open("w") as log:
-        command = [sys.executable, "-m", "airflow", "standalone"]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield AirflowApi(f"http://127.0.0.1:{port}", process)
-    finally:
-        end_tree(process)
 
 
 class AirflowApi:

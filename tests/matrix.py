@@ -1,0 +1,208 @@
+"""Runs the tests on every supported Airflow, each with every Python of this machine that it supports.
+
+`make test-all` runs it. Each pair has an environment of its own below ``.venvs``, its packages pinned as of the time of
+that Airflow. Afterwards the README's table says what was run, and how it went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+BEGIN, END = "<!-- matrix -->\n", "<!-- /matrix -->"
+
+#: What is run everywhere. The rest of tests/contract is about the local server's Milvus and the README, not Airflow.
+EVERYWHERE = ("tests/unit", "tests/airflow", "tests/contract/test_hook.py", "tests/contract/test_hostile.py")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+
+
+@dataclass(frozen=True)
+class Release:
+    """An Airflow to test on."""
+
+    series: str
+    pins: tuple[str, ...]
+    pythons: tuple[str, ...] = PYTHONS
+    tests: tuple[str, ...] = EVERYWHERE
+
+    @property
+    def version(self) -> str:
+        """The release itself, as pinned."""
+        text = (ROOT / self.pins[0]).read_text()
+        found = re.search(r"^apache-airflow==([\d.]+)", text, re.MULTILINE)
+        assert found is not None
+        return found[1]
+
+
+RELEASES = (
+    Release(
+        "3.3",
+        ("requirements/demo.txt", "requirements/dev.txt"),
+        tests=("tests/unit", "tests/airflow", "tests/contract"),
+    ),
+    Release("3.2", ("requirements/airflow-3.2.txt",)),
+    Release("3.1", ("requirements/airflow-3.1.txt",)),
+    Release("3.0", ("requirements/airflow-3.0.txt",), PYTHONS[:3]),
+    Release("2.11", ("requirements/airflow-2.11.txt",), PYTHONS[:3]),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How the tests went on a pair."""
+
+    passed: int
+    skipped: int
+    failed: int
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there were tests and none of them failed."""
+        return self.passed > 0 and not self.failed
+
+
+def main() -> int:
+    """Run the matrix; 0 only if all of it passed."""
+    arguments = argparse.ArgumentParser(prog="python tests/matrix.py", description=__doc__)
+    arguments.add_argument("--only", action="append", help="an Airflow series or a pair, such as 3.1 or 3.1-py3.12")
+    arguments.add_argument("--install", action="store_true", help="make the environments, and run nothing")
+    arguments.add_argument("-n", "--processes", default="3", help="how many tests at once")
+    options = arguments.parse_args()
+    found = {name: path for name in PYTHONS if (path := interpreter(name))}
+    say(f"Pythons here: {', '.join(found)}")
+    results: dict[tuple[str, str], Result] = {}
+    for release in RELEASES:
+        for python in release.pythons:
+            if python not in found or not is_wanted(release.series, python, options.only):
+                continue
+            environment = install(release, python, found[python])
+            if not options.install:
+                result = run(release, python, environment, options.processes)
+                results[release.series, python] = result
+                say(f"Airflow {release.version}, Python {python}: {in_words(result)}")
+    if not options.only and not options.install:
+        write_table(results)
+    return 0 if all(result.is_good for result in results.values()) else 1
+
+
+def is_wanted(series: str, python: str, only: list[str] | None) -> bool:
+    """Whether a pair was asked for."""
+    return not only or series in only or f"{series}-py{python}" in only
+
+
+def interpreter(python: str) -> str | None:
+    """Return a Python of a minor version that can make environments; pyenv's are looked for too."""
+    homes = sorted((Path.home() / ".pyenv" / "versions").glob(f"{python}.*"))
+    for command in (f"python{python}", *(str(home / "bin" / "python") for home in reversed(homes))):
+        try:
+            check = f"import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '{python}')"
+            if subprocess.run([command, "-c", check], capture_output=True, check=False).returncode == 0:
+                return command
+        except OSError:
+            continue
+    return None
+
+
+def install(release: Release, python: str, command: str) -> Path:
+    """Make a pair's environment, unless it is there and newer than its pins; return its interpreter."""
+    home = ROOT / ".venvs" / f"{release.series}-py{python}"
+    stamp = home / ".ready"
+    sources = [ROOT / name for name in (*release.pins, "pyproject.toml")]
+    if stamp.exists() and all(stamp.stat().st_mtime > source.stat().st_mtime for source in sources):
+        return home / "bin" / "python"
+    say(f"Airflow {release.version}, Python {python}: installing")
+    subprocess.run([command, "-m", "venv", "--clear", str(home)], check=True)
+    pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input", "install"]
+    for pins in release.pins:
+        subprocess.run([*pip, "--no-deps", "-r", str(ROOT / pins)], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], check=True)
+    stamp.touch()
+    return home / "bin" / "python"
+
+
+def run(release: Release, python: str, command: Path, processes: str) -> Result:
+    """Run a pair's tests; their output is in a log beside its environment."""
+    home = command.parents[1]
+    report, log = home / "report.xml", home / "tests.log"
+    report.unlink(missing_ok=True)
+    arguments = ["-n", processes, "--dist", "loadgroup", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    began = time.monotonic()
+    with log.open("w") as output:
+        subprocess.run(
+            [str(command), "-m", "pytest", *arguments, *release.tests],
+            cwd=ROOT,
+            env={**os.environ, "AIRFLOW_HOME": str(home / "airflow")},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    took = time.monotonic() - began
+    if not report.exists():
+        say(f"Airflow {release.version}, Python {python}: no test ran, see {log}")
+        return Result(0, 0, 1, took)
+    return read(report, took)
+
+
+def read(report: Path, took: float) -> Result:
+    """Read a JUnit report."""
+    suites = ElementTree.parse(report).getroot().iter("testsuite")
+    counts = [
+        {name: int(suite.get(name, 0)) for name in ("tests", "skipped", "failures", "errors")} for suite in suites
+    ]
+    total = {name: sum(count[name] for count in counts) for name in ("tests", "skipped", "failures", "errors")}
+    failed = total["failures"] + total["errors"]
+    return Result(total["tests"] - total["skipped"] - failed, total["skipped"], failed, took)
+
+
+def in_words(result: Result) -> str:
+    """Say how it went."""
+    failed = f", {result.failed} FAILED" if not result.is_good else ""
+    return f"{result.passed} tests passed, {result.skipped} skipped{failed}, in {result.seconds:.0f} s"
+
+
+def table(results: dict[tuple[str, str], Result]) -> str:
+    """Return the README's table of what was run."""
+    lines = ["| Airflow | " + " | ".join(f"Python {python}" for python in PYTHONS) + " |", "|---" * 5 + "|"]
+    for release in RELEASES:
+        cells = [cell(release, python, results.get((release.series, python))) for python in PYTHONS]
+        lines.append(f"| {release.version} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(release: Release, python: str, result: Result | None) -> str:
+    """Return one pair's cell."""
+    if python not in release.pythons:
+        return "no"
+    if result is None:
+        return "not run"
+    return (
+        f"{result.passed:,} tests" if result.is_good else f"**{result.failed} of {result.passed + result.failed} fail**"
+    )
+
+
+def write_table(results: dict[tuple[str, str], Result]) -> None:
+    """Put the table in its place in the README."""
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest[rest.index(END) :]
+    README.write_text(before + BEGIN + table(results) + after)
+    say(f"The table is in {README.name}")
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
