@@ -9,14 +9,22 @@ OLD_DAY := 2026-04-15
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
+# The day as of which each Airflow between is resolved.
+DAY_3.0 := 2025-10-01
+DAY_3.1 := 2026-03-25
+DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old lint bench bench-triggerer bench-import pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short bench bench-triggerer bench-import pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
 	@echo "make ui               Airflow in your browser, beside a local import server, until Ctrl-C"
 	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
+	@echo "make test-all         the tests on every supported Airflow and Python, and the README's table of them (an hour)"
+	@echo "make soak             half an hour of 500 waits in a real Airflow, with a server that misbehaves at random"
 	@echo "make lint             ruff and mypy alone"
+	@echo "make audit            known vulnerabilities of what a user installs"
+	@echo "make docs             the documentation as a site, in .site"
 	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
 	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (long: two processes for each task)"
@@ -43,6 +51,18 @@ test-new: $(NEW)/.test-ready
 test-old: $(OLD)/.test-ready
 	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow
 
+test-all: $(NEW)/.test-ready
+	$(NEW)/bin/python tests/matrix.py
+
+soak: $(NEW)/.test-ready
+	$(NEW)/bin/python tests/soak.py --home .soak
+
+soak-short: $(NEW)/.test-ready
+	$(NEW)/bin/python tests/soak.py --home .soak --minutes 5
+
+docs: $(NEW)/.docs-ready
+	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
+
 pictures: $(NEW)/.test-ready
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
 
@@ -66,6 +86,10 @@ $(NEW)/.test-ready: $(NEW)/.demo-ready requirements/dev.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/dev.txt
 	touch $@
 
+$(NEW)/.docs-ready: $(NEW)/.test-ready requirements/docs.txt
+	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/docs.txt
+	touch $@
+
 $(NEW)/.bench-ready: $(NEW)/.demo-ready requirements/bench.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/bench.txt
 	touch $@
@@ -78,11 +102,15 @@ $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	touch $@
 
 UV := uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+# The oldest common-compat that this package takes is newer than Airflow 3.0.
+COMPAT := --exclude-newer-package apache-airflow-providers-common-compat=2026-06-01
 pins:
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(UV) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
+	$(UV) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt
+	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean:
-	rm -rf $(NEW) $(OLD) .demo .ui .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEW) $(OLD) .venvs .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+from packaging.version import Version
 
 from airflow_zilliz.api import ImportProgress, ImportState
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
@@ -175,6 +177,8 @@ def reset_peak() -> int:
 def test_no_look_hangs_or_grows(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], harm: Callable[[Send], None]
 ) -> None:
+    if harm is endless_headers and ask is asynchronous and Version(aiohttp.__version__) < Version("3.14"):
+        pytest.skip("aiohttp counts no headers before 3.14")
     with serving(harm) as port:
         connect_to(port, monkeypatch)
         before, began = reset_peak(), time.monotonic()

@@ -1,4 +1,4 @@
-"""Runs every code sample of the README."""
+"""Runs every code sample of the README and of the docs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,24 @@ from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 
 from tests.contract.conftest import client_of, connect, make_collection, rows, write_json
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-SAMPLES = dict(re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", README, flags=re.DOTALL))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(path.read_text() for path in PAGES)
+FOUND = re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", TEXT, flags=re.DOTALL)
+SAMPLES = dict(FOUND)
+#: Whole files, which have tests of their own, and drawings.
+FILES = re.findall(r"```python\n--8<-- \"(.*)\"\n```", TEXT)
+DRAWINGS = re.findall(
+    r"^```\n.*?^```\n", re.sub(r"```\w+\n.*?```\n", "", TEXT, flags=re.DOTALL), re.DOTALL | re.MULTILINE
+)
 
 
 def test_every_sample_has_a_test() -> None:
     tests = {name.removeprefix("test_sample_") for name in globals() if name.startswith("test_sample_")}
     assert tests == set(SAMPLES)
-    assert README.count("```") == 2 * len(SAMPLES), "a sample without a mark is run by nobody"
+    assert len(FOUND) == len(SAMPLES), "two samples have the same name"
+    blocks = len(SAMPLES) + len(FILES) + len(DRAWINGS)
+    assert TEXT.count("```") == 2 * blocks, "a sample without a mark is run by nobody"
+    assert {Path(name).parent.name for name in FILES} == {"example_dags"}
 
 
 def test_sample_make() -> None:
@@ -58,13 +68,17 @@ def test_sample_install(tmp_path: Path) -> None:
 
 def test_sample_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for line in SAMPLES["connection"].splitlines():
+    for line in (SAMPLES["connection"] + SAMPLES["connection_forms"]).splitlines():
         name, _, value = shlex.split(line)[0].partition("=")
         monkeypatch.setenv(name, value)
         found.append(ZillizHook().endpoint())
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0].base_url == "https://api.cloud.zilliz.com"
     assert (found[0].token, found[0].target) == ("your-api-key", Target("in01-0123456789abcde"))
+
+
+def test_sample_connection_forms() -> None:
+    assert len(SAMPLES["connection_forms"].splitlines()) == 2  # they are run above
 
 
 def test_sample_dag(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture

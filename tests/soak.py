@@ -1,0 +1,246 @@
+"""Hundreds of waits that come and go in a real Airflow, for as long as you like, while the server misbehaves at random.
+
+`make soak` runs it for half an hour. It ends with a report: what the triggerer held in memory and in file descriptors,
+what Airflow warned of, and whether every task ended as its job did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from airflow_zilliz.local.testing import LocalServer
+from tests.e2e.deployment import BAD_WORDS, Deployment
+
+DAG_ID, TASK_ID = "waits", "wait"
+BATCH = 50
+SHORTEST, LONGEST = 30.0, 420.0
+#: The last answers of a misbehaving server; none of them is the job's fault, and no wait may end for one of them.
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"kind": "status", "status": 429, "retry_after": 2},
+    {"kind": "status", "status": 500},
+    {"kind": "status", "status": 503, "retry_after": 5},
+    {"kind": "status", "status": 504},
+    {"kind": "slow", "seconds": 3},
+    {"kind": "cut"},
+    {"kind": "html"},
+    {"kind": "reset"},
+    {"kind": "huge"},
+)
+#: What every triggerer says when it starts, whatever it runs.
+HARMLESS = ("ASGI app factory", "Skipping masking for a secret", "[uvicorn.error]")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen of the triggerer at a moment."""
+
+    at: float
+    waits: int
+    memory: float
+    files: int
+
+
+@dataclass
+class Soak:
+    """The run, and what it has seen."""
+
+    airflow: Deployment
+    server: LocalServer
+    chance: random.Random
+    jobs: dict[str, list[str]] = field(default_factory=dict)
+    fails: set[str] = field(default_factory=set)
+    samples: list[Sample] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    began: float = field(default_factory=time.monotonic)
+
+    def add_waits(self) -> None:
+        """Start a run of the DAG, of jobs that end at random moments."""
+        run_id = f"run-{len(self.jobs)}"
+        self.jobs[run_id] = []
+        for _ in range(BATCH):
+            seconds = self.chance.uniform(SHORTEST, LONGEST)
+            fails = self.chance.random() < 0.1
+            end = {"state": "Failed", "reason": "row 8: too long"} if fails else {"state": "Completed"}
+            half = {"state": "Importing", "seconds": seconds / 2}
+            job_id = self.server.add_job({**half, "progress": 20}, {**half, "progress": 70}, end, totalRows=BATCH)
+            self.jobs[run_id].append(job_id)
+            if fails:
+                self.fails.add(job_id)
+        order = {"dag_run_id": run_id, "logical_date": None, "conf": {"jobs": self.jobs[run_id]}}
+        self.airflow.api.call("POST", f"dags/{DAG_ID}/dagRuns", order)
+
+    def misbehave(self) -> None:
+        """Let the server do something wrong."""
+        if self.chance.random() < 0.1:
+            self.faults["away"] += 1
+            self.server.kill()
+            time.sleep(self.chance.uniform(1, 15))
+            self.server.start()
+            return
+        fault = self.chance.choice(FAULTS)
+        self.faults[f"{fault['kind']} {fault.get('status', '')}".strip()] += 1
+        self.server.add_fault(**fault, times=self.chance.randint(1, 10))
+
+    def look(self) -> None:
+        """Note what the triggerer holds; its waits run in one of its processes."""
+        open_waits = Counter(self.states().values())["deferred"]
+        processes = self.airflow.processes("triggerer-1")
+        memory = max(process.memory_full_info().uss for process in processes) / 2**20
+        files = sum(process.num_fds() for process in processes)
+        self.samples.append(Sample(time.monotonic() - self.began, open_waits, memory, files))
+
+    def states(self) -> dict[tuple[str, int], str]:
+        """Return the state of each wait's task."""
+        query = "select run_id, map_index, state from task_instance where dag_id = %s and task_id = %s"
+        found = self.airflow.postgres.rows(query, DAG_ID, TASK_ID)
+        return {(run_id, index): state for run_id, index, state in found if index >= 0}
+
+    def end_all(self) -> None:
+        """Let every job end now."""
+        self.server.clear("faults")
+        for (run_id, index), state in self.states().items():
+            if state not in ("success", "failed"):
+                job_id = self.jobs[run_id][index]
+                end = {"state": "Failed", "reason": "the end"} if job_id in self.fails else {"state": "Completed"}
+                self.server.set_job(job_id, end, totalRows=BATCH)
+
+    def wrong(self) -> Iterator[str]:
+        """Say which tasks did not end as their jobs did."""
+        query = "select run_id, map_index, value from xcom where task_id = %s and key = 'return_value'"
+        rows = self.airflow.postgres.rows(query, TASK_ID)
+        returned = {(run_id, index): json.loads(v) if isinstance(v, str) else v for run_id, index, v in rows}
+        states = self.states()
+        for run_id, jobs in self.jobs.items():
+            for index, job_id in enumerate(jobs):
+                at = (run_id, index)
+                expected = "failed" if job_id in self.fails else "success"
+                if states.get(at) != expected:
+                    yield f"{run_id}, {index}: {states.get(at)}, and its job was to be {expected}"
+                elif expected == "success" and returned[at]["imported_rows"] != BATCH:
+                    yield f"{run_id}, {index}: returned {returned[at]}"
+
+
+def main() -> int:
+    """Run the soak; 0 only if its report has nothing to complain of."""
+    arguments = argparse.ArgumentParser(prog="python tests/soak.py", description=__doc__)
+    arguments.add_argument("--minutes", type=float, default=30)
+    arguments.add_argument("--waits", type=int, default=500)
+    arguments.add_argument("--home", type=Path, required=True, help="where to leave logs; emptied first")
+    arguments.add_argument("--seed", type=int, default=7, help="of the random faults")
+    options = arguments.parse_args()
+    home = options.home.resolve()
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "data").mkdir(parents=True)
+    shutil.copytree(Path(__file__).parent / "e2e" / "deployed", home / "dags")
+    with ExitStack() as stack:
+        server = stack.enter_context(LocalServer(home / "data", api_key="the-key-of-this-soak"))
+        airflow = stack.enter_context(Deployment(home, home / "dags", triggerers=1))
+        fields = json.loads(server.connection())
+        airflow.add_connection(fields | {"extra": json.dumps(fields["extra"])})
+        airflow.api.wait_for_dag(DAG_ID)
+        soak = Soak(airflow, server, random.Random(options.seed))
+        run(soak, options.minutes * 60, options.waits)
+        complaints = report(soak)
+    say("\n".join(complaints) or "Nothing to complain of.")
+    return 1 if complaints else 0
+
+
+def run(soak: Soak, seconds: float, waits: int) -> None:
+    """Keep as many waits open as wanted, with a fault every few seconds; then let all of them end."""
+    soak.look()
+    say(f"{'minute':>6} {'waits':>6} {'ended':>6} {'memory':>8} {'files':>6}")
+    next_fault = next_line = 0.0
+    while (now := time.monotonic() - soak.began) < seconds:
+        soak.airflow.supervise()
+        states = Counter(soak.states().values())
+        ended = states["success"] + states["failed"]
+        if sum(map(len, soak.jobs.values())) - ended + BATCH <= waits:
+            soak.add_waits()
+        if now >= next_fault:
+            soak.misbehave()
+            next_fault = now + soak.chance.uniform(5, 20)
+        soak.look()
+        if now >= next_line:
+            last = soak.samples[-1]
+            say(f"{now / 60:6.0f} {last.waits:6,} {ended:6,} {last.memory:5.0f} MB {last.files:6}")
+            next_line += 60
+        time.sleep(2)
+    soak.end_all()
+    all_ended = {"success", "failed"}
+    soak.airflow.until(lambda: set(soak.states().values()) <= all_ended, "all tasks have ended", 1200)
+    time.sleep(5)
+    soak.look()
+
+
+def report(soak: Soak) -> list[str]:
+    """Print what was seen, and return what is wrong with it."""
+    first, last = soak.samples[0], soak.samples[-1]
+    early, late = part(soak.samples, 0.4, 0.6), part(soak.samples, 0.8, 1.0)
+    total, most = sum(map(len, soak.jobs.values())), max(sample.waits for sample in soak.samples)
+    say(f"\n{total:,} waits, at most {most:,} at once; the jobs of {len(soak.fails):,} failed")
+    say("faults: " + ", ".join(f"{count} x {name}" for name, count in soak.faults.most_common()))
+    for name, samples in (("with no wait, before", [first]), ("in the middle", early), ("at the end", late)):
+        say(in_words(name, samples))
+    say(in_words("with no wait, after", [last]) + "\n")
+
+    complaints = list(soak.wrong())
+    growth = middle(late, "memory") - middle(early, "memory")
+    # a wait costs Airflow and us some memory, and what the heap once had it keeps
+    allowed = 10 + 0.1 * max(0.0, middle(late, "waits") - middle(early, "waits"))
+    if growth > allowed:
+        complaints.append(f"the triggerer grew by {growth:.0f} MB, and {allowed:.0f} MB were allowed")
+    if last.files > first.files + 20:
+        complaints.append(f"the triggerer has {last.files} files open, and had {first.files} before")
+    if soak.airflow.came_back:
+        complaints.append(f"these ended by themselves: {soak.airflow.came_back}")
+    return complaints + list(warnings(soak.airflow))
+
+
+def warnings(airflow: Deployment) -> Iterator[str]:
+    """Return what Airflow's triggerer warned of, and what its scheduler found wrong."""
+    for line in airflow.log_of("triggerer-1").read_text(errors="replace").splitlines():
+        if any(level in line for level in ("[warning", "[error", "[critical")) and not any(w in line for w in HARMLESS):
+            yield line
+    for line in airflow.log_of("scheduler").read_text(errors="replace").splitlines():
+        if any(word in line for word in BAD_WORDS):
+            yield line
+
+
+def in_words(name: str, samples: list[Sample]) -> str:
+    """Say what the triggerer held in a part of the run."""
+    held = {of: middle(samples, of) for of in ("waits", "memory", "files")}
+    return f"{name}: {held['waits']:,.0f} waits, {held['memory']:.0f} MB, {held['files']:.0f} files"
+
+
+def part(samples: list[Sample], begin: float, end: float) -> list[Sample]:
+    """Return the samples of a part of the run, before the last jobs were let end."""
+    run_time = samples[-2].at
+    return [sample for sample in samples if begin * run_time <= sample.at <= end * run_time]
+
+
+def middle(samples: list[Sample], name: str) -> float:
+    """Return the median of what some samples have."""
+    return float(median(getattr(sample, name) for sample in samples))
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
