@@ -8,6 +8,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -362,10 +363,10 @@ def test_button_on_something_else_than_an_import_api(
 # -- TLS ----------------------------------------------------------------------------------------------------------
 
 
-def tls_server(serve: Callable[..., int], tmp_path: Path, host: str) -> tuple[int, str]:
+def tls_server(serve: Callable[..., int], tmp_path: Path, host: str, until: datetime | None = None) -> tuple[int, str]:
     ca = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(host).configure_cert(context)
+    ca.issue_cert(host, not_after=until).configure_cert(context)
     bundle = tmp_path / "ca.pem"
     ca.cert_pem.write_to_path(bundle)
     return serve(context), str(bundle)
@@ -383,18 +384,37 @@ def test_a_private_ca_is_trusted_where_the_connection_says_so(
         ask("j")
 
 
-@pytest.mark.parametrize(("host", "trusted"), [("localhost", False), ("elsewhere.test", True)])
+YESTERDAY = datetime.now(timezone.utc) - timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "until", "word"),
+    [
+        ("localhost", False, None, "unable to get local issuer"),
+        ("elsewhere.test", True, None, "localhost"),
+        ("localhost", True, YESTERDAY, "expired"),
+    ],
+    ids=["unknown CA", "wrong host name", "expired"],
+)
 def test_tls_failures_are_named(
-    serve: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, host: str, trusted: bool
+    serve: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+    host: str,
+    trusted: bool,
+    until: datetime | None,
+    word: str,
 ) -> None:
-    port, bundle = tls_server(serve, tmp_path, host)
+    port, bundle = tls_server(serve, tmp_path, host, until)
     fields = {"host": f"https://localhost:{port}", "extra": {"verify": bundle} if trusted else {}}
     monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps({"conn_type": "zilliz", **fields}))
-    with pytest.raises(ZillizUnavailable, match="TLS failed"):
+    with pytest.raises(ZillizUnavailable, match=rf"TLS failed \(.*{word}"):
         ask("j")
     status, message = verdict(monkeypatch, **fields)
     assert not status
     assert "TLS failed" in message
+    assert word in message
 
 
 def test_https_to_a_plain_server_is_a_tls_failure(
