@@ -76,8 +76,12 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python tests/matrix.py", description=__doc__)
     arguments.add_argument("--only", action="append", help="an Airflow series or a pair, such as 3.1 or 3.1-py3.12")
     arguments.add_argument("--install", action="store_true", help="make the environments, and run nothing")
+    arguments.add_argument("--table", action="store_true", help="write the table of the last runs, and run nothing")
     arguments.add_argument("-n", "--processes", default="3", help="how many tests at once")
     options = arguments.parse_args()
+    if options.table:
+        write_table(last_results())
+        return 0
     found = {name: path for name in PYTHONS if (path := interpreter(name))}
     say(f"Pythons here: {', '.join(found)}")
     results: dict[tuple[str, str], Result] = {}
@@ -113,9 +117,20 @@ def interpreter(python: str) -> str | None:
     return None
 
 
+def home_of(release: Release, python: str) -> Path:
+    """Return the folder of a pair's environment, log and report."""
+    return ROOT / ".venvs" / f"{release.series}-py{python}"
+
+
+def last_results() -> dict[tuple[str, str], Result]:
+    """Return how the tests went when each pair was run last."""
+    reports = {(r.series, python): home_of(r, python) / "report.xml" for r in RELEASES for python in r.pythons}
+    return {pair: read(report, 0) for pair, report in reports.items() if report.exists()}
+
+
 def install(release: Release, python: str, command: str) -> Path:
     """Make a pair's environment, unless it is there and newer than its pins; return its interpreter."""
-    home = ROOT / ".venvs" / f"{release.series}-py{python}"
+    home = home_of(release, python)
     stamp = home / ".ready"
     sources = [ROOT / name for name in (*release.pins, "pyproject.toml")]
     if stamp.exists() and all(stamp.stat().st_mtime > source.stat().st_mtime for source in sources):
@@ -132,7 +147,7 @@ def install(release: Release, python: str, command: str) -> Path:
 
 def run(release: Release, python: str, command: Path, processes: str) -> Result:
     """Run a pair's tests; their output is in a log beside its environment."""
-    home = command.parents[1]
+    home = home_of(release, python)
     report, log = home / "report.xml", home / "tests.log"
     report.unlink(missing_ok=True)
     arguments = ["-n", processes, "--dist", "loadgroup", f"--junitxml={report}", "-p", "no:cacheprovider"]

@@ -28,7 +28,7 @@ pytestmark = [
         (postgres_programs() is None or shutil.which("redis-server") is None) and "CI" not in os.environ,
         reason="Debian's packages postgresql and redis-server are not here",
     ),
-    pytest.mark.xdist_group("faults"),
+    pytest.mark.xdist_group("whole airflow"),
 ]
 WAITS = 10
 

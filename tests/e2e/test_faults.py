@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(
         postgres_programs() is None and "CI" not in os.environ, reason="Debian's package postgresql is not here"
     ),
-    pytest.mark.xdist_group("faults"),
+    pytest.mark.xdist_group("whole airflow"),
 ]
 
 WAITS = 200
