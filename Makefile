@@ -60,6 +60,10 @@ soak: $(NEW)/.test-ready
 soak-short: $(NEW)/.test-ready
 	$(NEW)/bin/python tests/soak.py --home .soak --minutes 5
 
+# Asks PyPI for what it knows of each release; fails where it cannot be asked.
+audit: $(NEW)/.audit-ready
+	$(NEW)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/demo.txt
+
 docs: $(NEW)/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
 
@@ -86,6 +90,10 @@ $(NEW)/.test-ready: $(NEW)/.demo-ready requirements/dev.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/dev.txt
 	touch $@
 
+$(NEW)/.audit-ready: $(NEW)/.demo-ready requirements/audit.txt
+	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/audit.txt
+	touch $@
+
 $(NEW)/.docs-ready: $(NEW)/.test-ready requirements/docs.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/docs.txt
 	touch $@
@@ -108,6 +116,7 @@ pins:
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(UV) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
+	$(UV) requirements/audit.in -c requirements/dev.txt -o requirements/audit.txt
 	$(UV) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt
 	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
