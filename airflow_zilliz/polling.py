@@ -17,9 +17,9 @@ from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.flows import acarry, aplay, describe, pause_before
 from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.schedule import Schedule, Watch
-from airflow_zilliz.telling import Teller, tell
-from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.schedule import Schedule
+from airflow_zilliz.waiting import ImportWait
+from airflow_zilliz.watches import Watch
 from airflow_zilliz.wire import LIST, MAX_LIST_PAGES
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
@@ -41,77 +41,103 @@ LONGEST_ROUND = 0.25
 _SLICE = 100
 
 
-async def follow(endpoint: Endpoint, target: Target, wait: ImportWait, first_delay: float, teller: Teller) -> Step:
-    """Look at a job together with other waits, and return the last step: the wait's end, or a call for a new look-up.
+def join(conn_id: str, wait: ImportWait, first_look: float, looked_up_after: float) -> Watch:
+    """Let a job be looked at together with other waits' jobs, once its connection is known.
 
-    :param target: where the job lives, merged with what the connection says
-    :param first_delay: seconds in which no look counts
-    :param teller: told each step that has something to tell
+    The caller awaits `news_of` the watch, takes its steps, and lets it `leave` after the last one: the wait's end, or a
+    call for a new look-up. No coroutine does it for all callers, and the look-up has no future for each: thousands of
+    triggers start together, and each object of theirs brings the next collection of Airflow's whole heap nearer.
+
+    :param first_look: the loop's time before which no look counts
+    :param looked_up_after: the loop's time that the look-up of the connection must not be older than
     """
-    poller = _poller_of(endpoint, target)
-    watched = poller.join(wait, first_delay)
-    try:
-        while True:
-            while not watched.steps:
-                await poller.news_of(watched)
-            steps, watched.steps = watched.steps, ()
-            for step in steps:
-                if step.notes:
-                    await tell(teller, step)
-                if step.is_last:
-                    return step
-    finally:
-        poller.leave(watched)
+    watch = Watch(wait, first_look)
+    _lookup_of(conn_id, looked_up_after).take_in(watch)
+    return watch
 
 
-def endpoint_of_connection(conn_id: str, not_before: float) -> asyncio.Future[Endpoint]:
-    """Look a connection up, together with other triggers, and return the endpoint as a future.
+def news_of(watch: Watch) -> asyncio.Future[None]:
+    """Return what is done once the watch has steps to take, or once it may have some.
 
-    Awaiting it raises as `ZillizHook.endpoint` does. Thousands of triggers start together, so it costs each one object.
-
-    :param not_before: the loop's time that the look-up must not be older than
+    :raises ZillizError: when the connection cannot be had or used
     """
+    if watch.error is not None:
+        raise watch.error.with_traceback(None)  # it may be raised in thousands of triggers
+    watch.waker = asyncio.get_running_loop().create_future()
+    if watch.steps:
+        watch.wake()
+    return watch.waker
+
+
+def leave(watch: Watch) -> None:
+    """Let a watch go, at whatever point it is."""
+    if watch.keeper is not None:
+        watch.keeper.leave(watch)
+
+
+async def endpoint_of_connection(conn_id: str) -> Endpoint:
+    """Look a connection up, together with other triggers; raises as `ZillizHook.endpoint` does."""
+    return await asyncio.shield(_lookup_of(conn_id, 0.0).task)
+
+
+def _lookup_of(conn_id: str, not_before: float) -> _Lookup:
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
     lookup = known.get(conn_id)
     if lookup is None or lookup.began < max(not_before, loop.time() - LOOKUP_SECONDS) or lookup.failed:
         lookup = known[conn_id] = _Lookup(conn_id, loop)
-    return lookup.promise()
+    return lookup
 
 
 class _Lookup:
-    """One look-up of a connection, which many wait for, and any of them may give up."""
+    """One look-up of a connection, which many watches wait for, and any of them may leave."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
-        self._loop = loop
-        self._promises: list[asyncio.Future[Endpoint]] = []
-        self._task = loop.create_task(ZillizHook(conn_id).aendpoint())
-        self._task.add_done_callback(self._keep_promises)
+        self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
+        self.task.add_done_callback(self._on_done)
+        self._waiting: dict[Watch, None] = {}
+        self._forwarding: asyncio.Task[None] | None = None
 
     @property
     def failed(self) -> bool:
         """Whether it is over without an endpoint."""
-        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
-    def promise(self) -> asyncio.Future[Endpoint]:
-        """Return a future of the caller's own: to cancel it cancels nobody else's."""
-        if self._task.done():
-            return self._task
-        self._promises.append(self._loop.create_future())
-        return self._promises[-1]
+    def take_in(self, watch: Watch) -> None:
+        """Let a watch wait for the endpoint, or go on with it."""
+        if self.task.done():
+            _hand_over(watch, self.task.result())
+        else:
+            watch.keeper = self
+            self._waiting[watch] = None
 
-    def _keep_promises(self, task: asyncio.Task[Endpoint]) -> None:
-        for promise in self._promises:
-            if promise.done():
-                continue
-            if task.cancelled():
-                promise.cancel()
-            elif (error := task.exception()) is not None:
-                promise.set_exception(error)
-            else:
-                promise.set_result(task.result())
-        self._promises.clear()
+    def leave(self, watch: Watch) -> None:
+        """Let a watch go."""
+        self._waiting.pop(watch, None)
+
+    def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._forwarding = task.get_loop().create_task(self._forward(task.result()))
+            return
+        for watch in self._waiting:
+            watch.fail(error)
+
+    async def _forward(self, endpoint: Endpoint) -> None:
+        while self._waiting:
+            for watch in list(self._waiting)[:_SLICE]:
+                del self._waiting[watch]
+                _hand_over(watch, endpoint)
+            await asyncio.sleep(0)
+
+
+def _hand_over(watch: Watch, endpoint: Endpoint) -> None:
+    """Give a watch to the poller of its target, merged with what the connection says."""
+    try:
+        _poller_of(endpoint, watch.wait.target.merged(endpoint.target)).join(watch)
+    except Exception as err:  # noqa: BLE001 - raised to its owner, and to nobody else's
+        watch.fail(err)
 
 
 class _Poller:
@@ -127,30 +153,22 @@ class _Poller:
         self._pages_at_once = max(1, min(MAX_PAGES_AT_ONCE, int(self._endpoint.max_requests_per_second / 2)))
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
-        self._broken: BaseException | None = None
 
-    def join(self, wait: ImportWait, first_delay: float) -> Watch:
-        """Take a wait in; the first one starts the poll."""
-        watched = self._schedule.add(wait, self._loop.time(), first_delay)
+    def join(self, watch: Watch) -> None:
+        """Take a watch in; the first one starts the poll."""
+        watch.keeper = self
+        self._schedule.add(watch, self._loop.time())
         if not self._running:
             self._start(self._poll())
         self._changed.set()
-        return watched
 
-    def leave(self, watched: Watch) -> None:
-        """Let a wait go; the last one ends the poll."""
-        self._schedule.remove(watched)
+    def leave(self, watch: Watch) -> None:
+        """Let a watch go; the last one ends the poll."""
+        self._schedule.remove(watch)
         if not self._schedule:
             for task in self._running:
                 task.cancel()
             self._retire()
-
-    def news_of(self, watched: Watch) -> asyncio.Future[None]:
-        """Return what is done once there may be steps to tell."""
-        if self._broken is not None:
-            raise self._broken
-        watched.waker = self._loop.create_future()
-        return watched.waker
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = contextvars.Context().run(self._loop.create_task, work)
@@ -162,10 +180,9 @@ class _Poller:
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # a mistake of ours: better that all waits fail loudly than that they hang
-            self._broken = error
             self._retire()
-            for watched in self._schedule.watches():
-                watched.wake()
+            for watch in self._schedule.watches():
+                watch.fail(error)
 
     def _retire(self) -> None:
         pollers = _pollers.get(self._loop, {})

@@ -7,9 +7,7 @@ means.
 
 from __future__ import annotations
 
-import heapq
 import math
-from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +15,8 @@ from typing import Any
 
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
 from airflow_zilliz.progress import ImportProgress
-from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.waiting import Step
+from airflow_zilliz.watches import Alarms, Watch
 from airflow_zilliz.wire import LIST_PAGE_SIZE
 
 #: So many waits are described one by one even where one page of the list would do: a description tells more.
@@ -33,84 +32,6 @@ MAX_WALK_FAILURES = 3
 LONGEST_PAUSE = 30.0
 #: How long after its deadline a wait is ended that could not be looked at; below Airflow's own backstop.
 OVERDUE = 60.0
-
-
-class Watch:
-    """One wait in a schedule.
-
-    ``steps`` are what its owner has yet to see, and ``waker`` is what the owner waits on until there are some.
-    """
-
-    __slots__ = (
-        "described",
-        "due",
-        "looked",
-        "not_before",
-        "steps",
-        "twin",
-        "unlisted_until",
-        "wait",
-        "waker",
-        "weight",
-    )
-
-    def __init__(self, wait: ImportWait, now: float, first_delay: float) -> None:
-        self.wait = wait
-        #: when a look may count at the earliest
-        self.not_before = now + first_delay
-        self.due = self.not_before
-        self.looked = now
-        self.described = now
-        self.unlisted_until = -math.inf
-        #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
-        self.weight = 0.0
-        self.steps: tuple[Step, ...] = ()
-        self.waker: Future[None] | None = None
-        #: another wait for the same job
-        self.twin: Watch | None = None
-
-    def wake(self) -> None:
-        """Let the owner go on."""
-        if self.waker is not None and not self.waker.done():
-            self.waker.set_result(None)
-
-
-class _Alarms:
-    """Waits by the time at which something is due, in slots of a 32nd of a second; some of them void by now."""
-
-    def __init__(self) -> None:
-        self._slots: dict[int, list[Watch]] = {}
-        self._order: list[int] = []
-        self._size = 0
-
-    @staticmethod
-    def slot_of(time: float) -> int:
-        return math.ceil(time * 32)
-
-    def set(self, time: float, watch: Watch) -> None:
-        slot = self.slot_of(time)
-        if slot not in self._slots:
-            self._slots[slot] = []
-            heapq.heappush(self._order, slot)
-        self._slots[slot].append(watch)
-        self._size += 1
-
-    def first(self) -> float:
-        return self._order[0] / 32 if self._order else math.inf
-
-    def pop(self) -> tuple[int, list[Watch]]:
-        slot = heapq.heappop(self._order)
-        watches = self._slots.pop(slot)
-        self._size -= len(watches)
-        return slot, watches
-
-    def tidy(self, alive: int) -> None:
-        """Forget the waits that have ended, once they are more than those that have not."""
-        if self._size > 4 * alive + 100:
-            kept = {slot: [watch for watch in held if watch.weight] for slot, held in self._slots.items()}
-            self._slots = {slot: held for slot, held in kept.items() if held}
-            self._order = sorted(self._slots)
-            self._size = sum(map(len, self._slots.values()))
 
 
 @dataclass
@@ -143,8 +64,8 @@ class Schedule:
         self._jobs: dict[str, Watch] = {}
         self._size = 0
         self._shortest_interval = math.inf
-        self._looks = _Alarms()
-        self._ends = _Alarms()
+        self._looks = Alarms()
+        self._ends = Alarms()
         #: due, and waiting for a walk; due, and to be described; to be described when there is time. In their order.
         self._ready: dict[Watch, None] = {}
         self._to_describe: dict[Watch, None] = {}
@@ -178,9 +99,10 @@ class Schedule:
 
     # -- waits come and go ----------------------------------------------------------------------------------------
 
-    def add(self, wait: ImportWait, now: float, first_delay: float) -> Watch:
-        """Take a wait in; it is looked at after ``first_delay`` seconds, and not before."""
-        watch = Watch(wait, now, first_delay)
+    def add(self, watch: Watch, now: float) -> None:
+        """Take a wait in."""
+        wait = watch.wait
+        watch.looked = watch.described = now
         self.listed[wait.job_id] = None  # another wait for the same job has yet to read its record
         watch.twin = self._jobs.get(wait.job_id)
         self._jobs[wait.job_id] = watch
@@ -191,8 +113,7 @@ class Schedule:
         ends = [end for end in (wait.policy.deadline, wait.policy.execution_deadline) if end is not None]
         if ends:
             self._ends.set(min(ends) + OVERDUE, watch)
-        self._plan(watch, now, first_delay)
-        return watch
+        self._plan(watch, now, watch.not_before - now)
 
     def remove(self, watch: Watch) -> None:
         """Let a wait go; it may be gone already."""

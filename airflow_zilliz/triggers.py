@@ -21,10 +21,10 @@ from airflow_zilliz.flows import aexchange, aplay
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.killing import was_killed
 from airflow_zilliz.policy import WaitPolicy, spread_of
-from airflow_zilliz.polling import endpoint_of_connection, follow
+from airflow_zilliz.polling import endpoint_of_connection, join, leave, news_of
 from airflow_zilliz.seen import Seen
 from airflow_zilliz.telling import log, tell
-from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.waiting import NOT_LOOKED, ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
@@ -126,15 +126,20 @@ class ZillizImportTrigger(BaseTrigger):
         looked_up_after = 0.0
         first_look = loop.time() + max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
+            step = NOT_LOOKED
+            watch = join(self.zilliz_conn_id, wait, first_look, looked_up_after)
             try:
-                endpoint = await endpoint_of_connection(self.zilliz_conn_id, looked_up_after)
-                target = wait.target.merged(endpoint.target)
+                while not step.is_last:
+                    await news_of(watch)
+                    for step in watch.take():
+                        if step.notes:
+                            await tell(self, step)
             except ZillizError as err:
                 await asyncio.sleep(first_look - loop.time())  # an end must not come before
                 step = wait.on_error(err, time.time())
                 await tell(self, step)
-            else:
-                step = await follow(endpoint, target, wait, first_look - loop.time(), self)
+            finally:
+                leave(watch)
             if step.end is not None:
                 yield TriggerEvent(step.end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
                 return
@@ -186,7 +191,7 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
             )
             return
         try:
-            endpoint = await endpoint_of_connection(self.zilliz_conn_id, 0.0)
+            endpoint = await endpoint_of_connection(self.zilliz_conn_id)
             target = _target(**target_arguments(self)).merged(endpoint.target)
             await aplay(api.abort(self.job_id, target), functools.partial(aexchange, endpoint))
         except ZillizError as err:

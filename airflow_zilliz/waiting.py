@@ -55,6 +55,10 @@ class Step:
         return self.end is not None or self.look_up_connection
 
 
+#: Before the first look.
+NOT_LOOKED = Step()
+
+
 @dataclass(slots=True)
 class ImportWait:
     """The wait for one job.

@@ -15,8 +15,10 @@ from airflow_zilliz import pacing, polling
 from airflow_zilliz.api import Target
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.ending import Ending, WaitEnd
+from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.policy import WaitPolicy, spread_of
-from airflow_zilliz.waiting import ImportWait, Step
+from airflow_zilliz.telling import tell
+from airflow_zilliz.waiting import NOT_LOOKED, ImportWait, Step
 from tests import virtual
 from tests.virtual import EPOCH, Job, Server, Trouble
 
@@ -89,8 +91,23 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
     return story
 
 
+async def endpoint(hook: ZillizHook) -> Endpoint:
+    return ENDPOINT
+
+
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
-    story.end = (await polling.follow(ENDPOINT, Target(), wait, 2.0, story)).end
+    """Play the trigger's part."""
+    step = NOT_LOOKED
+    watch = polling.join("conn", wait, server.loop.now + 2.0, 0.0)
+    try:
+        while not step.is_last:
+            await polling.news_of(watch)
+            for step in watch.take():
+                if step.notes:
+                    await tell(story, step)
+    finally:
+        polling.leave(watch)
+    story.end = step.end
     story.ended = server.loop.now
 
 
@@ -138,6 +155,7 @@ def test_no_wait_is_lost_wrong_or_left_alone(server: Server, single: list[Plan],
     server = Server(**{name: getattr(server, name) for name in _INPUTS})
     pacing._pacers.clear()
     with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
         stories = virtual.run(live(server, single + fleet), server, monkeypatch)
     for times in server.sent.values():
         for index, time in enumerate(times):

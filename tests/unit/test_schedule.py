@@ -8,17 +8,24 @@ from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import Ending
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
 from airflow_zilliz.policy import WaitPolicy
-from airflow_zilliz.schedule import FEW, LIST_RETRY, MAX_WALK_FAILURES, OVERDUE, Schedule, Watch
+from airflow_zilliz.schedule import FEW, LIST_RETRY, MAX_WALK_FAILURES, OVERDUE, Schedule
 from airflow_zilliz.waiting import ImportWait
+from airflow_zilliz.watches import Watch
 
 NOW = 1000.0
 DOWN = ZillizUnavailable("HTTP 503", http_status=503)
 SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429, retry_after=7)
 
 
+def add(schedule: Schedule, wait: ImportWait, now: float, first_delay: float) -> Watch:
+    watch = Watch(wait, now + first_delay)
+    schedule.add(watch, now)
+    return watch
+
+
 def schedule_of(waits: int, first_delay: float = 0.0, **policy: Any) -> tuple[Schedule, list[Watch]]:
     schedule = Schedule(refresh_every=2.0)
-    watches = [schedule.add(wait(f"j-{number}", **policy), NOW, first_delay) for number in range(waits)]
+    watches = [add(schedule, wait(f"j-{number}", **policy), NOW, first_delay) for number in range(waits)]
     schedule.settle(NOW)
     return schedule, watches
 
@@ -88,7 +95,7 @@ def test_a_walk_ends_once_it_has_shown_every_wait() -> None:
 def test_a_walk_goes_on_while_it_shows_waits_that_came_after_it_began() -> None:
     schedule, _ = schedule_of(10)
     schedule.begin_walk(NOW)
-    late = schedule.add(wait("j-10"), NOW, 2.0)
+    late = add(schedule, wait("j-10"), NOW, 2.0)
     schedule.on_page(NOW + 3)
     for number in range(11):
         schedule.on_listed(f"j-{number}", job(number), NOW + 3)
@@ -101,7 +108,7 @@ def test_a_walk_goes_on_while_it_shows_waits_that_came_after_it_began() -> None:
 def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() -> None:
     schedule, _ = schedule_of(300)
     walk(schedule, NOW, *[[job(number) for number in range(100 * page, 100 * page + 100)] for page in range(3)])
-    schedule.add(wait("young", started_at=NOW), NOW, 2.0)
+    add(schedule, wait("young", started_at=NOW), NOW, 2.0)
     schedule.settle(NOW + 2)
     assert schedule.begin_walk(NOW + 2) is None
     assert descriptions(schedule, NOW + 2) == ["young"]
@@ -109,7 +116,7 @@ def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() ->
 
 def test_two_waits_for_one_job_cost_one_description() -> None:
     schedule, _ = schedule_of(0)
-    pair = [schedule.add(wait("j-0"), NOW, 0.0) for _ in range(2)]
+    pair = [add(schedule, wait("j-0"), NOW, 0.0) for _ in range(2)]
     schedule.settle(NOW)
     assert descriptions(schedule, NOW) == ["j-0"]
     schedule.on_described("j-0", job(0, ImportState.COMPLETED), NOW, NOW + 1)
@@ -143,7 +150,7 @@ def test_a_job_missing_from_a_whole_walk_is_described_until_a_list_shows_it() ->
 
 def test_no_look_counts_before_the_first_delay() -> None:
     schedule, watches = schedule_of(10)
-    late = schedule.add(wait("j-10"), NOW, 2.0)
+    late = add(schedule, wait("j-10"), NOW, 2.0)
     walk(schedule, NOW + 1, [job(number, ImportState.COMPLETED) for number in range(11)])
     assert late.steps == ()
     assert len(watches[0].steps) == 1
@@ -230,7 +237,7 @@ def test_being_asked_to_slow_down_pauses_the_whole_target() -> None:
 
 def test_a_wait_that_a_pause_delays_is_told_once() -> None:
     schedule, watches = schedule_of(3)
-    schedule.add(wait("j-3"), NOW, 1.0)
+    add(schedule, wait("j-3"), NOW, 1.0)
     first = schedule.next_description(NOW)
     assert first == "j-0"
     schedule.on_described(first, SLOW_DOWN, NOW, NOW)
@@ -305,7 +312,7 @@ def test_a_wait_that_leaves_disturbs_no_other() -> None:
 def test_ended_waits_leave_no_trace() -> None:
     schedule = Schedule(refresh_every=2.0)
     for number in range(2000):
-        schedule.remove(schedule.add(wait(f"j-{number}", deadline=NOW + 10**6), NOW, 2.0))
+        schedule.remove(add(schedule, wait(f"j-{number}", deadline=NOW + 10**6), NOW, 2.0))
     assert schedule._looks._size + schedule._ends._size < 300
     assert not schedule._jobs
     assert not schedule.listed
