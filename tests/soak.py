@@ -149,8 +149,7 @@ def main() -> int:
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(home / "data", api_key="the-key-of-this-soak"))
         airflow = stack.enter_context(Deployment(home, home / "dags", triggerers=1))
-        fields = json.loads(server.connection())
-        airflow.add_connection(fields | {"extra": json.dumps(fields["extra"])})
+        airflow.add_connection(server.connection())
         airflow.api.wait_for_dag(DAG_ID)
         soak = Soak(airflow, server, random.Random(options.seed))
         run(soak, options.minutes * 60, options.waits)

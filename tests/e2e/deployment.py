@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -205,9 +206,11 @@ class Deployment:
             time.sleep(0.5)
         return value
 
-    def add_connection(self, fields: dict[str, Any]) -> None:
-        """Add the connection to Airflow's database."""
-        self.api.call("POST", "connections", fields | {"connection_id": CONN_ID})
+    def add_connection(self, connection: str) -> None:
+        """Add the connection, given as JSON, to Airflow's database."""
+        fields = json.loads(connection)
+        fields |= {"connection_id": CONN_ID, "extra": json.dumps(fields["extra"])}
+        self.api.call("POST", "connections", fields)
 
     def set_key(self, key: str) -> None:
         """Give the connection another key."""

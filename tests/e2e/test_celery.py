@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -64,8 +63,7 @@ def test_waits_outlive_celery_s_worker(tmp_path: Path) -> None:
         }
         worker = {"worker": ("celery", "worker")}
         airflow = stack.enter_context(Deployment(tmp_path, dags, settings, worker, triggerers=1))
-        fields = json.loads(server.connection())
-        airflow.add_connection(fields | {"extra": json.dumps(fields["extra"])})
+        airflow.add_connection(server.connection())
         jobs = [server.add_job({"state": "Importing", "progress": 40}, totalRows=index) for index in range(WAITS)]
         airflow.api.wait_for_dag("waits")
         order = {"dag_run_id": "celery", "logical_date": None, "conf": {"jobs": jobs}}

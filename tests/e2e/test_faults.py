@@ -126,8 +126,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with ExitStack() as stack:
         server = stack.enter_context(LocalServer(data, api_key=KEY))
         airflow = stack.enter_context(Deployment(home, dags))
-        fields = json.loads(server.connection())
-        airflow.add_connection(fields | {"extra": json.dumps(fields["extra"])})
+        airflow.add_connection(server.connection())
         fleet = Fleet(airflow, server)
         fleet.start()
         yield fleet
