@@ -200,7 +200,7 @@ class WaitsForImport(BaseOperator):
         except ZillizError:
             return  # the first request says what is wrong with the connection
         # where there is none, Airflow stores an empty one itself, after an error line about what it did not find
-        if "ti" in context:  # not in everybody's tests
+        if context and "ti" in context:  # not in everybody's tests
             context["ti"].xcom_push(key=CONSOLE_KEY, value=url or "")
 
     def _hook(self) -> ZillizHook:

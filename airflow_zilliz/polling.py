@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Coroutine
 from functools import partial
+from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -126,7 +127,7 @@ class _Lookup:
 
     async def _forward(self, endpoint: Endpoint) -> None:
         while self._waiting:
-            for watch in list(self._waiting)[:_SLICE]:
+            for watch in list(islice(self._waiting, _SLICE)):
                 del self._waiting[watch]
                 _hand_over(watch, endpoint)
             await asyncio.sleep(0)

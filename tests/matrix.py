@@ -15,6 +15,8 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_zilliz.local.demo import say
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- /matrix -->"
@@ -210,11 +212,6 @@ def write_table(results: dict[tuple[str, str], Result]) -> None:
     after = rest[rest.index(END) :]
     README.write_text(before + BEGIN + table(results) + after)
     say(f"The table is in {README.name}")
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

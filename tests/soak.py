@@ -7,7 +7,6 @@ what Airflow warned of, and whether every task ended as its job did.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from airflow_zilliz.local.demo import say
 from airflow_zilliz.local.testing import LocalServer
 from tests.e2e.deployment import BAD_WORDS, Deployment
 
@@ -80,8 +80,7 @@ class Soak:
             self.jobs[run_id].append(job_id)
             if fails:
                 self.fails.add(job_id)
-        order = {"dag_run_id": run_id, "logical_date": None, "conf": {"jobs": self.jobs[run_id]}}
-        self.airflow.api.call("POST", f"dags/{DAG_ID}/dagRuns", order)
+        self.airflow.api.start(DAG_ID, run_id, jobs=self.jobs[run_id])
 
     def misbehave(self) -> None:
         """Let the server do something wrong."""
@@ -105,9 +104,7 @@ class Soak:
 
     def states(self) -> dict[tuple[str, int], str]:
         """Return the state of each wait's task."""
-        query = "select run_id, map_index, state from task_instance where dag_id = %s and task_id = %s"
-        found = self.airflow.postgres.rows(query, DAG_ID, TASK_ID)
-        return {(run_id, index): state for run_id, index, state in found if index >= 0}
+        return self.airflow.states(DAG_ID, TASK_ID)
 
     def end_all(self) -> None:
         """Let every job end now."""
@@ -120,10 +117,7 @@ class Soak:
 
     def wrong(self) -> Iterator[str]:
         """Say which tasks did not end as their jobs did."""
-        query = "select run_id, map_index, value from xcom where task_id = %s and key = 'return_value'"
-        rows = self.airflow.postgres.rows(query, TASK_ID)
-        returned = {(run_id, index): json.loads(v) if isinstance(v, str) else v for run_id, index, v in rows}
-        states = self.states()
+        returned, states = self.airflow.returned(DAG_ID, TASK_ID), self.states()
         for run_id, jobs in self.jobs.items():
             for index, job_id in enumerate(jobs):
                 at = (run_id, index)
@@ -234,11 +228,6 @@ def part(samples: list[Sample], begin: float, end: float) -> list[Sample]:
 def middle(samples: list[Sample], name: str) -> float:
     """Return the median of what some samples have."""
     return float(median(getattr(sample, name) for sample in samples))
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

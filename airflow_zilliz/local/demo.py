@@ -219,10 +219,13 @@ class AirflowApi:
         self._until(f"{dag_id} is parsed", parsed, within=60)
         self.call("PATCH", f"dags/{dag_id}", {"is_paused": False})
 
+    def start(self, dag_id: str, run_id: str, **conf: Any) -> None:
+        """Start a run of a DAG."""
+        self.call("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+
     def trigger(self, run_id: str, files: list[list[str]]) -> None:
-        """Start a run."""
-        conf = {"collection_name": COLLECTION, "files": files}
-        self.call("POST", f"dags/{DAG_ID}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        """Start a run of the demo's DAG."""
+        self.start(DAG_ID, run_id, collection_name=COLLECTION, files=files)
 
     def run_state(self, run_id: str) -> str:
         """Return the state of a run."""

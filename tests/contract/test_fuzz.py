@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_zilliz.local.testing import LocalServer
@@ -44,7 +44,7 @@ def send(server: LocalServer, path: str, body: bytes, headers: dict[str, str] | 
         return session.post(f"{server.url}{path}", data=body, headers=headers, timeout=30)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None)
 @given(verb=st.sampled_from(VERBS), body=bodies, key=st.none() | HEADER_TEXT, database=st.none() | HEADER_TEXT)
 def test_every_answer_of_a_route_is_an_answer(
     fuzzed: LocalServer, verb: str, body: bytes, key: str | None, database: str | None
@@ -68,7 +68,5 @@ def test_no_path_is_too_much(fuzzed: LocalServer, path: str, body: bytes) -> Non
 @given(what=st.sampled_from(["jobs", "faults", "settings", "script", "jobs/1"]), body=bodies)
 def test_the_control_route_refuses_what_it_does_not_know(fuzzed: LocalServer, what: str, body: bytes) -> None:
     assert send(fuzzed, f"/_control/{what}", body).status_code in (200, 400)
-    with requests.Session() as session:
-        session.trust_env = False
-        for one in ("faults", "settings", "script"):
-            session.delete(f"{fuzzed.url}/_control/{one}", timeout=30)
+    for one in ("faults", "settings", "script"):
+        fuzzed.clear(one)

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import psutil
 
 from airflow_zilliz.local import demo
+from airflow_zilliz.local.ui import CONN_ID
 
 T = TypeVar("T")
-CONN_ID = "zilliz_default"
 #: What Airflow prints when it finds a task in a state that it did not expect, and when a trigger blocks its loop.
 BAD_WORDS = ("state attribute is", "state mismatch", "async thread was blocked", "XCom not found")
 
@@ -217,7 +217,14 @@ class Deployment:
         fields = {"connection_id": CONN_ID, "conn_type": "zilliz", "password": key}
         self.api.call("PATCH", f"connections/{CONN_ID}?update_mask=password", fields)
 
-    def states(self, dag_id: str, task_id: str) -> dict[int, str]:
-        """Return the state of each of a mapped task's instances, all of the DAG's runs together."""
-        query = "select map_index, state from task_instance where dag_id = %s and task_id = %s and map_index >= 0"
-        return dict(self.postgres.rows(query, dag_id, task_id))
+    def states(self, dag_id: str, task_id: str) -> dict[tuple[str, int], str]:
+        """Return the state of each of a mapped task's instances, by run and index."""
+        query = "select run_id, map_index, state from task_instance where dag_id = %s and task_id = %s"
+        found = self.postgres.rows(query, dag_id, task_id)
+        return {(run_id, index): state for run_id, index, state in found if index >= 0}
+
+    def returned(self, dag_id: str, task_id: str) -> dict[tuple[str, int], Any]:
+        """Return what each of a mapped task's instances returned, by run and index."""
+        query = "select run_id, map_index, value from xcom where dag_id = %s and task_id = %s and key = 'return_value'"
+        rows = self.postgres.rows(query, dag_id, task_id)
+        return {(run_id, index): json.loads(v) if isinstance(v, str) else v for run_id, index, v in rows}

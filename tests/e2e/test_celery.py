@@ -66,12 +66,11 @@ def test_waits_outlive_celery_s_worker(tmp_path: Path) -> None:
         airflow.add_connection(server.connection())
         jobs = [server.add_job({"state": "Importing", "progress": 40}, totalRows=index) for index in range(WAITS)]
         airflow.api.wait_for_dag("waits")
-        order = {"dag_run_id": "celery", "logical_date": None, "conf": {"jobs": jobs}}
-        airflow.api.call("POST", "dags/waits/dagRuns", order)
+        airflow.api.start("waits", "celery", jobs=jobs)
 
         def are(*states: str) -> bool:
             found = airflow.states("waits", "wait")
-            return [found.get(index) for index in range(WAITS)] == list(states)
+            return [found.get(("celery", index)) for index in range(WAITS)] == list(states)
 
         airflow.until(lambda: are(*["deferred"] * WAITS), "all waits are deferred")
         airflow.kill("worker")

@@ -56,12 +56,14 @@ class Fleet:
             for number in range(WAITS)
         ]
         self.airflow.api.wait_for_dag(DAG_ID)
-        order = {"dag_run_id": RUN_ID, "logical_date": None, "conf": {"jobs": self.jobs}}
-        self.airflow.api.call("POST", f"dags/{DAG_ID}/dagRuns", order)
+        self.airflow.api.start(DAG_ID, RUN_ID, jobs=self.jobs)
         self.airflow.until(lambda: self.count()["deferred"] == WAITS, "all waits are deferred", 600)
 
+    def states(self) -> dict[int, str]:
+        return {index: state for (_, index), state in self.airflow.states(DAG_ID, TASK_ID).items()}
+
     def count(self) -> Counter[str]:
-        return Counter(self.airflow.states(DAG_ID, TASK_ID).values())
+        return Counter(self.states().values())
 
     def end(self, number: int, after: float = 0) -> range:
         """Let the next jobs end, one in five of them Failed, now or in some seconds; return which."""
@@ -77,7 +79,7 @@ class Fleet:
         """Wait until the tasks of some jobs have ended, each as its job did."""
 
         def found() -> bool:
-            states = self.airflow.states(DAG_ID, TASK_ID)
+            states = self.states()
             wrong = {i: states[i] for i in which if states[i] in ("success", "failed") and states[i] != expected(i)}
             assert not wrong, "\n".join([str(wrong), self.log(next(iter(wrong)))])
             return all(states[index] == expected(index) for index in which)
@@ -190,8 +192,7 @@ def test_nothing_was_lost_or_doubled(fleet: Fleet) -> None:
     tries = rows("select distinct try_number from task_instance where task_id = %s and map_index >= 0", TASK_ID)
     assert tries == [(1,)]
     assert rows("select count(*) from trigger") == [(0,)]
-    returned = rows("select map_index, value from xcom where task_id = %s and key = 'return_value'", TASK_ID)
-    values = {index: json.loads(value) if isinstance(value, str) else value for index, value in returned}
+    values = {index: value for (_, index), value in fleet.airflow.returned(DAG_ID, TASK_ID).items()}
     assert values.keys() == {index for index in range(WAITS) if not fails(index)}
     for index, value in values.items():
         assert (value["job_id"], value["state"], value["imported_rows"]) == (fleet.jobs[index], "Completed", index)

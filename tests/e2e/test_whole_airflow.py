@@ -50,8 +50,7 @@ class Whole:
     def start(self, dag_id: str, **params: str) -> str:
         run_id = f"{dag_id}-{time.time_ns()}"
         self.api.wait_for_dag(dag_id)
-        order = {"dag_run_id": run_id, "logical_date": None, "conf": params}
-        self.api.call("POST", f"dags/{dag_id}/dagRuns", order)
+        self.api.start(dag_id, run_id, **params)
         return run_id
 
     def task(self, dag_id: str, run_id: str) -> dict[str, Any]:
