@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import requests
 
+#: Seconds.
 STARTS_WITHIN = 60.0
 _TIMEOUT = 30
 
@@ -48,7 +50,10 @@ class LocalServer:
         self._session.trust_env = False
 
     def start(self) -> LocalServer:
-        """Start the server and wait until it listens."""
+        """Start the server and wait until it listens.
+
+        :raises RuntimeError: it ended, or does not listen within a minute; its log says why
+        """
         command = [sys.executable, "-m", "airflow_zilliz.local", "--control", "--port", str(self.port)]
         command += ["--data-dir", str(self.data_dir), "--face", self.face, *self.options]
         if self.api_key is not None:
@@ -56,8 +61,10 @@ class LocalServer:
         with (self.log_path or Path(os.devnull)).open("a") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - ours
         assert self._process.stdout is not None  # noqa: S101 - it is piped
-        self.url = self._process.stdout.readline().strip()
+        listens, _, _ = select.select([self._process.stdout], [], [], STARTS_WITHIN)
+        self.url = self._process.stdout.readline().strip() if listens else ""
         if not self.url:
+            self._process.kill()
             raise RuntimeError(f"the local import server did not start (exit status {self._process.wait()})")
         self.port = int(self.url.rpartition(":")[2])
         return self

@@ -498,16 +498,20 @@ def test_older_servers_tell_failures(server: LocalServer, mode: str, settings: d
 def test_the_log_tells_changes_alone(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
     job_id = server.add_job(phase("Importing", 2.0, 40), phase("Importing", 60.0, 63))
 
+    over = threading.Event()
+
     def end_once_seen() -> None:
         time.sleep(2.5)
-        looks = len(server.requests("describe"))
-        while len(server.requests("describe")) < looks + 3:
+        looks = len(server.requests())
+        while not over.is_set() and len(server.requests()) < looks + 3:
             time.sleep(0.1)
         server.set_job(job_id, phase("Completed"))
 
     ending = later(0, end_once_seen)
-    run_task(mode, job_id=job_id, **FAST)
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    over.set()
     ending.join()
+    assert outcome.error is None
     lines = [line for line in log_lines() if f"Import job {job_id}" in line]
     assert any("Completed" in line for line in lines)
     for percent in ("40 %", "63 %"):

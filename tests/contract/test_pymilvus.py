@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import grpc
 import pytest
 from pymilvus.bulk_writer import bulk_import, get_import_progress, list_import_jobs
 from pymilvus.exceptions import MilvusException
@@ -48,6 +50,22 @@ def test_pymilvus_imports_follows_and_lists(any_face: LocalServer) -> None:
 def test_pymilvus_is_refused_with_a_wrong_key(any_face: LocalServer) -> None:
     with pytest.raises(MilvusException, match=r"401|apikey is illegal"):
         get_import_progress(any_face.url, "1", api_key="wrong", **place_of(any_face))
+
+
+def test_a_client_with_nothing_to_say_may_ping(any_face: LocalServer) -> None:
+    """Each pymilvus client pings its server every 10 s; gRPC's servers send such clients away by default."""
+    states: list[grpc.ChannelConnectivity] = []
+    options = {
+        "grpc.keepalive_time_ms": 1000,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_pings_without_data": 0,
+    }
+    with grpc.insecure_channel(any_face.url.removeprefix("http://"), options=list(options.items())) as channel:
+        channel.subscribe(states.append, try_to_connect=True)
+        grpc.channel_ready_future(channel).result(timeout=30)
+        time.sleep(5)
+    assert states[-1] is grpc.ChannelConnectivity.READY
+    assert states.count(grpc.ChannelConnectivity.READY) == 1, "it had to connect again"
 
 
 def same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ pytestmark = [
         reason="Debian's packages postgresql and redis-server are not here",
     ),
     pytest.mark.xdist_group("whole airflow"),
+    pytest.mark.timeout(1200),
 ]
 WAITS = 10
 

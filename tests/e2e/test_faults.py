@@ -33,6 +33,7 @@ pytestmark = [
         postgres_programs() is None and "CI" not in os.environ, reason="Debian's package postgresql is not here"
     ),
     pytest.mark.xdist_group("whole airflow"),
+    pytest.mark.timeout(1200),
 ]
 
 WAITS = 200

@@ -31,6 +31,7 @@ from tests.dying import POINTS  # noqa: E402
 pytestmark = [
     pytest.mark.skipif(Version(airflow_version) < Version("3.3"), reason="on_kill and the stores came with 3.3"),
     pytest.mark.xdist_group("whole airflow"),
+    pytest.mark.timeout(1200),
 ]
 
 T = TypeVar("T")
