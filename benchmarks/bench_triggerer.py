@@ -22,7 +22,7 @@ from typing import Any
 
 import requests
 
-from airflow_zilliz.local import demo
+from airflow_zilliz.local import running
 
 HERE = Path(__file__).parent
 DAG_ID = "many_waits"
@@ -59,7 +59,7 @@ def run(home: Path, url: str, waits: int, within: float) -> int:
         "PYTHONPATH": str(HERE / "gc_watch"),
         "GC_LOG": str(home / "gc.log"),
     }
-    with demo.airflow(home, HERE / "dags", connection, settings) as api:
+    with running.airflow(home, HERE / "dags", connection, settings) as api:
         print(f"Airflow {api.version}, {waits:,} sensors of one mapped task", flush=True)
         api.wait_for_dag(DAG_ID)
         began = time.monotonic()

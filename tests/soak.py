@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import shutil
 import sys
 import time
@@ -40,6 +41,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "reset"},
     {"kind": "huge"},
 )
+#: Seconds. A full garbage collection of Airflow's heap takes a quarter, beside three busy processes on two cores more.
+LONGEST_BLOCK = 1.0
 #: What every triggerer says when it starts, whatever it runs.
 HARMLESS = ("ASGI app factory", "Skipping masking for a secret", "[uvicorn.error]")
 
@@ -200,7 +203,18 @@ def report(soak: Soak) -> list[str]:
         complaints.append(f"the triggerer has {last.files} files open, and had {first.files} before")
     if soak.airflow.came_back:
         complaints.append(f"these ended by themselves: {soak.airflow.came_back}")
+    blocked = blocked_for(soak.airflow)
+    longest = max(blocked, default=0.0)
+    say(f"the triggerer's loop stood still for more than 0.2 s {len(blocked)} times, for {longest} s at most\n")
+    if longest > LONGEST_BLOCK:
+        complaints.append(f"the triggerer's loop stood still for {longest} s")
     return complaints + list(warnings(soak.airflow))
+
+
+def blocked_for(airflow: Deployment) -> list[float]:
+    """Return for how many seconds the triggerer's loop stood still each time, as far as Airflow tells."""
+    text = airflow.log_of("triggerer-1").read_text(errors="replace")
+    return [float(seconds) for seconds in re.findall(r"async thread was blocked for ([\d.]+) seconds", text)]
 
 
 def warnings(airflow: Deployment) -> Iterator[str]:

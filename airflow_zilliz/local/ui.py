@@ -12,7 +12,8 @@ from pathlib import Path
 
 import requests
 
-from airflow_zilliz.local.demo import AirflowApi, DemoError, airflow, import_server, make_collection, say, step
+from airflow_zilliz.local.demo import import_server, make_collection, say, step
+from airflow_zilliz.local.running import AirflowApi, RunningError, airflow
 from airflow_zilliz.local.testing import LocalServer
 
 CONN_ID = "zilliz_default"
@@ -34,9 +35,9 @@ def opened(
     :param home: where logs and data go; emptied first
     :param dags: the DAGs folder
     :param port: Airflow's; None takes a free one
-    :param settings: environment variables that differ from the demo's
+    :param settings: environment variables that differ from `environment`'s
     :param console_url: where the tasks' console button leads
-    :raises DemoError: when Airflow does not start
+    :raises RunningError: when Airflow does not start
     """
     server = import_server(home)
     shown = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__CORE__PARALLELISM": "4", **(settings or {})}
@@ -73,7 +74,7 @@ def main() -> int:
     except KeyboardInterrupt:
         say(f"\nEnded; nothing is left running. Logs and data: {home}")
         return 0
-    except (DemoError, requests.RequestException) as err:
+    except (RunningError, requests.RequestException) as err:
         say(f"Airflow could not be shown: {err}")
         say(f"Logs: {home / 'airflow.log'}, {home / 'import-server.log'}")
         return 1

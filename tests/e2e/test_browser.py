@@ -20,7 +20,8 @@ playwright = pytest.importorskip("playwright.sync_api")
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
 from airflow_zilliz.local import ui  # noqa: E402
-from airflow_zilliz.local.demo import DAG_ID, SENSOR, AirflowApi  # noqa: E402
+from airflow_zilliz.local.demo import DAG_ID, SENSOR  # noqa: E402
+from airflow_zilliz.local.running import AirflowApi  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
 from airflow_zilliz.provider import get_provider_info  # noqa: E402
 
@@ -98,7 +99,7 @@ class Person:
 
     def triggers(self, files: list[list[str]]) -> str:
         """Start the example's DAG by its form, and return the run's page."""
-        self.api.wait_for_dag()
+        self.api.wait_for_dag(DAG_ID)
         self.opens(f"dags/{DAG_ID}")
         self.page.get_by_role("button", name="Trigger").first.click()
         dialog = self.page.get_by_role("dialog")

@@ -17,7 +17,7 @@ pytest.importorskip("airflow.providers.celery")
 
 from airflow import __version__ as airflow_version
 
-from airflow_zilliz.local import demo
+from airflow_zilliz.local import running
 from airflow_zilliz.local.testing import LocalServer
 from tests.e2e.deployment import Deployment, postgres_programs
 
@@ -38,7 +38,7 @@ def redis(home: Path) -> Iterator[str]:
     """Run a Redis that keeps nothing; yield its address."""
     import redis as client
 
-    port = demo.free_port()
+    port = running.free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home)]
     with (home / "redis.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:

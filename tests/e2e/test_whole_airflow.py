@@ -24,7 +24,7 @@ psutil = pytest.importorskip("psutil")
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
 from airflow_zilliz.hooks import ZillizHook  # noqa: E402
-from airflow_zilliz.local import demo  # noqa: E402
+from airflow_zilliz.local import running  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
 from tests.dying import POINTS  # noqa: E402
 
@@ -43,7 +43,7 @@ FILES = [{"name": "a.parquet", "rows": 5}]
 class Whole:
     """A running Airflow beside a local import server."""
 
-    api: demo.AirflowApi
+    api: running.AirflowApi
     server: LocalServer
     home: Path
     triggerers: ExitStack = field(default_factory=ExitStack)
@@ -138,7 +138,7 @@ class Whole:
         log = self.triggerers.enter_context((self.home / "triggerer.log").open("w"))
         command = [sys.executable, "-m", "airflow", "triggerer"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.triggerers.callback(demo.end_tree, process)
+        self.triggerers.callback(running.end_tree, process)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with (
         pytest.MonkeyPatch.context() as patch,
         LocalServer(home) as server,
-        demo.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
+        running.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
     ):
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         assert api.version
