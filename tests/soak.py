@@ -28,6 +28,7 @@ from tests.e2e.deployment import BAD_WORDS, Deployment
 
 DAG_ID, TASK_ID = "waits", "wait"
 BATCH = 50
+ENDED = frozenset({"success", "failed"})
 SHORTEST, LONGEST = 30.0, 420.0
 #: The last answers of a misbehaving server; none of them is the job's fault, and no wait may end for one of them.
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -110,13 +111,19 @@ class Soak:
         return self.airflow.states(DAG_ID, TASK_ID)
 
     def end_all(self) -> None:
-        """Let every job end now."""
+        """Let every job end now, those of tasks that Airflow has yet to make as well."""
         self.server.clear("faults")
-        for (run_id, index), state in self.states().items():
-            if state not in ("success", "failed"):
-                job_id = self.jobs[run_id][index]
-                end = {"state": "Failed", "reason": "the end"} if job_id in self.fails else {"state": "Completed"}
-                self.server.set_job(job_id, end, totalRows=BATCH)
+        states = self.states()
+        for run_id, jobs in self.jobs.items():
+            for index, job_id in enumerate(jobs):
+                if states.get((run_id, index)) not in ENDED:
+                    end = {"state": "Failed", "reason": "the end"} if job_id in self.fails else {"state": "Completed"}
+                    self.server.set_job(job_id, end, totalRows=BATCH)
+
+    def has_ended(self) -> bool:
+        """Whether every task has ended; Airflow makes those of a new run only after a while."""
+        states = self.states().values()
+        return len(states) == sum(map(len, self.jobs.values())) and ENDED.issuperset(states)
 
     def wrong(self) -> Iterator[str]:
         """Say which tasks did not end as their jobs did."""
@@ -176,8 +183,7 @@ def run(soak: Soak, seconds: float, waits: int) -> None:
             next_line += 60
         time.sleep(2)
     soak.end_all()
-    all_ended = {"success", "failed"}
-    soak.airflow.until(lambda: set(soak.states().values()) <= all_ended, "all tasks have ended", 1200)
+    soak.airflow.until(soak.has_ended, "all tasks have ended", 1200)
     time.sleep(5)
     soak.look()
 
