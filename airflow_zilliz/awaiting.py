@@ -172,17 +172,25 @@ class WaitsForImport(BaseOperator):
             )
         self.job_id = job_id
         policy = WaitPolicy(
-            started_at=started_at,
             target_state=ImportState(self.target_state),
-            deadline=deadline,
-            execution_deadline=execution_deadline,
             poke_interval=self.poke_interval,
             poll_failure_tolerance=self.poll_failure_tolerance,
             stall_warning=self.stall_warning,
-            spread=spread_of(job_id, started_at),
             **self._policy_options(),
         )
-        return ImportWait(job_id, self.zilliz_conn_id, self._target(), policy, time.time(), seen, claimed)
+        return ImportWait(
+            job_id,
+            self.zilliz_conn_id,
+            self._target(),
+            policy,
+            started_at,
+            time.time(),
+            seen,
+            claimed,
+            deadline,
+            execution_deadline,
+            spread_of(job_id, started_at),
+        )
 
     def _time_span(self, context: Context) -> tuple[float, float, float | None]:
         """Return when the wait began, when it times out, and when execution_timeout passes while deferred."""
@@ -231,13 +239,14 @@ class WaitsForImport(BaseOperator):
     def _defer(self, wait: ImportWait) -> None:
         policy = wait.policy
         span: dict[str, Any] = {
-            "started_at": policy.started_at,
-            "deadline": policy.deadline,
-            "execution_deadline": policy.execution_deadline,
+            "started_at": wait.started_at,
+            "deadline": wait.deadline,
+            "execution_deadline": wait.execution_deadline,
             "seen": json.dumps(wait.seen.as_json()),
         }
-        ends = [end for end in (policy.deadline, policy.execution_deadline) if end is not None]
-        timeout = timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None
+        timeout = None
+        if (ends_by := wait.ends_by) is not None:
+            timeout = timedelta(seconds=max(0.0, ends_by - time.time())) + BACKSTOP_MARGIN
         self.defer(
             trigger=self._trigger_class()(
                 job_id=wait.job_id,

@@ -19,24 +19,17 @@ _LOOKS_TO_GROW = 29
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """What the user asked of a wait. All but the state and the flags are seconds.
+    """What the user asked of a wait, or of thousands alike. All but the state and the flags are seconds.
 
-    :param started_at: when the wait began, epoch seconds
-    :param deadline: when it times out, epoch seconds; None for never
-    :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param poke_interval: the longest pause between two looks, unless backing off
     :param poll_failure_tolerance: how long looks may go without a usable answer
     :param stall_warning: how long nothing may move before the log is warned; None for no warning
     :param eager: look more often while the wait is young
     :param exponential_backoff: double the pause from poke_interval up to ``max_wait``
     :param ignore_errors: Airflow's ``silent_fail``: no error of polling ends the wait before its deadline
-    :param spread: the part of a young wait's pauses to take, 0.9 to 1, so that a fleet falls out of phase
     """
 
-    started_at: float
     target_state: ImportState = ImportState.COMPLETED
-    deadline: float | None = None
-    execution_deadline: float | None = None
     poke_interval: float = 30.0
     poll_failure_tolerance: float = 600.0
     stall_warning: float | None = 1800.0
@@ -44,14 +37,17 @@ class WaitPolicy:
     exponential_backoff: bool = False
     max_wait: float | None = None
     ignore_errors: bool = False
-    spread: float = 1.0
 
-    def delay(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> float:
-        """Return the seconds until the next look: never beyond a deadline, never before ``retry_after``.
+    def delay(
+        self, age: float, spread: float = 1.0, retry_after: float | None = None, at_most: float = math.inf
+    ) -> float:
+        """Return the seconds until a wait's next look: never before ``retry_after``.
 
+        :param age: seconds since the wait began
+        :param spread: the part of a young wait's pauses to take, see `spread_of`
         :param at_most: seconds after which trouble has lasted too long, so that it is looked at then
         """
-        age = max(0.0, now - self.started_at)
+        age = max(0.0, age)
         if self.exponential_backoff:
             base = max(self.poke_interval, 1.0)
             delay = base * 2.0 ** min(64, math.floor(math.log2(age / base + 1)))
@@ -59,17 +55,13 @@ class WaitPolicy:
         else:
             delay = min(self.poke_interval, self._growing(age)) if self.eager else self.poke_interval
         if age < 10 * self.poke_interval:  # later would make a long wait cost more looks than poke_interval says
-            delay *= self.spread
+            delay *= spread
         if delay > at_most:
             delay = max(at_most, SHORTEST_YOUNG_DELAY)
         delay = max(delay, SHORTEST_DELAY)
         if retry_after is not None:
-            delay = max(delay, retry_after * (2 - self.spread))
-        if self.deadline is not None:
-            delay = min(delay, self.deadline - now)
-        if self.execution_deadline is not None:
-            delay = min(delay, self.execution_deadline - now)
-        return max(0.0, delay)
+            delay = max(delay, retry_after * (2 - spread))
+        return delay
 
     def _growing(self, age: float) -> float:
         """Return a tenth of the age, or more where the way up to a long poke_interval would take too many looks."""
@@ -85,5 +77,5 @@ def _part_of_age(poke_interval: float) -> float:
 
 
 def spread_of(job_id: str, started_at: float) -> float:
-    """Return the `WaitPolicy.spread` of a wait, 0.9 to 1: its own, and the same in each of its processes."""
+    """Return a wait's spread, 0.9 to 1, by which a fleet falls out of phase: the same in each of its processes."""
     return 1 - 0.1 * (zlib.crc32(f"{job_id} {started_at}".encode()) / 2**32)

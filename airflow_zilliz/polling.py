@@ -37,7 +37,7 @@ REFRESH_SHARE = 0.05
 LOOKUP_SECONDS = 5.0
 #: How much longer a round takes for each wait, and how long at the most.
 SECONDS_PER_WAIT = 0.0001
-LONGEST_ROUND = 0.25
+LONGEST_ROUND = 0.5
 #: After so many jobs of a list other triggers get their turn on the loop.
 _SLICE = 100
 

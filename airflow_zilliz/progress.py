@@ -260,6 +260,8 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> float | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         try:
             value = float(value.strip().removesuffix("%"))
@@ -272,6 +274,8 @@ def _number(value: object) -> float | None:
 
 
 def _count(value: object) -> int | None:
+    if value is None:
+        return None  # a list's record has no count, and there are thousands of them
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value.strip(), re.ASCII):
         value = int(value)
     number = _number(value)

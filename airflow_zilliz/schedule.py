@@ -95,7 +95,11 @@ class Schedule:
 
     def watches(self) -> list[Watch]:
         """Return what is waited for."""
-        return [watch for job_id in self._jobs for watch in self._watches_of(job_id)]
+        found = list(self._jobs.values())
+        for watch in found:
+            if watch.twin is not None:
+                found.append(watch.twin)  # and so on to the last one
+        return found
 
     # -- waits come and go ----------------------------------------------------------------------------------------
 
@@ -110,9 +114,9 @@ class Schedule:
         self._shortest_interval = min(self._shortest_interval, wait.policy.poke_interval)
         if not wait.can_be_listed:
             self._aside.add(watch)
-        ends = [end for end in (wait.policy.deadline, wait.policy.execution_deadline) if end is not None]
-        if ends:
-            self._ends.set(min(ends) + OVERDUE, watch)
+        ends_by = wait.ends_by
+        if ends_by is not None:
+            self._ends.set(ends_by + OVERDUE, watch)
         self._plan(watch, now, watch.not_before - now)
 
     def remove(self, watch: Watch) -> None:

@@ -38,8 +38,9 @@ else:
 #: notices that at once, or, where it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
 SHORTEST_FIRST_DELAY = 2.0 + conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
 
-# thousands of waits have the same one
+# thousands of waits have the same ones
 _target = functools.lru_cache(maxsize=128)(Target)
+_policy = functools.lru_cache(maxsize=128)(WaitPolicy)
 
 
 class ZillizImportTrigger(BaseTrigger):
@@ -124,7 +125,7 @@ class ZillizImportTrigger(BaseTrigger):
         wait = self._wait()
         loop = asyncio.get_running_loop()
         looked_up_after = 0.0
-        first_look = loop.time() + max(wait.policy.delay(wait.now), SHORTEST_FIRST_DELAY)
+        first_look = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = NOT_LOOKED
             watch = join(self.zilliz_conn_id, wait, first_look, looked_up_after)
@@ -152,25 +153,32 @@ class ZillizImportTrigger(BaseTrigger):
             self.log.log(level, "%s", text)
 
     def _wait(self) -> ImportWait:
-        policy = WaitPolicy(
-            started_at=self.started_at,
+        policy = _policy(
             target_state=ImportState.from_word(self.target_state),
-            deadline=self.deadline,
-            execution_deadline=self.execution_deadline,
             poke_interval=self.poke_interval,
             poll_failure_tolerance=self.poll_failure_tolerance,
             stall_warning=self.stall_warning,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait,
             ignore_errors=self.ignore_errors,
-            spread=spread_of(self.job_id, self.started_at),
         )
         seen = Seen.from_json(self.seen)
         if seen.trouble_since is not None:
             # how long there was no triggerer says nothing of the server, so trouble is counted anew from here
             seen = replace(seen, trouble_since=None)
         target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
-        return ImportWait(self.job_id, self.zilliz_conn_id, target, policy, time.time(), seen)
+        return ImportWait(
+            self.job_id,
+            self.zilliz_conn_id,
+            target,
+            policy,
+            self.started_at,
+            time.time(),
+            seen,
+            deadline=self.deadline,
+            execution_deadline=self.execution_deadline,
+            spread=spread_of(self.job_id, self.started_at),
+        )
 
 
 class ZillizOwnedImportTrigger(ZillizImportTrigger):

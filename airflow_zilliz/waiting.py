@@ -65,18 +65,26 @@ class ImportWait:
 
     :param conn_id: named in messages
     :param target: where the job lives, named in messages
+    :param started_at: when the wait began, epoch seconds
     :param now: when this machine began to look, epoch seconds; trouble is counted from here at the earliest
     :param seen: what an earlier machine of the same wait remembered
     :param claimed: how the job ended by the word of a job list, to be asked for its description
+    :param deadline: when the wait times out, epoch seconds; None for never
+    :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
+    :param spread: the part of its pauses to take while it is young, see `spread_of`
     """
 
     job_id: str
     conn_id: str
     target: Target
     policy: WaitPolicy
+    started_at: float
     now: float
     seen: Seen = NOTHING_SEEN
     claimed: WaitEnd | None = None
+    deadline: float | None = None
+    execution_deadline: float | None = None
+    spread: float = 1.0
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _last_answer: float = field(init=False, repr=False)
     _listed_at: float = field(default=0.0, init=False, repr=False)
@@ -94,6 +102,19 @@ class ImportWait:
     def can_be_listed(self) -> bool:
         """Whether a job list can tell this wait's end; lists are not known to show Uncommitted everywhere (wire 5)."""
         return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
+
+    @property
+    def ends_by(self) -> float | None:
+        """When it times out one way or the other, None for never."""
+        if self.deadline is None or self.execution_deadline is None:
+            return self.deadline if self.execution_deadline is None else self.execution_deadline
+        return min(self.deadline, self.execution_deadline)
+
+    def delay(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> float:
+        """Return the seconds until the next look: as `WaitPolicy.delay` says, but never beyond a deadline."""
+        delay = self.policy.delay(now - self.started_at, self.spread, retry_after, at_most)
+        ends_by = self.ends_by
+        return delay if ends_by is None else max(0.0, min(delay, ends_by - now))
 
     def on_progress(self, progress: ImportProgress, now: float) -> Step:
         """Take in the job as the server just described it."""
@@ -135,7 +156,7 @@ class ImportWait:
     def on_list_useless(self, error: Exception, now: float) -> Step:
         """Take in that this server's job list is of no use, so that looks are descriptions, which cost more."""
         self._warn_once("list", f"Looking at each job by itself, since the server's job list is of no use: {error}")
-        return Step(delay=self.policy.delay(now), notes=self._take_notes())
+        return Step(delay=self.delay(now), notes=self._take_notes())
 
     def on_overdue(self, now: float) -> Step:
         """Take in that no look could be made for longer than was planned, perhaps beyond a deadline."""
@@ -158,7 +179,7 @@ class ImportWait:
             return self._on_unavailable(error, now)
         if isinstance(error, ZillizJobNotFound):
             self._answered(now)
-            if now - self.policy.started_at < UNKNOWN_JOB_GRACE or self.policy.ignore_errors:
+            if now - self.started_at < UNKNOWN_JOB_GRACE or self.policy.ignore_errors:
                 self._warn_once("unknown job", f"Import job {self.job_id} is not known to the server yet: {error}")
                 return self._wait_on(now)
             return self._end(Ending.UNKNOWN_JOB, self._unknown_message(error), error)
@@ -303,13 +324,13 @@ class ImportWait:
         self._last_answer = now
 
     def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Step:
-        delay = self.policy.delay(now, retry_after, at_most)
+        delay = self.delay(now, retry_after, at_most)
         if delay > 0:
             return Step(delay, self._take_notes())
         # none is left at a deadline only
-        in_time = self.policy.deadline is None or now < self.policy.deadline
+        in_time = self.deadline is None or now < self.deadline
         ending, name = (Ending.EXECUTION_TIMED_OUT, "execution_timeout") if in_time else (Ending.TIMED_OUT, "timeout")
-        waited = duration(now - self.policy.started_at)
+        waited = duration(now - self.started_at)
         return self._end(
             ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
         )

@@ -75,14 +75,12 @@ async def _wait(server: Server, number: int, plan: Plan) -> Story:
     started = EPOCH + loop.now
     deadline = None if plan.timeout is None else started + plan.timeout
     policy = WaitPolicy(
-        started_at=started,
-        deadline=deadline,
         poke_interval=plan.poke_interval,
         exponential_backoff=plan.backs_off,
         max_wait=120.0 if plan.backs_off else None,
-        spread=spread_of(job.id, started),
     )
-    wait = ImportWait(job.id, "conn", Target(), policy, started)
+    spread = spread_of(job.id, started)
+    wait = ImportWait(job.id, "conn", Target(), policy, started, started, deadline=deadline, spread=spread)
     story = Story(job, plan, loop.now)
     try:
         await asyncio.wait_for(_watch(server, wait, story), plan.cancelled_after)

@@ -23,15 +23,15 @@ def add(schedule: Schedule, wait: ImportWait, now: float, first_delay: float) ->
     return watch
 
 
-def schedule_of(waits: int, first_delay: float = 0.0, **policy: Any) -> tuple[Schedule, list[Watch]]:
+def schedule_of(waits: int, first_delay: float = 0.0, **fields: Any) -> tuple[Schedule, list[Watch]]:
     schedule = Schedule(refresh_every=2.0)
-    watches = [add(schedule, wait(f"j-{number}", **policy), NOW, first_delay) for number in range(waits)]
+    watches = [add(schedule, wait(f"j-{number}", **fields), NOW, first_delay) for number in range(waits)]
     schedule.settle(NOW)
     return schedule, watches
 
 
-def wait(job_id: str, **policy: Any) -> ImportWait:
-    return ImportWait(job_id, "c", Target(), WaitPolicy(**{"started_at": NOW - 10_000, **policy}), NOW)
+def wait(job_id: str, started_at: float = NOW - 10_000, deadline: float | None = None, **policy: Any) -> ImportWait:
+    return ImportWait(job_id, "c", Target(), WaitPolicy(**policy), started_at, NOW, deadline=deadline)
 
 
 def job(number: int, state: ImportState = ImportState.IMPORTING) -> ImportProgress:
