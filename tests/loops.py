@@ -21,6 +21,8 @@ class _Waits:
         self._total = 0
         self._collecting = 0.0
         self._began = 0.0
+        self.seconds()
+        self._total = 0  # what the process waited for before is not this loop's
         gc.callbacks.append(self._collect)
 
     def close(self) -> None:
@@ -57,7 +59,8 @@ class DebugLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return a clock that stands still while this process collects garbage, or has no core on a crowded machine.
 
-        All of its threads count, for one that holds the interpreter's lock and gets no core holds up the others.
+        All of its threads count, for one that holds the interpreter's lock and gets no core holds up the others. It
+        begins as the system's clock: a request on a worker and one on the loop share a pace, each by its own clock.
         """
         return super().time() - self._waits.seconds()
 

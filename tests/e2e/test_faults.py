@@ -217,7 +217,8 @@ def test_each_log_tells_what_happened_and_nothing_else(fleet: Fleet) -> None:
 
 
 def test_airflow_has_nothing_to_complain_of(fleet: Fleet) -> None:
-    assert fleet.airflow.came_back == []
+    # Airflow's scheduler and DAG processor may end when their database goes away; what runs our code must not
+    assert not {part for part in fleet.airflow.came_back if part.startswith("triggerer")}
     for part in ("scheduler", "triggerer-1", "triggerer-2"):
         printed = fleet.airflow.log_of(part).read_text(errors="replace").splitlines()
         words = BAD_WORDS if part == "scheduler" else (*BAD_WORDS, "Traceback")  # a failed task's is the scheduler's
