@@ -1,7 +1,8 @@
 """Runs the tests on every supported Airflow, each with every Python of this machine that it supports.
 
 `make test-all` runs it. Each pair has an environment of its own below ``.venvs``, its packages pinned as of the time of
-that Airflow. Afterwards the README's table says what was run, and how it went.
+that Airflow. Afterwards the README's table says what was run, and how it went; a pair that was not run, since --only
+named others, keeps what the table said of it for as long as it is of the same release.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def main() -> int:
                 result = run(release, python, environment, options.processes)
                 results[release.series, python] = result
                 say(f"Airflow {release.version}, Python {python}: {in_words(result)}")
-    if not options.only and not options.install:
+    if not options.install:
         write_table(results)
     return 0 if all(result.is_good for result in results.values()) else 1
 
@@ -185,21 +186,26 @@ def in_words(result: Result) -> str:
     return f"{result.passed} tests passed, {result.skipped} skipped{failed}, in {result.seconds:.0f} s"
 
 
-def table(results: dict[tuple[str, str], Result]) -> str:
-    """Return the README's table of what was run."""
+def table(results: dict[tuple[str, str], Result], before: str) -> str:
+    """Return the README's table of what was run, and of what the table before says was."""
+    rows = {row[0]: row[1:] for line in before.splitlines() if (row := line.strip("| ").split(" | "))}
     lines = ["| Airflow | " + " | ".join(f"Python {python}" for python in PYTHONS) + " |", "|---" * 5 + "|"]
     for release in RELEASES:
-        cells = [cell(release, python, results.get((release.series, python))) for python in PYTHONS]
+        known = dict(zip(PYTHONS, rows.get(release.version, ()), strict=False))
+        cells = [
+            cell(release, python, results.get((release.series, python)), known.get(python, "not run"))
+            for python in PYTHONS
+        ]
         lines.append(f"| {release.version} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def cell(release: Release, python: str, result: Result | None) -> str:
+def cell(release: Release, python: str, result: Result | None, before: str) -> str:
     """Return one pair's cell."""
     if python not in release.pythons:
         return "no"
     if result is None:
-        return "not run"
+        return before
     return (
         f"{result.passed:,} tests" if result.is_good else f"**{result.failed} of {result.passed + result.failed} fail**"
     )
@@ -209,8 +215,8 @@ def write_table(results: dict[tuple[str, str], Result]) -> None:
     """Put the table in its place in the README."""
     text = README.read_text()
     before, rest = text.split(BEGIN)
-    after = rest[rest.index(END) :]
-    README.write_text(before + BEGIN + table(results) + after)
+    end = rest.index(END)
+    README.write_text(before + BEGIN + table(results, rest[:end]) + rest[end:])
     say(f"The table is in {README.name}")
 
 
