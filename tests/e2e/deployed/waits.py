@@ -9,7 +9,7 @@ from airflow.sdk import Param, dag, task
 from airflow_zilliz.sensors import ZillizImportSensor
 
 
-@dag(schedule=None, params={"jobs": Param([], type="array")}, max_active_runs=8)
+@dag(schedule=None, params={"jobs": Param([], type="array")}, max_active_runs=100)
 def waits():
     @task
     def jobs(params):
