@@ -122,13 +122,18 @@ def test_a_refused_list_leaves_the_waits_to_descriptions(server: LocalServer) ->
 
 
 def test_cancelled_waits_disturb_no_other(server: LocalServer) -> None:
-    jobs = running(server, 1.5, {"state": "Completed"})
+    jobs = running(server, 60, {"state": "Completed"})
+
+    def end_all() -> None:
+        for job_id in jobs:
+            server.set_job(job_id, {"state": "Completed"}, totalRows=5)
 
     async def some_are_cancelled() -> list[Any]:
         tasks = [asyncio.create_task(event_of(trigger(job_id))) for job_id in jobs]
         await asyncio.sleep(0.7)
         for task in tasks[::3]:
             task.cancel()
+        await asyncio.to_thread(end_all)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     for number, outcome in enumerate(asyncio.run(some_are_cancelled())):
