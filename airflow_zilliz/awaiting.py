@@ -187,9 +187,9 @@ class WaitsForImport(BaseOperator):
             time.time(),
             seen,
             claimed,
-            deadline,
-            execution_deadline,
-            spread_of(job_id, started_at),
+            deadline=deadline,
+            execution_deadline=execution_deadline,
+            spread=spread_of(job_id, started_at),
         )
 
     def _time_span(self, context: Context) -> tuple[float, float, float | None]:
