@@ -52,6 +52,7 @@ class DebugLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._waits = _Waits()
+        self._latest = 0.0
         super().__init__()
         self.set_debug(True)
         self.slow_callback_duration = LONGEST_BLOCK
@@ -61,8 +62,10 @@ class DebugLoop(asyncio.SelectorEventLoop):
 
         All of its threads count, for one that holds the interpreter's lock and gets no core holds up the others. It
         begins as the system's clock: a request on a worker and one on the loop share a pace, each by its own clock.
+        It never goes back, although threads that wait at the same time wait for longer than there was.
         """
-        return super().time() - self._waits.seconds()
+        self._latest = max(self._latest, super().time() - self._waits.seconds())
+        return self._latest
 
     def close(self) -> None:
         super().close()
