@@ -28,11 +28,11 @@ def test_a_blocked_loop_is_noticed(no_blocked_loop: list[str]) -> None:
     """The guard that every other test runs under can fail."""
 
     async def block() -> None:
-        time.sleep(0.05)  # noqa: ASYNC251 - the very thing that must not be
+        time.sleep(0.5)  # noqa: ASYNC251 - the very thing that must not be; waits for a core cannot hide so much
 
     asyncio.run(block())
     assert len(no_blocked_loop) == 1
-    assert "took 0.0" in no_blocked_loop.pop()
+    assert "took 0." in no_blocked_loop.pop()
 
 
 def test_the_first_look_of_a_process_does_not_block_its_loop(zilliz_server: LocalServer) -> None:
