@@ -1,4 +1,4 @@
-"""One mapped task of as many deferred sensors as BENCH_WAITS says."""
+"""One mapped task of as many deferred sensors as BENCH_WAITS says: this provider's, or Airflow's own for BENCH_FILE."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from datetime import timedelta
 
 from airflow.providers.common.compat.sdk import dag
 
-from airflow_zilliz.sensors import ZillizImportSensor
-
 WAITS = int(os.environ["BENCH_WAITS"])
+FILE = os.environ.get("BENCH_FILE")
+HOW = {"task_id": "wait", "deferrable": True, "poke_interval": 30, "timeout": timedelta(hours=2)}
 
 
 @dag(schedule=None, max_active_tasks=WAITS)
 def many_waits():
-    ZillizImportSensor.partial(
-        task_id="wait", cluster_id="in01-bench", deferrable=True, poke_interval=30, timeout=timedelta(hours=2)
-    ).expand(job_id=[f"job-{number}" for number in range(WAITS)])
+    if FILE:
+        from airflow.providers.standard.sensors.filesystem import FileSensor
+
+        FileSensor.partial(**HOW).expand(filepath=[FILE] * WAITS)
+    else:
+        from airflow_zilliz.sensors import ZillizImportSensor
+
+        ZillizImportSensor.partial(cluster_id="in01-bench", **HOW).expand(
+            job_id=[f"job-{number}" for number in range(WAITS)]
+        )
 
 
 many_waits()
