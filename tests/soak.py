@@ -10,6 +10,7 @@ import argparse
 import random
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -72,6 +73,11 @@ class Soak:
     faults: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
 
+    @property
+    def total(self) -> int:
+        """How many waits there were so far."""
+        return sum(map(len, self.jobs.values()))
+
     def add_waits(self) -> None:
         """Start a run of the DAG, of jobs that end at random moments."""
         run_id = f"run-{len(self.jobs)}"
@@ -124,7 +130,7 @@ class Soak:
     def has_ended(self) -> bool:
         """Whether every task has ended; Airflow makes those of a new run only after a while."""
         states = self.states().values()
-        return len(states) == sum(map(len, self.jobs.values())) and ENDED.issuperset(states)
+        return len(states) == self.total and ENDED.issuperset(states)
 
     def wrong(self) -> Iterator[str]:
         """Say which tasks did not end as their jobs did."""
@@ -147,6 +153,7 @@ def main() -> int:
     arguments.add_argument("--home", type=Path, required=True, help="where to leave logs; emptied first")
     arguments.add_argument("--seed", type=int, default=7, help="of the random faults")
     options = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the exits that end what was started
     home = options.home.resolve()
     shutil.rmtree(home, ignore_errors=True)
     (home / "data").mkdir(parents=True)
@@ -173,7 +180,7 @@ def run(soak: Soak, seconds: float, waits: int) -> None:
         states = Counter(soak.states().values())
         ended = states["success"] + states["failed"]
         # workers are never idle for want of waits to start, and never far behind
-        starting = sum(map(len, soak.jobs.values())) - ended - states["deferred"]
+        starting = soak.total - ended - states["deferred"]
         if states["deferred"] + BATCH <= waits and starting < 2 * BATCH:
             soak.add_waits()
         if now >= next_fault:
@@ -195,8 +202,8 @@ def report(soak: Soak) -> list[str]:
     """Print what was seen, and return what is wrong with it."""
     first, last = soak.samples[0], soak.samples[-1]
     early, late = part(soak.samples, 0.4, 0.6), part(soak.samples, 0.8, 1.0)
-    total, most = sum(map(len, soak.jobs.values())), max(sample.waits for sample in soak.samples)
-    say(f"\n{total:,} waits, at most {most:,} at once; the jobs of {len(soak.fails):,} failed")
+    most = max(sample.waits for sample in soak.samples)
+    say(f"\n{soak.total:,} waits, at most {most:,} at once; the jobs of {len(soak.fails):,} failed")
     say("faults: " + ", ".join(f"{count} x {name}" for name, count in soak.faults.most_common()))
     for name, samples in (("with no wait, before", [first]), ("in the middle", early), ("at the end", late)):
         say(in_words(name, samples))
