@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from packaging.version import Version
@@ -30,6 +31,9 @@ PICTURES = os.environ.get("ZILLIZ_PICTURES")
 CONSOLE = "https://cloud.zilliz.com/orgs/my-org"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
+#: Where Airflow keeps how wide its panels are: by itself a grid on a narrow page shows the oldest run alone.
+PANELS = "react-resizable-panels:grid-ltr"
+WIDER_GRID = json.dumps({"details-panel,main-panel": {"expandToSizes": {}, "layout": [24, 76]}})
 
 pytestmark = [
     pytest.mark.skipif(Version(airflow_version) < Version("3.3"), reason="written for the newest Airflow's pages"),
@@ -82,6 +86,8 @@ class Person:
             time.sleep(0.5)
         self.opens(task)
         self.sees(re.compile(f"^{state}$", re.IGNORECASE))
+        cell = self.page.locator(f"[id='grid-{unquote(run_id)}-{task_id}']")
+        playwright.expect(cell).to_be_in_viewport()
         self.page.keyboard.press("w")
 
     def tests_connection(self, conn_id: str) -> dict[str, Any]:
@@ -134,8 +140,9 @@ def person(shown: tuple[AirflowApi, LocalServer], tmp_path: Path) -> Iterator[Pe
     api, server = shown
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        page = browser.new_page(viewport={"width": 1320, "height": 840})
         page.set_default_timeout(20_000)
+        page.add_init_script(f"localStorage.setItem({json.dumps(PANELS)}, {json.dumps(WIDER_GRID)})")
         yield Person(page, api, server, pictures)
         browser.close()
 
