@@ -92,7 +92,9 @@ class ZillizUnavailable(ZillizError):
 
     def with_retry_after(self, seconds: float) -> ZillizUnavailable:
         """Return the same error with what is left of its pause."""
-        return type(self)(str(self), retry_after=seconds, code=self.code, http_status=self.http_status)
+        return type(self)(
+            str(self), retry_after=seconds, code=self.code, http_status=self.http_status, was_sent=self.was_sent
+        )
 
 
 class ZillizSubmissionUnknown(ZillizError, AirflowFailException):

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
+from airflow_zilliz.health import Health
 from airflow_zilliz.progress import ImportProgress
 from airflow_zilliz.waiting import Step
 from airflow_zilliz.watches import Alarms, Watch
@@ -28,8 +29,6 @@ LIST_PAUSE = 60.0
 REFRESH_INTERVALS = 20
 #: Walks in a row that fail while descriptions succeed before the list is taken for useless.
 MAX_WALK_FAILURES = 3
-#: The longest pause of a target that does not answer and did not say for how long.
-LONGEST_PAUSE = 30.0
 #: How long after its deadline a wait is ended that could not be looked at; below Airflow's own backstop.
 OVERDUE = 60.0
 
@@ -83,11 +82,7 @@ class Schedule:
         self._walk_failures = 0
         self._walk_failed_at = -math.inf
         self._described_at = -math.inf
-        self._answered_at = -math.inf
-        self._failures = 0
-        self._failed_at = -math.inf
-        self._paused_until = -math.inf
-        self._pause_error: ZillizUnavailable | None = None
+        self._health = Health()
         self._in_flight = 0
 
     def __len__(self) -> int:
@@ -149,10 +144,10 @@ class Schedule:
         while self._ends.first() <= now + self.offset:
             for watch in [watch for watch in self._ends.pop()[1] if watch.weight]:
                 self._take(watch, watch.wait.on_overdue(now + self.offset), now)
-        if now < self._paused_until and self._pause_error is not None:
+        if (error := self._health.paused_by(now)) is not None:
             for watch in [*self._ready, *self._to_describe]:
                 self._unqueue(watch)
-                self._hand_error(watch, self._pause_error.with_retry_after(self._paused_until - now), now)
+                self._hand_error(watch, error, now)
         elif self.walk is None and self._ready and self._list_in_doubt:
             # a few descriptions tell whether it is the list alone that fails; all of them would take long
             self._describe_first(0 if self._to_describe else FEW)
@@ -161,17 +156,18 @@ class Schedule:
 
     def paused_for(self, now: float) -> float:
         """Return for how many seconds nothing may be sent."""
-        return max(0.0, self._paused_until - now)
+        return self._health.paused_for(now)
 
     def next_at(self, now: float) -> float:
         """Return when `settle` may find something new, as far as time alone can bring it about."""
-        pause_end = self._paused_until if now < self._paused_until else math.inf
-        refresh = max(self._next_refresh, self._paused_until) if self._to_refresh else math.inf
+        pause = self._health.paused_for(now)
+        pause_end = now + pause if pause else math.inf
+        refresh = max(self._next_refresh, now + pause) if self._to_refresh else math.inf
         return min(self._looks.first(), self._ends.first() - self.offset, refresh, pause_end)
 
     def next_description(self, now: float) -> str | None:
         """Return the id of the job to describe now, None for none; the answer is due at `on_described`."""
-        if now < self._paused_until or (self._failures and (self._in_flight or self.walk)):
+        if self._health.paused_for(now) or (self._health.is_failing and (self._in_flight or self.walk)):
             return None
         if self._to_describe:
             watch = next(iter(self._to_describe))
@@ -187,9 +183,9 @@ class Schedule:
 
     def begin_walk(self, now: float) -> Walk | None:
         """Return a walk to be made now, None for none."""
-        if self.walk or not self._ready or self._list_in_doubt or now < self._paused_until:
+        if self.walk or not self._ready or self._list_in_doubt or self._health.paused_for(now):
             return None
-        if self._failures and self._in_flight:
+        if self._health.is_failing and self._in_flight:
             return None
         eligible = {watch for watch in self.watches() if watch not in self._aside and watch.not_before <= now}
         self.walk = Walk(now, eligible)
@@ -206,16 +202,16 @@ class Schedule:
         self._described_in_vain = isinstance(outcome, ZillizUnavailable) and not throttled
         watches = self._watches_of(job_id)
         if isinstance(outcome, ImportProgress):
-            self._answered(now)
+            self._health.on_answer(now)
             self._described_at = now
             for watch in watches:
                 watch.described = now
                 self._take(watch, watch.wait.on_progress(outcome, now + self.offset), now)
             return
         if isinstance(outcome, ZillizUnavailable):
-            self._failed(outcome, sent_at, now)
+            self._health.on_failure(outcome, sent_at, now)
         else:
-            self._answered(now)
+            self._health.on_answer(now)
         if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
             watches = [watch for watch in self.watches() if watch.not_before <= now]
         for watch in watches:
@@ -247,7 +243,7 @@ class Schedule:
 
     def on_page(self, now: float) -> None:
         """Take in that a page has come."""
-        self._answered(now)
+        self._health.on_answer(now)
         if self.walk is not None:
             self.walk.pages += 1
             self.walk.shows_late_ones = False
@@ -302,7 +298,7 @@ class Schedule:
         self._described_in_vain = False
         rest = LIST_RETRY
         if isinstance(error, ZillizUnavailable):
-            self._failed(error, sent_at, now)
+            self._health.on_failure(error, sent_at, now)
             others_succeed = self._described_at > self._walk_failed_at
             self._walk_failures = self._walk_failures + 1 if others_succeed else 1
             self._walk_failed_at = now
@@ -387,7 +383,7 @@ class Schedule:
         self._to_refresh.pop(watch, None)
 
     def _hand_error(self, watch: Watch, error: ZillizError, now: float) -> None:
-        self._take(watch, watch.wait.on_error(error, now + self.offset, self._answered_at + self.offset), now)
+        self._take(watch, watch.wait.on_error(error, now + self.offset, self._health.answered_at + self.offset), now)
 
     def _take(self, watch: Watch, step: Step, now: float) -> None:
         """Do as a wait said after a look."""
@@ -402,22 +398,3 @@ class Schedule:
         if step.notes or step.is_last:
             watch.steps += (step,)
             watch.wake()
-
-    def _answered(self, now: float) -> None:
-        self._answered_at = now
-        self._failures = 0
-        if self._pause_error is not None and not self._pause_error.is_throttling:
-            self._paused_until = -math.inf
-
-    def _failed(self, error: ZillizUnavailable, sent_at: float, now: float) -> None:
-        """Pause the target: for as long as it asked for, or longer from failure to failure."""
-        if sent_at >= self._failed_at:  # requests that were on their way together fail together, and count once
-            self._failures += 1
-            self._failed_at = now
-        turn = self._failures if error.is_throttling else self._failures - 1
-        pause = error.retry_after
-        if pause is None:
-            pause = min(LONGEST_PAUSE, 2.0 ** min(turn - 1, 10)) if turn > 0 else 0.0
-        if pause and now + pause >= self._paused_until:
-            self._paused_until = now + pause
-            self._pause_error = error
