@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavailable
 from airflow_zilliz.health import Health
+from airflow_zilliz.job_list import LIST_RETRY, JobList
 from airflow_zilliz.progress import ImportProgress
 from airflow_zilliz.waiting import Step
 from airflow_zilliz.watches import Alarms, Watch
@@ -22,13 +23,8 @@ from airflow_zilliz.wire import LIST_PAGE_SIZE
 
 #: So many waits are described one by one even where one page of the list would do: a description tells more.
 FEW = 4
-#: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
-LIST_RETRY = 600.0
-LIST_PAUSE = 60.0
 #: A wait that is looked at in lists is also described once in so many intervals, for rows and percentage.
 REFRESH_INTERVALS = 20
-#: Walks in a row that fail while descriptions succeed before the list is taken for useless.
-MAX_WALK_FAILURES = 3
 #: How long after its deadline a wait is ended that could not be looked at; below Airflow's own backstop.
 OVERDUE = 60.0
 
@@ -73,15 +69,7 @@ class Schedule:
         self._aside: set[Watch] = set()
         self._weights = 0.0
         self._weighted_looks = 0.0
-        self._pages = 1
-        self._pages_until = -math.inf
-        self._list_off_until = -math.inf
-        self._list_in_doubt = False
-        #: the last description got no usable answer, and no walk was made since
-        self._described_in_vain = False
-        self._walk_failures = 0
-        self._walk_failed_at = -math.inf
-        self._described_at = -math.inf
+        self._list = JobList()
         self._health = Health()
         self._in_flight = 0
 
@@ -148,10 +136,10 @@ class Schedule:
             for watch in [*self._ready, *self._to_describe]:
                 self._unqueue(watch)
                 self._hand_error(watch, error, now)
-        elif self.walk is None and self._ready and self._list_in_doubt:
+        elif self.walk is None and self._ready and self._list.is_in_doubt:
             # a few descriptions tell whether it is the list alone that fails; all of them would take long
             self._describe_first(0 if self._to_describe else FEW)
-        elif self.walk is None and self._ready and not (now >= self._list_off_until and self._walk_pays(now)):
+        elif self.walk is None and self._ready and (self._list.is_off(now) or not self._walk_pays(now)):
             self._describe_first(len(self._ready))
 
     def paused_for(self, now: float) -> float:
@@ -183,7 +171,7 @@ class Schedule:
 
     def begin_walk(self, now: float) -> Walk | None:
         """Return a walk to be made now, None for none."""
-        if self.walk or not self._ready or self._list_in_doubt or self._health.paused_for(now):
+        if self.walk or not self._ready or self._list.is_in_doubt or self._health.paused_for(now):
             return None
         if self._health.is_failing and self._in_flight:
             return None
@@ -196,14 +184,10 @@ class Schedule:
     def on_described(self, job_id: str, outcome: ImportProgress | ZillizError, sent_at: float, now: float) -> None:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
-        throttled = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
-        # where both fail they are tried in turn: either may be the first to answer again
-        self._list_in_doubt &= throttled
-        self._described_in_vain = isinstance(outcome, ZillizUnavailable) and not throttled
+        self._list.on_described(outcome, now)
         watches = self._watches_of(job_id)
         if isinstance(outcome, ImportProgress):
             self._health.on_answer(now)
-            self._described_at = now
             for watch in watches:
                 watch.described = now
                 self._take(watch, watch.wait.on_progress(outcome, now + self.offset), now)
@@ -251,12 +235,12 @@ class Schedule:
     @property
     def pages_expected(self) -> int:
         """How many pages a walk has, going by the last one and by the waits, where the list comes in pages."""
-        return max(self._pages, math.ceil(self._size / LIST_PAGE_SIZE))
+        return max(self._list.pages, math.ceil(self._size / LIST_PAGE_SIZE))
 
     @property
     def is_known_to_page(self) -> bool:
         """Whether the last walk, or this one, had several pages; Milvus sends all jobs at once."""
-        return self._pages > 1 or (self.walk is not None and self.walk.pages > 0)
+        return self._list.pages > 1 or (self.walk is not None and self.walk.pages > 0)
 
     @property
     def walk_is_worth_a_page(self) -> bool:
@@ -265,7 +249,7 @@ class Schedule:
         if walk is None or not walk.pages:
             return walk is not None and bool(walk.missing)
         # beyond the last walk's end there may be as many pages again
-        left = self._pages - walk.pages if walk.pages < self._pages else walk.pages
+        left = self._list.pages - walk.pages if walk.pages < self._list.pages else walk.pages
         # where many waits come while a walk is under way, it would end before their pages, time and again
         return len(walk.missing) > left or walk.shows_late_ones
 
@@ -278,11 +262,8 @@ class Schedule:
         walk, self.walk = self.walk, None
         if walk is None:
             return
-        self._walk_failures = 0
-        self._described_in_vain = False
-        self._pages, self._pages_until = max(walk.pages, 1), now + LIST_RETRY
-        if not whole and walk.missing:
-            self._pages += 1  # there are more of them than there are waits: not worth it until there are more waits
+        # a walk that was given up has more pages than there are waits: not worth it until there are more waits
+        self._list.on_walk(max(walk.pages, 1) + (not whole and bool(walk.missing)), now)
         for watch in walk.missing if whole else ():
             watch.unlisted_until = now + LIST_RETRY
             self._aside.add(watch)
@@ -294,18 +275,9 @@ class Schedule:
     def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
         """Take in that a walk broke off; its waits are described instead, also from now on where lists are useless."""
         self.walk = None
-        self._list_in_doubt = True
-        self._described_in_vain = False
-        rest = LIST_RETRY
         if isinstance(error, ZillizUnavailable):
             self._health.on_failure(error, sent_at, now)
-            others_succeed = self._described_at > self._walk_failed_at
-            self._walk_failures = self._walk_failures + 1 if others_succeed else 1
-            self._walk_failed_at = now
-            rest = LIST_PAUSE
-        if not isinstance(error, ZillizUnavailable) or self._walk_failures >= MAX_WALK_FAILURES:
-            self._walk_failures = 0
-            self._list_off_until = now + rest
+        if self._list.on_failed_walk(error, now):
             for watch in self.watches():
                 self._tell(watch, watch.wait.on_list_useless(error, now + self.offset))
 
@@ -331,7 +303,7 @@ class Schedule:
     def _become_due(self, watch: Watch, now: float) -> None:
         if watch in self._aside and watch.wait.can_be_listed and now >= watch.unlisted_until:
             self._aside.discard(watch)
-        if watch in self._aside or now < self._list_off_until:
+        if watch in self._aside or self._list.is_off(now):
             self._to_describe[watch] = None
         else:
             self._ready[watch] = None
@@ -348,15 +320,14 @@ class Schedule:
         A walk also looks at waits that are not due yet, and so saves a part of the next one: the larger, the longer
         ago they were looked at.
         """
-        if now >= self._pages_until:
-            self._pages = 1
-        if self._described_in_vain:
+        self._list.forget_old_pages(now)
+        if self._list.is_the_better_bet:
             return True
         candidates = self._size - len(self._aside)
-        if candidates <= max(FEW, self._pages):
+        if candidates <= max(FEW, self._list.pages):
             return False
         gone_by = (now * self._weights - self._weighted_looks) / self._size
-        return len(self._ready) > self._pages * (1 - min(1.0, gone_by))
+        return len(self._ready) > self._list.pages * (1 - min(1.0, gone_by))
 
     def _plan(self, watch: Watch, now: float, delay: float) -> None:
         """Set when a wait is looked at next."""

@@ -7,8 +7,9 @@ import pytest
 from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import Ending
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
+from airflow_zilliz.job_list import LIST_RETRY, MAX_WALK_FAILURES
 from airflow_zilliz.policy import WaitPolicy
-from airflow_zilliz.schedule import FEW, LIST_RETRY, MAX_WALK_FAILURES, OVERDUE, Schedule
+from airflow_zilliz.schedule import FEW, OVERDUE, Schedule
 from airflow_zilliz.waiting import ImportWait
 from airflow_zilliz.watches import Watch
 

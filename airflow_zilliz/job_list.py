@@ -1,0 +1,71 @@
+"""Whether a target's job list is of use, and how many pages a walk through it takes. No I/O, no clock."""
+
+from __future__ import annotations
+
+import math
+
+from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.progress import ImportProgress
+
+#: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
+LIST_RETRY = 600.0
+LIST_PAUSE = 60.0
+#: Walks in a row that fail while descriptions succeed before the list is taken for useless.
+MAX_WALK_FAILURES = 3
+
+
+class JobList:
+    """What is known of one target's job list."""
+
+    def __init__(self) -> None:
+        #: a walk failed, and no description since has told whether the list alone fails
+        self.is_in_doubt = False
+        #: the last description got no usable answer, and no walk was made since
+        self.is_the_better_bet = False
+        #: how many pages the last walk had, as long as that is not too old
+        self.pages = 1
+        self._pages_until = -math.inf
+        self._off_until = -math.inf
+        self._failures = 0
+        self._failed_at = -math.inf
+        self._described_at = -math.inf
+
+    def is_off(self, now: float) -> bool:
+        """Whether it was found useless a while ago, and is left alone."""
+        return now < self._off_until
+
+    def forget_old_pages(self, now: float) -> None:
+        """Forget how long the list was: jobs come and go."""
+        if now >= self._pages_until:
+            self.pages = 1
+
+    def on_described(self, outcome: ImportProgress | Exception, now: float) -> None:
+        """Take in what came of a description: where both fail they are tried in turn, either may be the first."""
+        is_unavailable = isinstance(outcome, ZillizUnavailable)
+        is_throttling = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
+        self.is_in_doubt &= is_throttling
+        self.is_the_better_bet = is_unavailable and not is_throttling
+        if isinstance(outcome, ImportProgress):
+            self._described_at = now
+
+    def on_walk(self, pages: int, now: float) -> None:
+        """Take in that a walk came to its end."""
+        self._failures = 0
+        self.is_the_better_bet = False
+        self.pages, self._pages_until = pages, now + LIST_RETRY
+
+    def on_failed_walk(self, error: Exception, now: float) -> bool:
+        """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while."""
+        self.is_in_doubt = True
+        self.is_the_better_bet = False
+        rest = LIST_RETRY
+        if isinstance(error, ZillizUnavailable):
+            others_succeed = self._described_at > self._failed_at
+            self._failures = self._failures + 1 if others_succeed else 1
+            self._failed_at = now
+            if self._failures < MAX_WALK_FAILURES:
+                return False
+            rest = LIST_PAUSE
+        self._failures = 0
+        self._off_until = now + rest
+        return True
