@@ -1,40 +1,18 @@
-"""The import API without I/O: requests to send, answers parsed, errors classified.
+"""The import API without I/O: the requests of each call, and what its answer says.
 
 "wire N" points at a paragraph of docs/wire.md, which says where the fact was read.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
-from airflow_zilliz.exceptions import (
-    ZillizApiError,
-    ZillizAuthError,
-    ZillizConfigError,
-    ZillizJobNotFound,
-    ZillizUnavailable,
-)
+from airflow_zilliz.answers import Answer, excerpt, number_of, payload, raise_unrouted
+from airflow_zilliz.exceptions import ZillizApiError, ZillizConfigError, ZillizUnavailable
 from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, job_id_of, parse_job
-from airflow_zilliz.wire import (
-    ABORT,
-    AUTH_CODES,
-    COMMIT,
-    DESCRIBE,
-    GET_PROGRESS,
-    LIST,
-    LIST_PAGE_SIZE,
-    MAX_LIST_PAGES,
-    MAX_RETRY_AFTER,
-    SUCCESS_CODES,
-    TRANSIENT_CODES,
-    TRANSIENT_STATUSES,
-    UNKNOWN_JOB_CODES,
-)
+from airflow_zilliz.wire import ABORT, COMMIT, DESCRIBE, GET_PROGRESS, LIST, LIST_PAGE_SIZE, MAX_LIST_PAGES
 
 __all__ = [
     "Answer",
@@ -51,8 +29,6 @@ __all__ = [
     "list_page",
     "walk_list",
 ]
-
-_UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
 T = TypeVar("T")
 #: Yields requests, is sent their answers, returns a value: one flow for a blocking and an asynchronous carrier.
@@ -122,48 +98,12 @@ class Request:
     repeatable: bool = True
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer, read to its end. ``url`` is where it came from, for error texts."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    url: str = ""
-
-    @property
-    def request_id(self) -> str | None:
-        """The server's id of the request (Zilliz Cloud), for its support."""
-        return self.headers.get("requestid") or None
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds of the ``Retry-After`` header, at most an hour; None for none, or for its date form."""
-        text = (self.headers.get("retry-after") or "").strip()
-        if not re.fullmatch(r"\d{1,9}(\.\d+)?", text, re.ASCII):
-            return None
-        return min(float(text), MAX_RETRY_AFTER)
-
-    def json_object(self) -> dict[str, Any] | None:
-        """Return the body where it is a JSON object, else None."""
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, dict) else None
-
-    @property
-    def is_unrouted(self) -> bool:
-        """Whether the server has no such route: 404 in plain text, where a missing job is JSON (wire 1.1, 4.1)."""
-        return self.status in (404, 405) and self.json_object() is None
-
-
 def describe(job_id: str, target: Target, *, known_path: str | None = None) -> Exchange[tuple[ImportProgress, str]]:
     """Ask for one job.
 
     :param known_path: the route that this server is known to answer
     :returns: the job, and the route that answered, to be remembered
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     body = {"jobId": job_id, **target.ids()}
     paths = [DESCRIBE, GET_PROGRESS]
@@ -173,26 +113,26 @@ def describe(job_id: str, target: Target, *, known_path: str | None = None) -> E
         answer = yield Request(path, body, database_header(target))
         if not answer.is_unrouted:
             return _job(answer, job_id), path
-    _raise_unrouted(answer)
+    raise_unrouted(answer)
 
 
 def create(request: Request) -> Exchange[str]:
     """Send a create request, see `airflow_zilliz.submitting`, and return the job's id.
 
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     answer = yield request
     data = payload(answer)
     job_id = data.get("jobId") if isinstance(data, dict) else None
     if not isinstance(job_id, str) or not job_id:
-        raise ZillizUnavailable(f"{answer.url} took the import and answered without a job id: {_excerpt(answer)}")
+        raise ZillizUnavailable(f"{answer.url} took the import and answered without a job id: {excerpt(answer)}")
     return job_id
 
 
 def commit(job_id: str, target: Target) -> Exchange[None]:
     """Make the rows of an Uncommitted job visible; repeated, it does nothing more (wire 3.2).
 
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     yield from _decide(COMMIT, job_id, target)
 
@@ -200,7 +140,7 @@ def commit(job_id: str, target: Target) -> Exchange[None]:
 def abort(job_id: str, target: Target) -> Exchange[None]:
     """Drop a job that was created with ``auto_commit`` false; repeated, it does nothing more (wire 3.2).
 
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     yield from _decide(ABORT, job_id, target)
 
@@ -247,7 +187,7 @@ def list_page(
     """Ask for one page of the job list.
 
     :param page: counted from 1; Milvus ignores it and sends all jobs at once (wire 5)
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     body = {
         "collectionName": collection_name,
@@ -271,7 +211,7 @@ def walk_list(
     A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
 
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     seen: set[str] = set()
     for number in range(1, MAX_LIST_PAGES + 1):
@@ -295,7 +235,7 @@ def _job(answer: Answer, job_id: str) -> ImportProgress:
         data = data[0]
     job = parse_job(data, job_id) if isinstance(data, dict) else None
     if job is None:
-        raise ZillizUnavailable(f"{answer.url} answered without the job's state: {_excerpt(answer)}")
+        raise ZillizUnavailable(f"{answer.url} answered without the job's state: {excerpt(answer)}")
     if job.job_id != job_id:
         raise ZillizUnavailable(f"{answer.url} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}")
     return job
@@ -308,95 +248,5 @@ def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:
     fields = data if isinstance(data, dict) else {"records": data}
     records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
     if records is not None and not isinstance(records, list):
-        raise ZillizUnavailable(f"{answer.url} answered without a list of jobs: {_excerpt(answer)}")
-    return [record for record in records or () if isinstance(record, dict)], _code(fields.get("pageSize"))
-
-
-def payload(answer: Answer) -> Any:
-    """Return the ``data`` of a successful answer.
-
-    :raises ZillizError: one of its subclasses, see `raise_for_error`
-    """
-    body = answer.json_object()
-    if body is None:
-        raise_for_error(answer, None, "")
-    code = _code(body.get("code"))
-    message = body.get("message")
-    if answer.status >= 300 or (code not in SUCCESS_CODES and not (code is None and "data" in body)):
-        raise_for_error(answer, code, str(message) if message else "")
-    data = body.get("data")
-    if not isinstance(data, (dict, list)):
-        # the Cloud pages print failures with code 0 (wire 4.4), so a success is what carries data
-        raise ZillizUnavailable(f"{answer.url} answered without data: {_excerpt(answer)}", code=code)
-    return data
-
-
-def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
-    """Raise what an unsuccessful answer means; the body's code counts before the HTTP status (wire 4.6).
-
-    :raises ZillizAuthError: key refused, or no right to the cluster
-    :raises ZillizJobNotFound: unknown or expired job id
-    :raises ZillizUnavailable: 408, 429, 5xx, a transient code, or a body that is no answer of this API
-    :raises ZillizApiError: any other error of the server, a permanent redirect, a route that does not exist
-    """
-    status = answer.status
-    said = " ".join(message.split())[:2000] or _excerpt(answer)
-    text = f"{answer.url} answered {_numbers(status, code)}: {said}"
-    facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
-    if answer.request_id:
-        text += f" (request id {answer.request_id[:100]})"
-    if status in (401, 403) or code in AUTH_CODES or "PermissionDenied" in message:
-        raise ZillizAuthError(text, **facts)
-    if code in UNKNOWN_JOB_CODES or (code is not None and _UNKNOWN_JOB_TEXT.search(message)):
-        raise ZillizJobNotFound(text, **facts)
-    if status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES:
-        raise ZillizUnavailable(text, retry_after=answer.retry_after, code=code, http_status=status)
-    if answer.is_unrouted:
-        _raise_unrouted(answer)
-    if 300 <= status < 400:
-        _raise_redirect(answer)
-    if code is None and status < 300:
-        raise ZillizUnavailable(
-            f"{answer.url} answered with something else than this API's JSON (a proxy or a login page?): {said}",
-            http_status=status,
-        )
-    raise ZillizApiError(text, **facts)
-
-
-def _raise_unrouted(answer: Answer) -> NoReturn:
-    raise ZillizApiError(
-        f"{answer.url} does not exist on this server (HTTP {answer.status}, {_excerpt(answer)}): the endpoint is no "
-        "import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
-        "http://localhost:19530, without a path",
-        http_status=answer.status,
-        request_id=answer.request_id,
-    )
-
-
-def _raise_redirect(answer: Answer) -> NoReturn:
-    where = urlsplit(answer.headers.get("location", ""))
-    text = (
-        f"{answer.url} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
-        f"{where.hostname or 'the same host'}, which is not followed, since the key would go there: "
-        "set the connection's host to the address that answers"
-    )
-    if answer.status in (301, 308):
-        raise ZillizApiError(text, http_status=answer.status, request_id=answer.request_id)
-    raise ZillizUnavailable(text, http_status=answer.status)
-
-
-def _code(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value.strip(), re.ASCII):
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return int(value) if -(2**53) < value < 2**53 and value == int(value) else None
-
-
-def _numbers(status: int, code: int | None) -> str:
-    return f"HTTP {status}" if code is None else f"code {code} (HTTP {status})"
-
-
-def _excerpt(answer: Answer) -> str:
-    text = " ".join(answer.body[:400].decode("utf-8", "replace").replace("\x00", "").split())
-    return repr(text[:200]) if text else "an empty body"
+        raise ZillizUnavailable(f"{answer.url} answered without a list of jobs: {excerpt(answer)}")
+    return [record for record in records or () if isinstance(record, dict)], number_of(fields.get("pageSize"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_zilliz import api, wire
+from airflow_zilliz.answers import payload
 from airflow_zilliz.api import Answer, Exchange, Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizError
@@ -22,7 +23,7 @@ def check(endpoint: Endpoint) -> Exchange[str]:
         request = Request(wire.LIST, {**target.ids(), "pageSize": 1, "currentPage": 1}, api.database_header(target))
     answer = yield request
     try:
-        data = api.payload(answer)
+        data = payload(answer)
     except ZillizError as err:
         raise _in_words(endpoint, answer, err) from None
     if not needs_place:
