@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
-from airflow_zilliz.connection import CLOUD_HOSTS, Endpoint
+if TYPE_CHECKING:
+    from airflow_zilliz.connection import Endpoint
 
 CONSOLE_KEY = "zilliz_console"
 
@@ -31,8 +32,8 @@ def console_url_of(endpoint: Endpoint) -> str | None:
     """Return where a person looks at the connection's jobs, None for a Milvus whose connection does not say."""
     if endpoint.console_url:
         return endpoint.console_url
-    host = urlsplit(endpoint.base_url).hostname
-    if host not in CLOUD_HOSTS:
+    if not endpoint.is_cloud:
         return None
     # the addresses inside hold an organization's id, which no call of the import API tells
-    return "https://cloud.zilliz.com.cn" if host.endswith(".cn") else "https://cloud.zilliz.com"
+    is_in_china = (urlsplit(endpoint.base_url).hostname or "").endswith(".cn")
+    return "https://cloud.zilliz.com.cn" if is_in_china else "https://cloud.zilliz.com"
