@@ -28,6 +28,7 @@ from airflow_zilliz.local import running
 HERE = Path(__file__).parent
 DAG_ID = "many_waits"
 SPREAD = 40.0
+MARKS = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 #: What Airflow prints when it fails a task whose state it did not expect, and when a trigger blocks its loop.
 BAD_WORDS = ("state attribute is", "state mismatch", "database is locked")
 BLOCKED = "async thread was blocked"
@@ -94,7 +95,7 @@ def verdict(home: Path, waits: int) -> int:
     print(f"succeeded: {count(home, 'success'):,} of {waits:,}; bad lines in Airflow's log: {len(bad)}")
     print(f"blocked-loop warnings: {len(blocks)}, of which {len(ours)} are not explained by garbage or want of a core")
     print("\n".join([*bad[:5], *map(str, blocks)]), flush=True)
-    busy = sum(sample.is_ours for sample in samples) / len(samples)
+    busy = sum(sample.is_ours for sample in samples) / max(len(samples), 1)
     print(f"the loop was in this provider's code at {busy:.1%} of {len(samples):,} looks")
     return 0 if count(home, "success") == waits and not bad and not ours else 1
 
@@ -155,9 +156,6 @@ def report(home: Path, ends: dict[str, float], counts: dict[str, int]) -> None:
     listed, described = counts.get("list", 0), counts.get("describe", 0)
     print(f"requests from then on: {listed:,} lists, {described:,} descriptions (one by each task that resumes)")
     print(f"refused with 429: {counts.get('429', 0):,}", flush=True)
-
-
-MARKS = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 
 
 def plan(url: str, number: int, begin: float) -> dict[str, float]:
