@@ -41,10 +41,9 @@ class JobList:
 
     def on_described(self, outcome: ImportProgress | Exception, now: float) -> None:
         """Take in what came of a description: where both fail they are tried in turn, either may be the first."""
-        is_unavailable = isinstance(outcome, ZillizUnavailable)
-        is_throttling = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
-        self.is_in_doubt &= is_throttling
-        self.is_the_better_bet = is_unavailable and not is_throttling
+        throttled = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
+        self.is_in_doubt &= throttled
+        self.is_the_better_bet = isinstance(outcome, ZillizUnavailable) and not throttled
         if isinstance(outcome, ImportProgress):
             self._described_at = now
 

@@ -262,8 +262,10 @@ class Schedule:
         walk, self.walk = self.walk, None
         if walk is None:
             return
-        # a walk that was given up has more pages than there are waits: not worth it until there are more waits
-        self._list.on_walk(max(walk.pages, 1) + (not whole and bool(walk.missing)), now)
+        pages = max(walk.pages, 1)
+        if not whole and walk.missing:
+            pages += 1  # there are more of them than there are waits: not worth it until there are more waits
+        self._list.on_walk(pages, now)
         for watch in walk.missing if whole else ():
             watch.unlisted_until = now + LIST_RETRY
             self._aside.add(watch)

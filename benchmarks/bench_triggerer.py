@@ -105,7 +105,6 @@ class Sample:
     """What the triggerer's loop was kept from in a moment: `watch/sitecustomize.py` writes it."""
 
     at: float
-    seconds: float
     no_core: float
     garbage: float
     is_ours: float

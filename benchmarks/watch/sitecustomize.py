@@ -53,19 +53,19 @@ def _files() -> Iterator[str]:
 
 
 def _watch() -> None:
-    garbage, before, last = _Garbage(), _waited(), time.monotonic()
+    garbage, before = _Garbage(), _waited()
     collected = 0.0
     with Path(os.environ["WATCH_LOG"]).open("a", buffering=1) as log:
         while True:
             time.sleep(_EVERY)
-            now, waited, files = time.monotonic(), _waited(), list(_files())
+            waited, files = _waited(), list(_files())
             # one thread without a core holds up the others only if it has the interpreter's lock: the longest counts
             no_core = max((count - before.get(name, 0) for name, count in waited.items()), default=0) / 1e9
             pause, collected = garbage.seconds - collected, garbage.seconds
             if any(file.endswith(_RUNNER) for file in files):  # and not the process that serves logs
                 is_ours = any(_PACKAGE in file for file in files)
-                log.write(f"{time.time():.3f} {now - last:.3f} {no_core:.3f} {pause:.3f} {is_ours:d}\n")
-            before, last = waited, now
+                log.write(f"{time.time():.3f} {no_core:.3f} {pause:.3f} {is_ours:d}\n")
+            before = waited
 
 
 def _begin() -> None:
