@@ -27,7 +27,7 @@ help:
 	@echo "make docs             the documentation as a site, in .site"
 	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
 	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
-	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (long: two processes for each task)"
+	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
 	@echo "make pins             renew requirements/*.txt (needs uv)"
 	@echo "make clean            remove the environments and what the demo and the browser left"

@@ -100,6 +100,21 @@ def test_sample_import(milvus: LocalServer, database: Path) -> None:  # noqa: F8
     assert milvus.requests("create")[-1]["body"]["files"] == [["a.parquet"]]
 
 
+def test_sample_local_settings() -> None:
+    sample = SAMPLES["local_settings"]
+    assert sample in (ROOT / "benchmarks" / "advice" / "airflow_local_settings.py").read_text(), "another was measured"
+    fork = """
+pid = os.fork()
+if pid == 0:
+    os._exit(3 if gc.get_freeze_count() else 4)
+print(gc.get_freeze_count(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    for process, child in (("triggerer", 3), ("scheduler", 4)):
+        command = [sys.executable, "-c", sample + fork, process]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["0", str(child)]
+
+
 def test_sample_hook(milvus: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
     milvus.script(DONE, totalRows=42)
     exec(SAMPLES["hook"], {})
