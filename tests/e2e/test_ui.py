@@ -28,7 +28,9 @@ EXAMPLES = Path(__file__).parents[2] / "example_dags"
 def test_airflow_is_shown_until_ctrl_c_and_then_all_of_it_is_gone(tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [sys.executable, "-m", "airflow_zilliz.local.ui", "--dags", str(EXAMPLES), "--home", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_heed_ctrl_c
+    ) as process:
         assert process.stdout is not None
         said = ""
         while "Ctrl-C" not in said and (line := process.stdout.readline()):
@@ -40,6 +42,10 @@ def test_airflow_is_shown_until_ctrl_c_and_then_all_of_it_is_gone(tmp_path: Path
         assert "nothing is left running" in process.stdout.read()
     assert process.returncode == 0
     assert _running(home) == []
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would all they start
 
 
 def _running(home: Path) -> list[list[str]]:
