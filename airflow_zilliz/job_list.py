@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.exceptions import ZillizAuthError, ZillizUnavailable
 from airflow_zilliz.progress import ImportProgress
 
 #: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
 LIST_RETRY = 600.0
 LIST_PAUSE = 60.0
-#: Walks in a row that fail while descriptions succeed before the list is taken for useless.
+#: Walks in a row that fail while descriptions succeed before the list is taken for useless, where it may be the server
+#: or the key that fails, and not the list.
 MAX_WALK_FAILURES = 3
 
 
@@ -57,14 +58,13 @@ class JobList:
         """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while."""
         self.is_in_doubt = True
         self.is_the_better_bet = False
-        rest = LIST_RETRY
-        if isinstance(error, ZillizUnavailable):
+        may_be_the_key = isinstance(error, ZillizAuthError) and error.concerns_every_job
+        if isinstance(error, ZillizUnavailable) or may_be_the_key:
             others_succeed = self._described_at > self._failed_at
             self._failures = self._failures + 1 if others_succeed else 1
             self._failed_at = now
             if self._failures < MAX_WALK_FAILURES:
                 return False
-            rest = LIST_PAUSE
         self._failures = 0
-        self._off_until = now + rest
+        self._off_until = now + (LIST_PAUSE if isinstance(error, ZillizUnavailable) else LIST_RETRY)
         return True

@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-from airflow_zilliz.exceptions import ZillizApiError, ZillizUnavailable
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizUnavailable
 from airflow_zilliz.job_list import LIST_PAUSE, LIST_RETRY, MAX_WALK_FAILURES, JobList
 from airflow_zilliz.progress import ImportProgress, ImportState
 
 NOW = 1000.0
 JOB = ImportProgress("j-1", ImportState.IMPORTING)
 DOWN = ZillizUnavailable("down")
+KEY_REFUSED = ZillizAuthError("HTTP 401", http_status=401)
 SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429)
 
 
-def fails(jobs: JobList, times: int, *, described: bool) -> bool:
+def fails(jobs: JobList, times: int, *, described: bool, error: Exception = DOWN) -> bool:
     useless = False
     for turn in range(times):
         if described:
             jobs.on_described(JOB, NOW + turn + 0.5)
-        useless = jobs.on_failed_walk(DOWN, NOW + turn + 1)
+        useless = jobs.on_failed_walk(error, NOW + turn + 1)
     return useless
 
 
@@ -33,6 +34,13 @@ def test_a_list_that_alone_fails_is_useless_after_a_few_times_and_tried_again_so
     assert fails(jobs, MAX_WALK_FAILURES, described=True)
     assert jobs.is_off(NOW + LIST_PAUSE)
     assert not jobs.is_off(NOW + MAX_WALK_FAILURES + LIST_PAUSE)
+
+
+def test_a_key_that_has_no_right_to_the_list_alone_makes_it_useless_after_a_few_times_and_for_long() -> None:
+    assert not fails(JobList(), MAX_WALK_FAILURES - 1, described=True, error=KEY_REFUSED)
+    jobs = JobList()
+    assert fails(jobs, MAX_WALK_FAILURES, described=True, error=KEY_REFUSED)
+    assert jobs.is_off(NOW + LIST_RETRY)
 
 
 def test_a_list_of_a_server_that_does_not_answer_at_all_is_not_useless() -> None:

@@ -15,6 +15,7 @@ from airflow_zilliz.watches import Watch
 
 NOW = 1000.0
 DOWN = ZillizUnavailable("HTTP 503", http_status=503)
+KEY_REFUSED = ZillizAuthError("401", http_status=401)
 SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429, retry_after=7)
 
 
@@ -263,9 +264,21 @@ def test_a_refused_key_is_told_to_every_wait() -> None:
     schedule, watches = schedule_of(3)
     job_id = schedule.next_description(NOW)
     assert job_id is not None
-    schedule.on_described(job_id, ZillizAuthError("401", http_status=401), NOW, NOW)
+    schedule.on_described(job_id, KEY_REFUSED, NOW, NOW)
     assert all(watch.steps[-1].look_up_connection for watch in watches)
     assert len(schedule) == 0, "each joins again with its connection's new key"
+
+
+def test_a_key_that_a_walk_was_refused_is_not_taken_for_a_useless_list() -> None:
+    schedule, watches = schedule_of(10)
+    schedule.begin_walk(NOW)
+    schedule.fail_walk(KEY_REFUSED, NOW, NOW)
+    schedule.settle(NOW)
+    asked = descriptions(schedule, NOW)
+    assert len(asked) == FEW
+    schedule.on_described(asked[0], KEY_REFUSED, NOW, NOW)
+    assert [len(watch.steps) for watch in watches] == [1] * 10
+    assert all(watch.steps[0].look_up_connection for watch in watches)
 
 
 def test_a_right_that_one_collection_lacks_is_told_to_its_wait_alone() -> None:
