@@ -101,6 +101,14 @@ class ZillizSubmissionUnknown(ZillizError, AirflowFailException):
     """It cannot be told whether an import was started. Not retried: a second job would load every row again."""
 
 
+class ZillizIdempotencyKeyReused(ZillizConfigError, AirflowFailException):
+    """An idempotency key stands for an import of other files, so that these were not imported. Not retried."""
+
+
+class ZillizTooManyJobs(ZillizApiError):
+    """The server runs as many import jobs as it may, and started none. Worth waiting out."""
+
+
 class ZillizImportFailed(ZillizError):
     """The import job is Failed.
 

@@ -94,23 +94,23 @@ class _Printed:
         inner = text[1:-1].strip()
         if (group := self._groups.get(_bare(inner))) is not None:
             return group
-        if self._tile is not None and (tiles := self._tiles(inner)) is not None:
+        if self._tile is not None and (tiles := _tiles(self._tile, inner)) is not None:
             return tiles
         return [_plain(word) for word in inner.split()]
 
-    def _tiles(self, text: str) -> list[str] | None:
-        """Return the asked paths that a text is made of, for paths that hold blanks."""
-        assert self._tile is not None
-        tiles: list[str] = []
-        at = 0
-        while at < len(text):
-            at += 1 if text[at] == "/" else 0
-            found = self._tile.match(text, at)
-            if found is None:
-                return None
-            tiles.append(_plain(found.group()))
-            at = found.end() + 1
-        return tiles
+
+def _tiles(tile: re.Pattern[str], text: str) -> list[str] | None:
+    """Return the asked paths that a text is made of, for paths that hold blanks."""
+    tiles: list[str] = []
+    at = 0
+    while at < len(text):
+        at += 1 if text[at] == "/" else 0
+        found = tile.match(text, at)
+        if found is None:
+            return None
+        tiles.append(_plain(found.group()))
+        at = found.end() + 1
+    return tiles
 
 
 def _hold_blanks(paths: Iterable[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
@@ -18,8 +18,11 @@ from airflow_zilliz.checking import check
 from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 from airflow_zilliz.flows import aexchange, aplay, describe, pause_before, play, send
+from airflow_zilliz.job_search import Clock, Log
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from airflow_zilliz.submission import Pause, Submission, Submitted, submit
+from airflow_zilliz.submission import Remember, Step, Submitted, submit
+from airflow_zilliz.submit_record import Record, TaskTry
+from airflow_zilliz.submit_values import Submission
 from airflow_zilliz.submitting import Groups, create_request
 
 if TYPE_CHECKING:
@@ -232,23 +235,32 @@ class ZillizHook(BaseHook):
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
         self._run(endpoint, api.abort(job_id, target))
 
-    def submit(self, submission: Submission, secrets: tuple[str, ...] = ()) -> Submitted:
+    def submit(
+        self,
+        submission: Submission,
+        this_try: TaskTry,
+        remember: Callable[[Record], None],
+        secrets: tuple[str, ...] = (),
+    ) -> Submitted:
         """Start an import unless an earlier try did, see `airflow_zilliz.submission.submit`, whose errors it raises.
 
-        :param submission: its target is merged with what the connection says
+        :param remember: writes a record down for the next try
         :param secrets: what no error's text may show
         """
         endpoint = replace(self.endpoint(), other_secrets=secrets)
-        merged = replace(submission, target=submission.target.merged(endpoint.target))
-        exchange = partial(self._exchange, endpoint)
 
-        def carry(step: Request | Pause) -> Answer:
+        def perform(step: Step) -> Any:
             if isinstance(step, Request):
-                return exchange(step)
-            time.sleep(step.seconds)
-            return Answer(0, b"", {})
+                return self._exchange(endpoint, step)
+            if isinstance(step, Clock):
+                return time.time()
+            if isinstance(step, Remember):
+                return remember(step.record)
+            if isinstance(step, Log):
+                return self.log.log(step.level, "%s", step.text)
+            return time.sleep(step.seconds)
 
-        return play(submit(merged), carry)
+        return play(submit(submission, this_try), perform)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server whether this connection can watch imports; return the verdict in words to act on."""

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
-from airflow_zilliz.api import ImportState, Request, Target
+from airflow_zilliz.api import ImportState, Request
+from airflow_zilliz.awaiting import BACKSTOP_MARGIN
+from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizConfigError,
     ZillizError,
     ZillizImportFailed,
+    ZillizJobNotFound,
+    ZillizTooManyJobs,
 )
 from airflow_zilliz.killing import commits_by_itself
+from airflow_zilliz.progress import parse_job
 from airflow_zilliz.remembering import ImportMemory
-from airflow_zilliz.storage import NO_STORAGE, keys_of
-from airflow_zilliz.submission import Submission, key_of
-from airflow_zilliz.submitting import Groups, create_request
+from airflow_zilliz.returned_job import Origin, check_key
+from airflow_zilliz.storage import NO_STORAGE, StorageKeys, keys_of
+from airflow_zilliz.submission import Submitted
+from airflow_zilliz.submit_keys import former_key_of, key_of
+from airflow_zilliz.submit_record import PATIENCE
+from airflow_zilliz.submit_values import Submission, forgotten
+from airflow_zilliz.submitting import Groups, create_request, digest_of
 from airflow_zilliz.two_phase import (
     DEFERRABLE,
     ImportOperatorBase,
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
-    look,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +49,8 @@ __all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImp
 JOB_ID_KEY = "job_id"
 #: How long a killed task waits for its job's abortion; Airflow kills for good after 60 s.
 ABORT_SECONDS = 25.0
+#: The shortest mean pause before an import is sent again that a server had no room for.
+MIN_ROOM_PAUSE = 10.0
 #: How long the next try leaves a triggerer for that.
 SETTLING_SECONDS = 10.0
 
@@ -155,22 +166,62 @@ class ZillizImportOperator(ImportOperatorBase):
         """Start the import, or find the one that an earlier try started, and wait for it."""
         if self.cancel_on_kill and context["ti"].try_number > 1:
             time.sleep(SETTLING_SECONDS)  # a triggerer may be aborting the job of a task that was cleared
-        memory = ImportMemory(context, self._key(context))
-        self.job_id = self._going_on_with(memory, context)
-        if self.job_id is None:
-            self.job_id = self._submit(memory, context)
-        context["ti"].xcom_push(key=JOB_ID_KEY, value=self.job_id)
-        if not self.wait_for_completion:
-            memory.forget()
-            return {"job_id": self.job_id, "collection_name": self.collection_name}
-        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
+        return self._start(context, time.time() + self.timeout)
+
+    def execute_again(self, context: Context, event: Any = None, *, submit_by: float | None = None, **_: Any) -> Any:
+        """Send the import again after the server had too many jobs and the task gave its worker up."""
+        return self._start(context, submit_by if submit_by is not None else time.time() + self.timeout)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, with the job that the task started."""
+        resume = super().resume_execution
+        if next_method == "execute_again":
+            return resume(next_method, next_kwargs, context)
         ti = context["ti"]
         self.job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_KEY, map_indexes=ti.map_index)
-        resume = super().resume_execution
+        if self.job_id is None:  # the pause for a server without room was ended by something else: nothing was started
+            return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
+
+    def _start(self, context: Context, submit_by: float) -> Any:
+        memory = ImportMemory(context, self)
+        submitted = self._submit(memory, context, submit_by)
+        self.job_id = submitted.job_id
+        context["ti"].xcom_push(key=JOB_ID_KEY, value=self.job_id)
+        if submitted.origin is Origin.REMEMBERED:
+            return self._remembered(submitted, context)
+        if not self.wait_for_completion:
+            return {"job_id": self.job_id, "collection_name": self.collection_name}
+        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
+
+    def _ended(self, context: Context, wait: Callable[[], Any]) -> Any:
+        """Write down how the wait ended. Nothing is forgotten: the task may fail after this, be retried or cleared."""
+        try:
+            result = wait()
+        except ZillizImportFailed as failure:
+            # servers before 2026 turn some jobs from Completed to Failed: these loaded their rows
+            if failure.progress.complete_time is None:
+                ImportMemory(context, self).failed(str(self.job_id))
+            raise
+        except ZillizJobNotFound as err:
+            ImportMemory(context, self).given_up(str(self.job_id))
+            raise forgotten(self.collection_name, str(self.job_id)) from err
+        if isinstance(result, dict) and result.get("state") == ImportState.COMPLETED.value:
+            ImportMemory(context, self).completed(str(self.job_id), result)
+        return result
+
+    def _remembered(self, submitted: Submitted, context: Context) -> dict[str, Any]:
+        """Return what is written down of a job that was seen Completed, and that the server no longer shows so."""
+        result = dict(submitted.record.result or {})
+        self.log.warning(
+            "Import job %s was Completed in an earlier try of this task, and the server does not show it so any more: "
+            "nothing is imported again. To import the same files again, set another idempotency_key",
+            submitted.job_id,
+        )
+        job = parse_job({**result, "jobId": submitted.job_id, "collectionName": self.collection_name, **_wire(result)})
+        if job is not None:
+            self._tell_outlets(job, context)
+        return result
 
     def on_kill(self) -> None:
         """Abort the job of a task that is killed on its worker, where that is wanted and possible."""
@@ -208,35 +259,76 @@ class ZillizImportOperator(ImportOperatorBase):
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
-    def _going_on_with(self, memory: ImportMemory, context: Context) -> str | None:
-        """Return the job that an earlier try started; a Failed one loaded nothing, and another follows it."""
-        if memory.job_id is None:
-            return None
-        with self._hook() as hook:
-            job = look(hook, memory.job_id, self._ids())
-        if job is None or job.state is not ImportState.FAILED:
-            self._store_link(context)
-            self.log.info("An earlier try of this task started import job %s: going on with it", memory.job_id)
-            return memory.job_id
-        self.log.info("Import job %s of an earlier try is Failed (%s): starting another", job.job_id, job.reason)
-        memory.forget()
-        return None
+    def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
+        """Compare the job's files once more: a user's own key may have brought another import's job back."""
+        job = end.progress
+        if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
+            check_key(self._submission(), job)
+        return super()._finish(end, context)
 
-    def _ended(self, context: Context, wait: Any) -> Any:
-        """Forget the job once its wait has ended in a way that a retry should start another one after."""
-        try:
-            result = wait()
-        except ZillizImportFailed:
-            ImportMemory(context, self._key(context)).forget()
-            raise
-        ImportMemory(context, self._key(context)).forget()
-        return result
-
-    def _submit(self, memory: ImportMemory, context: Context) -> str:
+    def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
         storage = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
-        sources = self._sources()
+        with self._hook() as hook:
+            submission = self._submission(context, storage)
+            self._store_link(context)
+            while True:
+                try:
+                    submitted = hook.submit(submission, memory.this_try(), memory.write, storage.secrets)
+                except ZillizTooManyJobs as err:
+                    self._wait_for_room(err, submit_by)
+                else:
+                    break
+        self._log_origin(submitted)
+        return submitted
 
-        def request(target: Target, key: str) -> Request:
+    def _wait_for_room(self, err: ZillizTooManyJobs, submit_by: float) -> None:
+        """Pause before the import is sent again, without the worker where the task is deferrable.
+
+        :raises AirflowSensorTimeout: the task's ``timeout`` is over
+        """
+        left = submit_by - time.time()
+        if left <= 0:
+            raise AirflowSensorTimeout(
+                f"The import into collection {self.collection_name!r} was not started within {self.timeout:g} s: {err}"
+            )
+        seconds = min(left, random.uniform(0.5, 1.5) * max(self.poke_interval, MIN_ROOM_PAUSE))  # noqa: S311 - not in step
+        self.log.info("The server runs as many jobs as it may; nothing was started. Retrying in %.0f s", seconds)
+        if not self.deferrable:
+            time.sleep(seconds)
+            return
+        from airflow_zilliz.triggers import ZillizPauseTrigger  # here, since parsing a DAG needs no trigger
+
+        self.defer(
+            trigger=ZillizPauseTrigger(until=time.time() + seconds),
+            method_name="execute_again",
+            kwargs={"submit_by": submit_by},
+            timeout=timedelta(seconds=seconds) + BACKSTOP_MARGIN,
+        )
+
+    def _log_origin(self, submitted: Submitted) -> None:
+        where = (submitted.job_id, self.collection_name)
+        if submitted.origin is Origin.STARTED:
+            self.log.info("Import job %s into collection %r was started", *where)
+        elif submitted.origin is Origin.RESUMED:
+            self.log.info(
+                "An earlier try of this task started import job %s into collection %r: going on with it", *where
+            )
+        elif submitted.origin is not Origin.REMEMBERED:
+            self.log.warning(
+                "The server has this import already, as job %s of collection %r: an earlier try started it, so nothing "
+                "was sent twice. To import the same files again, set another idempotency_key or trigger another run",
+                *where,
+            )
+
+    def _submission(self, context: Context | None = None, storage: StorageKeys = NO_STORAGE) -> Submission:
+        """Return what is to be imported; what cannot be sent is an error before anything is asked.
+
+        :param context: None where no request will be made
+        """
+        sources = self._sources()
+        target = self._target().merged(self._hook().endpoint().target)
+
+        def request(key: str | None) -> Request:
             return create_request(
                 self.collection_name,
                 target,
@@ -249,39 +341,23 @@ class ZillizImportOperator(ImportOperatorBase):
                 idempotency_key=key,
             )
 
-        request(self._target(), self._key(context))  # what cannot be sent is told before anything else is asked
-        self._store_link(context)
-        submission = Submission(
+        digest = digest_of(request(self.idempotency_key))
+        names = _names(context["ti"]) if context is not None else ()
+        return Submission(
             collection_name=self.collection_name,
-            target=self._target(),
+            target=target,
             request=request,
-            key=self._key(context),
-            paths=self._paths(),
-            earlier=memory.earlier,
-            on_sending=memory.sending,
-            on_refused=memory.forget,
+            key=self.idempotency_key or key_of(*names, digest=digest),
+            digest=digest,
+            groups=_groups_of(sources),
+            whole_paths=self.files is not None,
+            is_own_key=bool(self.idempotency_key),
+            former_key=former_key_of(*names),
+            patience=PATIENCE,
         )
-        with self._hook() as hook:
-            submitted = hook.submit(submission, storage.secrets)
-        memory.started(submitted.job_id)
-        if submitted.was_there:
-            self.log.warning(
-                "The server has this import already, as job %s: an earlier try started it, so nothing was sent twice. "
-                "To import the same files again, set another idempotency_key or trigger another run",
-                submitted.job_id,
-            )
-        else:
-            self.log.info("Import job %s into collection %r was started", submitted.job_id, self.collection_name)
-        return submitted.job_id
 
     def _paths(self) -> tuple[str, ...]:
         return tuple(path for group in _groups_of(self._sources()) for path in group)
-
-    def _key(self, context: Context) -> str:
-        ti = context["ti"]
-        mapped = ti.map_index is not None and ti.map_index >= 0
-        names = (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
-        return self.idempotency_key or key_of(*names)
 
     def _check_source(self) -> None:
         given = [name for name in ("files", "object_urls", "data_paths") if getattr(self, name) is not None]
@@ -301,6 +377,22 @@ class ZillizImportOperator(ImportOperatorBase):
         sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
         groups = {name: _read_json(name, value) for name, value in sources.items() if value is not None}
         return {**groups, "volume_name": self.volume_name}
+
+
+def _names(ti: Any) -> tuple[Any, ...]:
+    mapped = ti.map_index is not None and ti.map_index >= 0
+    return (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
+
+
+def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result's fields under the names that servers use."""
+    names = {
+        "imported_rows": "importedRows",
+        "total_rows": "totalRows",
+        "file_size": "fileSize",
+        "complete_time": "completeTime",
+    }
+    return {wire: result.get(name) for name, wire in names.items()}
 
 
 def _groups_of(sources: dict[str, Any]) -> list[list[str]]:

@@ -1,269 +1,241 @@
 """Starting an import once and no more: which requests that takes, decided without I/O and without a clock.
 
-A server from Milvus 2.6.24 or 3.0.2 on gives the first job back for a repeated ``Idempotency-Key`` (wire 1.7). Older
-ones and Zilliz Cloud ignore the key, and no answer tells which kind a server is. So nothing here trusts the key alone:
-before a request whose twin may have been sent, and after one whose answer was lost, the job list says what there is.
+A server from Milvus 2.6.24 or 3.0.2 on returns the first job for a repeated ``Idempotency-Key`` (wire 1.7). Older ones
+and Zilliz Cloud ignore the key, and no response tells which kind a server is. So nothing here trusts the key alone.
+What must not be relaxed:
+
+* Before a request is sent it is written down that one may be out, with the ids that the job list has. Only a certain
+  refusal takes that back, and then to what was known before; any other response without a job id is a lost one.
+* A request whose outcome is unknown is followed by no other until its job would have shown in the list, which is
+  `Patience.settle` after it was sent, and never once ended jobs of its time may have been forgotten.
+* A job is ours only if it shows just the paths that were asked for, and was not there before. What may or may not be
+  ours is reported, and nothing is sent. "Unknown job" alone means that a job is gone.
+* What was written down stays after the task has ended: it may fail after that, be retried or be cleared. Another job
+  follows only one that is Failed, or a user's clear after the task failed for a job that the server has forgotten.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from itertools import count, islice
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
 
 from airflow_zilliz import api
-from airflow_zilliz.api import Answer, ImportProgress, ImportState, Request, Target
-from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizSubmissionUnknown, ZillizUnavailable
-from airflow_zilliz.wire import is_idempotency_key
-
-#: How often a list is read, and a job described, before it is taken for said; with the pauses, in seconds, between.
-PAUSES = (1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0)
-#: How far apart the clocks of a server and a worker may be, in seconds.
-CLOCK_SKEW = 60.0
-#: Jobs of a collection that are described in search of one; with more there is no telling.
-MAX_CANDIDATES = 20
-#: Keys of one chain, each but the last standing for a Failed job.
-MAX_KEYS = 50
-_LONGEST_KEY = 200
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Asks whoever carries a flow to wait, in seconds."""
-
-    seconds: float
+from airflow_zilliz.api import ImportState, Request
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizError,
+    ZillizTooManyJobs,
+    ZillizUnavailable,
+)
+from airflow_zilliz.job_search import Clock, Log, Pause, Search, SearchResult, Wanted, describe, list_jobs
+from airflow_zilliz.returned_job import Origin, origin_of
+from airflow_zilliz.submit_keys import MAX_KEYS, chained_key
+from airflow_zilliz.submit_record import Earlier, Record, TaskTry, earlier_of
+from airflow_zilliz.submit_values import Submission, forgotten, loaded_nothing, reused, unknown
+from airflow_zilliz.submitting import is_certain_refusal, is_job_limit
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What is known of earlier tries of the same task.
+class Remember:
+    """Asks the driver of a flow to write a record down before it goes on."""
 
-    :param may_have_sent: whether one may have sent its request without learning of the answer
-    :param known: the ids that the list had before it sent, None where nobody wrote them down
-    :param not_before: epoch seconds before which none of them can have made a job
-    """
+    record: Record
 
-    may_have_sent: bool = False
-    known: frozenset[str] | None = None
-    not_before: float | None = None
+
+#: Requests are sent their responses, `Clock` the time, the others nothing.
+Step = Request | Pause | Clock | Remember | Log
 
 
 @dataclass(frozen=True)
 class Submitted:
     """An import that is on its way.
 
-    :param was_there: whether the job had been started by an earlier try, or for the same key
+    :param record: what is written down of it
     """
 
     job_id: str
-    was_there: bool
+    origin: Origin
+    record: Record
 
 
-@dataclass(frozen=True)
-class Submission:
-    """An import to be started.
-
-    :param request: returns the request for a target and an idempotency key
-    :param key: the first of its keys
-    :param paths: all files, for telling its job from others of the collection
-    :param on_sending: called with the ids that the list has, None for unknown, right before the request is sent
-    :param on_refused: called where that request cannot have started anything
-    """
-
-    collection_name: str
-    target: Target
-    request: Callable[[Target, str], Request]
-    key: str
-    paths: tuple[str, ...]
-    earlier: Earlier = Earlier()
-    on_sending: Callable[[frozenset[str] | None], None] = lambda _: None
-    on_refused: Callable[[], None] = lambda: None
-
-    def key_at(self, turn: int) -> str:
-        """Return a key of the chain, counted from 1."""
-        return self.key if turn == 1 else f"{self.key}~{turn}"
-
-
-def key_of(*names: object) -> str:
-    """Return an idempotency key made of names; one that no server would take is made of their hash instead."""
-    text = "/".join(["airflow", *map(str, names)])
-    if is_idempotency_key(text) and len(text) <= _LONGEST_KEY:
-        return text
-    return "airflow/" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def submit(submission: Submission) -> Generator[Request | Pause, Answer, Submitted]:
+def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submitted]:
     """Start an import unless it is on its way already. Errors of a request are thrown in where it was yielded.
 
     :raises ZillizSubmissionUnknown: it cannot be told whether there is a job; a retry could load all rows twice
-    :raises ZillizUnavailable: nothing was started as far as the list tells; a retry looks there again before it sends
+    :raises ZillizIdempotencyKeyReused: the key stands for an import of other files
+    :raises ZillizTooManyJobs: the server takes no more jobs at the moment; nothing was started
+    :raises ZillizUnavailable: nothing was started as far as the list shows; a retry looks there again before it sends
     :raises ZillizApiError: the server refused, and nothing was started
     """
-    earlier = submission.earlier
-    before = yield from _ids(submission)
-    if earlier.may_have_sent:
-        if before is None:
-            raise _unknown(submission, "An earlier try may have started it, and the server's job list cannot be used")
+    record = _record_of(submission, this.record)
+    if record is not None and record.job_id is not None:
+        outcome = yield from _go_on(submission, record, this)
+        if isinstance(outcome, Submitted):
+            return outcome
+        record = outcome
+    before = yield from _listed_ids(submission)
+    earlier = earlier_of(record, this)
+    record = record or Record(submission.key, submission.digest)
+    if earlier is not None:
+        job_id = yield from _find_earlier(submission, earlier, before)
+        if job_id is not None:
+            return (yield from _remember_job(record.started(job_id, record.turn), Origin.FOUND))
+    for turn in range(record.turn, max(record.turn, MAX_KEYS) + 1):
+        now = yield Clock()
+        yield Remember(record.before_sending(now, turn, before))
         try:
-            found = yield from _find(submission, earlier.known, earlier.not_before)
-        except ZillizApiError as refusal:
-            raise _unknown(
-                submission, f"An earlier try may have started it, and the list is refused: {refusal}"
-            ) from None
-        if found is not None:
-            return Submitted(found, was_there=True)
-    for turn in count(1):
-        submission.on_sending(before)
-        try:
-            job_id = yield from api.create(submission.request(submission.target, submission.key_at(turn)))
-        except ZillizUnavailable as err:
-            return Submitted((yield from _after_lost_answer(submission, before, err)), was_there=False)
-        except ZillizApiError as err:
-            submission.on_refused()
-            err.args = (f"{err}. The server refused the import, so no job was started and a retry is safe",)
-            raise
-        if turn == MAX_KEYS or not (job_id in before if before is not None else earlier.may_have_sent):
-            return Submitted(job_id, was_there=False)
-        # such a server gives a Failed job back too, for as long as it remembers the key
-        job = yield from _describe(submission, job_id)
-        if job is None or job.state is not ImportState.FAILED:
-            return Submitted(job_id, was_there=True)
+            job_id = yield from api.create(submission.request(chained_key(submission.key, turn)))
+        except ZillizError as err:
+            if is_certain_refusal(err):
+                yield Remember(record)
+                raise _refusal(err) from None
+            job_id = yield from _find_lost(submission, before, err)
+            return (yield from _remember_job(record.started(job_id, turn), Origin.STARTED))
+        origin = yield from origin_of(submission, job_id, before, earlier, this)
+        if origin is not None or turn >= MAX_KEYS:
+            return (yield from _remember_job(record.started(job_id, turn), origin or Origin.RETURNED))
     raise AssertionError("the chain of keys ends above")
 
 
-def _after_lost_answer(
-    submission: Submission, before: frozenset[str] | None, err: ZillizUnavailable
-) -> Generator[Request | Pause, Answer, str]:
-    if err.was_not_taken:
-        submission.on_refused()
-        raise _with_text(err, f"{err}. No job was started, and a retry is safe")
+def _record_of(submission: Submission, record: Record | None) -> Record | None:
+    """Return what was written down of this very import, None for nothing.
+
+    Under a user's own key a record of other files counts as well: the server may return their job.
+    """
+    if record is None or record.key not in (submission.key, submission.former_key):
+        return None
+    if record.digest is None:
+        return replace(record, key=submission.key, digest=submission.digest)
+    if record.digest == submission.digest or (submission.is_own_key and record.job_id is not None):
+        return record
+    return Record(submission.key, submission.digest, record.turn) if submission.is_own_key else None
+
+
+def _go_on(submission: Submission, record: Record, this: TaskTry) -> Generator[Step, Any, Submitted | Record]:
+    """Return the job that was written down, or a record of what is to follow it."""
+    job_id = str(record.job_id)
+    try:
+        job = (yield from describe(submission.target, job_id)).job
+    except ZillizError:
+        job = None
+        is_gone = False  # the wait finds out
+    else:
+        is_gone = job is None
+    if record.digest != submission.digest:
+        if job is not None and not loaded_nothing(job):
+            raise reused(submission, job_id, "this task imported other files with it before")
+        return Record(submission.key, submission.digest, record.turn + 1)
+    if record.result is not None:
+        has_changed = job is None or job.state is not ImportState.COMPLETED
+        return Submitted(job_id, Origin.REMEMBERED if has_changed else Origin.RESUMED, record)
+    if job is not None and loaded_nothing(job):
+        yield Log(logging.INFO, f"Import job {job_id} of an earlier try is Failed ({job.reason}): starting another")
+        yield Remember(record.failed())
+        return record.failed()
+    if record.given_up is not None and is_gone:
+        if this.clears <= record.given_up:
+            raise forgotten(submission.collection_name, job_id)
+        yield Log(
+            logging.WARNING, f"Import job {job_id} is forgotten, and the task was cleared since: starting another"
+        )
+        return record.failed()
+    return Submitted(job_id, Origin.RESUMED, record)
+
+
+def _find_earlier(
+    submission: Submission, earlier: Earlier, before: frozenset[str] | None
+) -> Generator[Step, Any, str | None]:
+    """Return the job of an earlier try, None where there is none."""
+    may_have = "An earlier try may have started it"
     if before is None:
-        raise _unknown(submission, f"The answer was lost ({err}), and the server's job list cannot be used") from err
-    for seconds in PAUSES:
+        raise unknown(submission, f"{may_have}, and the server's job list cannot be used")
+    search = Search(_wanted(submission), earlier.known, earlier.since, submission.patience)
+    settling = earlier.settling(submission.patience.settle)
+    waited = 0.0
+    try:
+        while True:
+            result = yield from search.run()
+            if result.job_id is not None or result.in_doubt:
+                return _certain(submission, result)
+            if waited >= settling:
+                break
+            seconds = min(submission.patience.pauses[-1], settling - waited)
+            yield Pause(seconds)
+            waited += seconds
+    except ZillizUnavailable as err:
+        raise _with_text(err, f"{err}. {may_have}; a retry looks for its job again before it sends") from None
+    except ZillizApiError as err:
+        raise unknown(submission, f"{may_have}, and the list is refused: {err}") from None
+    if earlier.is_stale:
+        raise unknown(submission, f"{may_have} so long ago that the server may have forgotten its job meanwhile")
+    return None
+
+
+def _find_lost(submission: Submission, before: frozenset[str] | None, err: ZillizError) -> Generator[Step, Any, str]:
+    """Return the job of a request without a response that says what came of it."""
+    if before is None:
+        raise unknown(submission, f"The response was lost ({err}), and the server's job list cannot be used") from err
+    search = Search(_wanted(submission), before, None, submission.patience)
+    for seconds in submission.patience.pauses:
         yield Pause(seconds)
         try:
-            found = yield from _find(submission, before, None)
+            result = yield from search.run()
         except ZillizUnavailable:
-            continue  # whatever cost the answer may last a while
+            continue  # whatever cost the response may last a while
         except ZillizApiError as refusal:
-            raise _unknown(submission, f"The answer was lost ({err}), and the job list is refused: {refusal}") from err
-        if found is not None:
-            return found
-    raise _with_text(
-        err,
-        f"The answer to the import request into collection {submission.collection_name!r} was lost ({err}), and no new "
-        f"job is in the job list after {sum(PAUSES):.0f} s. A retry looks there again before it sends",
-    )
+            raise unknown(submission, f"The response was lost ({err}), and the job list is refused: {refusal}") from err
+        if (job_id := _certain(submission, result)) is not None:
+            return job_id
+    raise ZillizUnavailable(
+        f"The response to the import request into collection {submission.collection_name!r} was lost ({err}), and no "
+        f"new job is in the job list after {sum(submission.patience.pauses):.0f} s. A retry looks there again "
+        "before it sends",
+        retry_after=getattr(err, "retry_after", None),
+        code=getattr(err, "code", None),
+        http_status=getattr(err, "http_status", None),
+    ) from err
 
 
-def _ids(submission: Submission) -> Generator[Request | Pause, Answer, frozenset[str] | None]:
+def _remember_job(record: Record, origin: Origin) -> Generator[Step, Any, Submitted]:
+    yield Remember(record)
+    return Submitted(str(record.job_id), origin, record)
+
+
+def _listed_ids(submission: Submission) -> Generator[Step, Any, frozenset[str] | None]:
     """Return the ids of the collection's jobs, None where the server's list is of no use."""
     try:
-        jobs = yield from _jobs(submission)
+        jobs = yield from list_jobs(_wanted(submission))
     except ZillizUnavailable as err:
         raise _with_text(err, f"{err}. No import was sent, and a retry is safe") from None
-    except ZillizAuthError:
-        raise  # whoever may not list may not import either
+    except ZillizAuthError as err:
+        if err.concerns_every_job:
+            raise
+        return None  # servers before 2025 refuse the list to some who may import
     except ZillizApiError:
         return None
     return frozenset(job.job_id for job in jobs)
 
 
-def _find(
-    submission: Submission, known: frozenset[str] | None, not_before: float | None
-) -> Generator[Request | Pause, Answer, str | None]:
-    """Return the job in the list that is this import, None for none.
-
-    :raises ZillizSubmissionUnknown: there are jobs that may or may not be it
-    """
-    jobs = yield from _jobs(submission)
-    candidates = [job for job in jobs if job.job_id not in (known or ()) and job.state is not ImportState.FAILED]
-    if len(candidates) > MAX_CANDIDATES:
-        raise _unknown(submission, f"The server lists {len(candidates)} jobs of the collection that may be it")
-    sure: list[ImportProgress] = []
-    unsure: list[ImportProgress] = []
-    for job in candidates:
-        verdict = yield from _is_ours(submission, job.job_id, known is not None, not_before)
-        if verdict is not False:
-            (sure if verdict else unsure).append(job)
-    if not sure and not unsure:
-        return None
-    if len(sure) == 1 and not unsure:
-        return sure[0].job_id
-    told = ", ".join(f"{job.job_id} ({job.state_word})" for job in [*sure, *unsure])
-    raise _unknown(submission, f"The server lists jobs of the collection that may be it: {told}")
+def _wanted(submission: Submission) -> Wanted:
+    return Wanted(submission.collection_name, submission.target, submission.groups, submission.whole_paths)
 
 
-def _is_ours(
-    submission: Submission, job_id: str, is_new: bool, not_before: float | None
-) -> Generator[Request | Pause, Answer, bool | None]:
-    """Say whether a job is this import, None for unknown; its files are shown once it has begun to read them."""
-    for seconds in (*PAUSES, None):
-        job = yield from _describe(submission, job_id)
-        if job is None or job.state is ImportState.FAILED:
-            return False
-        created = job.create_time
-        if created is not None and not_before is not None and created.timestamp() < not_before - CLOCK_SKEW:
-            return False
-        names = " ".join(part.file_name or "" for part in job.details)
-        if names.strip():
-            same = _shows(names, submission.paths)
-            return same if same is not True or is_new or (created is not None and not_before is not None) else None
-        if job.state.is_final or seconds is None:
-            break
-        yield Pause(seconds)
-    return None
+def _certain(submission: Submission, result: SearchResult) -> str | None:
+    if result.in_doubt:
+        raise unknown(submission, result.in_doubt)
+    return result.job_id
 
 
-def _shows(names: str, paths: tuple[str, ...]) -> bool | None:
-    """Say whether the file names that a job shows are those of the paths, None for some of them.
-
-    Milvus shows a list of paths as text, Zilliz Cloud a name without its folders (wire 2.2).
-    """
-    shown = {word.rsplit("/", 1)[-1] for word in re.split(r"[\s\[\]\",]+", names) if word}
-    asked = {path.rstrip("/").rsplit("/", 1)[-1] for path in paths}
-    if shown == asked:
-        return True
-    return None if shown & asked or any(path.endswith("/") for path in paths) else False
-
-
-def _jobs(submission: Submission) -> Generator[Request, Answer, list[ImportProgress]]:
-    jobs: list[ImportProgress] = []
-    walk = api.walk_list(submission.target, collection_name=submission.collection_name)
-    item = next(walk, None)
-    while item is not None:
-        if isinstance(item, Request):
-            answer = yield item
-            try:
-                item = walk.send(answer)
-            except StopIteration:
-                break
-        else:
-            jobs.append(item)
-            item = next(walk, None)
-    name = submission.collection_name
-    # Zilliz Cloud does not document the filter, so it may send all
-    return [job for job in jobs if job.collection_name in (None, name)]
-
-
-def _describe(submission: Submission, job_id: str) -> Generator[Request, Answer, ImportProgress | None]:
-    """Return a job, None for one that the server has forgotten meanwhile."""
-    try:
-        return (yield from api.describe(job_id, submission.target))[0]
-    except ZillizApiError:
-        return None
-
-
-def _unknown(submission: Submission, what: str) -> ZillizSubmissionUnknown:
-    files = ", ".join(islice(submission.paths, 5)) + (", ..." if len(submission.paths) > 5 else "")
-    return ZillizSubmissionUnknown(
-        f"It cannot be told whether the import into collection {submission.collection_name!r} has been started. "
-        f"{what}. The task is not retried, since a second job would load every row again. Look whether a job of the "
-        f"files {files} is there: if so, wait for it with ZillizImportSensor(job_id=...); if not, run the task again "
-        "with another idempotency_key"
-    )
+def _refusal(err: ZillizError) -> ZillizError:
+    if is_job_limit(err):
+        return ZillizTooManyJobs(
+            str(err), code=getattr(err, "code", None), http_status=getattr(err, "http_status", None)
+        )
+    err.args = (f"{err}. The server refused the import, so no job was started and a retry is safe",)
+    return err
 
 
 def _with_text(err: ZillizUnavailable, text: str) -> ZillizUnavailable:

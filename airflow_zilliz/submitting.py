@@ -1,13 +1,24 @@
-"""What an import request says: checked before anything is sent."""
+"""What an import request says, checked before anything is sent, and which errors refuse it for certain. No I/O."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_zilliz.api import Request, Target, database_header
-from airflow_zilliz.exceptions import ZillizConfigError
-from airflow_zilliz.wire import CREATE, MAX_IDEMPOTENCY_KEY, is_idempotency_key
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
+from airflow_zilliz.file_matching import object_of
+from airflow_zilliz.wire import (
+    CREATE,
+    JOB_LIMIT_CODES,
+    JOB_LIMIT_TEXT,
+    MAX_IDEMPOTENCY_KEY,
+    REFUSAL_CODES,
+    REFUSAL_STATUSES,
+    is_idempotency_key,
+)
 
 Groups = Sequence[Sequence[str]]
 
@@ -60,6 +71,40 @@ def create_request(
             raise ZillizConfigError(f"idempotency_key must be 1 to {MAX_IDEMPOTENCY_KEY} characters of printable ASCII")
         headers = {**headers, "Idempotency-Key": idempotency_key}
     return Request(CREATE, {key: value for key, value in body.items() if value}, headers, repeatable=False)
+
+
+def digest_of(request: Request) -> str:
+    """Return a digest of what a request imports, and where: equal for two tries, whatever their keys and signatures."""
+    secret = ("accessKey", "secretKey", "token")
+    body = {name: value for name, value in (request.body or {}).items() if name not in secret}
+    for name in ("files", "objectUrls", "dataPaths"):
+        if name in body:
+            body[name] = [[object_of(path) for path in group] for group in body[name]]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def is_certain_refusal(err: ZillizError) -> bool:
+    """Whether a create request that met this error cannot have started a job.
+
+    A connection that was never made, rate limiting, and the codes that Milvus and Zilliz Cloud give before a job is
+    made (wire 4.3, 12). Anything else may come after its effect, an error code too.
+    """
+    if isinstance(err, ZillizConfigError) or (isinstance(err, ZillizUnavailable) and err.was_not_taken):
+        return True
+    code = getattr(err, "code", None)
+    if code is None:
+        return False
+    return (
+        code in REFUSAL_CODES
+        or 80000 <= code < 100000
+        or getattr(err, "http_status", None) in REFUSAL_STATUSES
+        or is_job_limit(err)
+    )
+
+
+def is_job_limit(err: ZillizError) -> bool:
+    """Whether the server refused because it runs as many jobs as it may (wire 4.2)."""
+    return getattr(err, "code", None) in JOB_LIMIT_CODES and JOB_LIMIT_TEXT in str(err).lower()
 
 
 def _groups(name: str, groups: object) -> list[list[str]]:

@@ -237,6 +237,26 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
         return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
 
 
+class ZillizPauseTrigger(BaseTrigger):
+    """Fire one event at a time: an import that the server had no room for is sent again by a worker then.
+
+    :param until: epoch seconds
+    """
+
+    def __init__(self, until: float, **_: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what Airflow stores of the trigger."""
+        return f"{type(self).__module__}.{type(self).__name__}", {"until": self.until}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Sleep, and fire."""
+        await asyncio.sleep(max(SHORTEST_FIRST_DELAY, self.until - time.time()))
+        yield TriggerEvent({"until": self.until})  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+
+
 class ZillizImportEventTrigger(BaseEventTrigger):
     """For an ``AssetWatcher``: one event for each import into a collection that completes, whoever submitted it.
 

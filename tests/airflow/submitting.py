@@ -15,10 +15,14 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_zilliz import operators
 from airflow_zilliz.operators import ZillizImportOperator
+from airflow_zilliz.submit_record import Patience
 from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.dying import arm
 
+#: A server of the tests shows in a moment what it has to show.
+QUICK = Patience(pauses=(0.1, 0.1, 0.1), settle=0.3)
 RUN_AFTER = datetime.now(timezone.utc) - timedelta(minutes=5)
 
 
@@ -99,6 +103,7 @@ def run_in_process(kill: str | None, try_number: int, store: Path | None, **argu
 
 
 def _main(order: dict[str, Any]) -> None:
+    operators.PATIENCE = QUICK
     ti = TaskInstance(order["try_number"])
     arm(order["kill"], ti)
     operator = ZillizImportOperator(task_id="import", **order["arguments"])

@@ -1,0 +1,110 @@
+"""Whether the job that a server returned for an idempotency key is the import that was asked for. No I/O.
+
+A server that heeds keys returns the first job of a key for 24 hours, a Failed one too, and does not compare what it is
+asked to import (wire 1.7).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from enum import Enum
+from typing import Any
+
+from airflow_zilliz.api import ImportProgress
+from airflow_zilliz.exceptions import ZillizError
+from airflow_zilliz.file_matching import Match
+from airflow_zilliz.job_search import Clock, Described, Log, Pause, age_of, describe
+from airflow_zilliz.submit_record import CLOCK_SKEW, Earlier, TaskTry
+from airflow_zilliz.submit_values import Submission, loaded_nothing, reused, unknown
+
+
+class Origin(Enum):
+    """Where the job of an import comes from."""
+
+    STARTED = "started by this try"
+    RESUMED = "written down by an earlier try"
+    FOUND = "found in the job list"
+    RETURNED = "returned by the server for the same key"
+    REMEMBERED = "Completed before, whatever the server says of it now"
+
+
+def origin_of(
+    submission: Submission, job_id: str, before: frozenset[str] | None, earlier: Earlier | None, this: TaskTry
+) -> Generator[Any, Any, Origin | None]:
+    """Return where the job comes from that the server returned, None for one that another has to follow.
+
+    A server that heeds keys returns a Failed job too, for as long as it remembers the key.
+    """
+    was_listed = None if before is None else job_id in before
+    if was_listed is False and not submission.is_own_key:
+        return Origin.STARTED
+    try:
+        described = yield from describe(submission.target, job_id)
+    except ZillizError:
+        if was_listed and earlier is None:
+            raise unknown(submission, f"The server returned job {job_id}, which was there before") from None
+        return Origin.RETURNED if was_listed else Origin.STARTED
+    job = described.job
+    if job is None:
+        return Origin.STARTED  # the wait finds out whether it is a new one that is not shown yet
+    if loaded_nothing(job):
+        return None
+    if submission.is_own_key:
+        return (yield from _origin_by_files(submission, job, was_listed))
+    if earlier is not None:
+        return Origin.RETURNED
+    return (yield from _origin_by_age(submission, described, job, was_listed, this))
+
+
+def _origin_by_age(
+    submission: Submission, described: Described, job: ImportProgress, was_listed: bool | None, this: TaskTry
+) -> Generator[Any, Any, Origin | None]:
+    """Tell a job of this very try from one of an earlier run of the same name, for no other try has sent anything."""
+    now = yield Clock()
+    age = age_of(job, described.server_time, now)
+    if was_listed is None and age is None and not job.state.is_final:
+        return Origin.STARTED
+    if age is None:
+        raise unknown(
+            submission, f"The server returned job {job.job_id}, which may be of an earlier run of the same name"
+        )
+    if age <= now - this.now + CLOCK_SKEW:
+        return Origin.RETURNED if was_listed else Origin.STARTED
+    yield Log(logging.INFO, f"Job {job.job_id}, which the server returned, is of an earlier run of the same name")
+    return None
+
+
+def _origin_by_files(
+    submission: Submission, job: ImportProgress, was_listed: bool | None
+) -> Generator[Any, Any, Origin]:
+    """Compare a job that came back for a user's own key with the request."""
+    for seconds in (*submission.patience.pauses, None):
+        match = submission.match(job)
+        if match is Match.OTHER:
+            raise reused(submission, job.job_id, "the server returned it, and it is of other files")
+        if match is Match.SAME:
+            return Origin.RETURNED if was_listed else Origin.STARTED
+        if was_listed is False:
+            return Origin.STARTED  # its files are compared again when it has ended
+        if seconds is None or job.state.is_final:
+            break
+        yield Pause(seconds)
+        try:
+            job = (yield from describe(submission.target, job.job_id)).job or job
+        except ZillizError:
+            continue
+    raise unknown(
+        submission,
+        f"The server returned job {job.job_id} for idempotency_key {submission.key!r}, and whether it is of these "
+        "files cannot be seen",
+    )
+
+
+def check_key(submission: Submission, job: ImportProgress) -> None:
+    """Compare a Completed job's files with those that were asked for, for a key that may stand for another import.
+
+    :raises ZillizIdempotencyKeyReused: they are others
+    """
+    if submission.match(job) is Match.OTHER:
+        raise reused(submission, job.job_id, "the server returned it, and it is of other files")
