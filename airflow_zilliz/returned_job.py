@@ -37,8 +37,14 @@ def origin_of(
     A server that heeds keys returns a Failed job too, for as long as it remembers the key.
     """
     was_listed = None if before is None else job_id in before
-    if was_listed is False and not submission.is_own_key:
+    if submission.is_own_key:
+        return (yield from _origin_by_files(submission, job_id, was_listed))
+    if was_listed is False:
         return Origin.STARTED
+    if was_listed and earlier is None and this.remembers:
+        # this try has written down that it sends, and sent once
+        yield Log(logging.INFO, f"Job {job_id}, which the server returned, is of an earlier run of the same name")
+        return None
     try:
         described = yield from describe(submission.target, job_id)
     except ZillizError:
@@ -50,8 +56,6 @@ def origin_of(
         return Origin.STARTED  # the wait finds out whether it is a new one that is not shown yet
     if loaded_nothing(job):
         return None
-    if submission.is_own_key:
-        return (yield from _origin_by_files(submission, job, was_listed))
     if earlier is not None:
         return Origin.RETURNED
     return (yield from _origin_by_age(submission, described, job, was_listed, this))
@@ -60,45 +64,50 @@ def origin_of(
 def _origin_by_age(
     submission: Submission, described: Described, job: ImportProgress, was_listed: bool | None, this: TaskTry
 ) -> Generator[Any, Any, Origin | None]:
-    """Tell a job of this very try from one of an earlier run of the same name, for no other try has sent anything."""
+    """Tell a job of this very try from one of an earlier run of the same name, for no other try has sent anything.
+
+    Before Airflow 3.3 this try may be run a second time, by a scheduler that lost sight of the first.
+    """
     now = yield Clock()
     age = age_of(job, described.server_time, now)
-    if was_listed is None and age is None and not job.state.is_final:
+    if age is None and was_listed is None and not job.state.is_final:
         return Origin.STARTED
-    if age is None:
+    if age is None and not this.remembers:
         raise unknown(
             submission, f"The server returned job {job.job_id}, which may be of an earlier run of the same name"
         )
-    if age <= now - this.now + CLOCK_SKEW:
+    if age is not None and age <= now - this.now + CLOCK_SKEW:
         return Origin.RETURNED if was_listed else Origin.STARTED
     yield Log(logging.INFO, f"Job {job.job_id}, which the server returned, is of an earlier run of the same name")
     return None
 
 
 def _origin_by_files(
-    submission: Submission, job: ImportProgress, was_listed: bool | None
-) -> Generator[Any, Any, Origin]:
+    submission: Submission, job_id: str, was_listed: bool | None
+) -> Generator[Any, Any, Origin | None]:
     """Compare a job that came back for a user's own key with the request."""
+    origin = Origin.RETURNED if was_listed else Origin.STARTED
+    error: ZillizError | None = None
     for seconds in (*submission.patience.pauses, None):
-        match = submission.match(job)
-        if match is Match.OTHER:
-            raise reused(submission, job.job_id, "the server returned it, and it is of other files")
-        if match is Match.SAME:
-            return Origin.RETURNED if was_listed else Origin.STARTED
+        try:
+            job = (yield from describe(submission.target, job_id)).job
+        except ZillizError as err:
+            job, error = None, err
+        if job is not None:
+            if loaded_nothing(job):
+                return None
+            match = submission.match(job)
+            if match is Match.OTHER:
+                raise reused(submission, job_id, "the server returned it, and it is of other files")
+            if match is Match.SAME:
+                return origin
         if was_listed is False:
-            return Origin.STARTED  # its files are compared again when it has ended
-        if seconds is None or job.state.is_final:
+            return origin  # its files are compared again when it has ended
+        if seconds is None or (job is not None and job.state.is_final):
             break
         yield Pause(seconds)
-        try:
-            job = (yield from describe(submission.target, job.job_id)).job or job
-        except ZillizError:
-            continue
-    raise unknown(
-        submission,
-        f"The server returned job {job.job_id} for idempotency_key {submission.key!r}, and whether it is of these "
-        "files cannot be seen",
-    )
+    what = f"The server returned job {job_id} for idempotency_key {submission.key!r}"
+    raise unknown(submission, f"{what}, and whether it is of these files cannot be seen") from error
 
 
 def check_key(submission: Submission, job: ImportProgress) -> None:

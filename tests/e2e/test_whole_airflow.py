@@ -212,6 +212,22 @@ def test_wherever_a_worker_dies_its_retry_starts_no_second_job(whole: Whole, hee
         assert whole.job_of(collection) is not None
 
 
+@pytest.mark.parametrize("heeds_keys", [True, False], ids=["with the key", "without"])
+def test_a_task_that_fails_after_execute_leaves_one_job(whole: Whole, heeds_keys: bool) -> None:
+    whole.server.set(idempotency=heeds_keys)
+    script(whole, {"state": "Importing", "seconds": 2, "progress": 40}, {"state": "Completed"})
+    collection = f"fails_after_{heeds_keys}"
+    run_id = whole.start("fails_after_execute", collection=collection)
+    assert whole.until_task_is("success", "fails_after_execute", run_id)["try_number"] == 2
+    job_id = whole.job_of(collection)
+    # a clear of the task that succeeded gives the same job back
+    clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
+    whole.api.call("POST", "dags/fails_after_execute/clearTaskInstances", clearing)
+    whole.until(lambda: whole.task("fails_after_execute", run_id)["try_number"] == 3, "the third try runs")
+    whole.until_task_is("success", "fails_after_execute", run_id)
+    assert whole.job_of(collection) == job_id
+
+
 def test_where_it_cannot_be_known_the_retry_fails_clearly_and_is_the_last(whole: Whole) -> None:
     whole.server.set(idempotency=False)
     whole.server.script({"state": "Pending"})  # its files are never shown, as on a server that is too busy to begin

@@ -646,37 +646,86 @@ def test_a_failed_job_that_is_returned_makes_the_next_key_be_used() -> None:
     assert started(server, BLIND) == ("new-3", FOUND)
 
 
+#: A first try before Airflow 3.3, where a scheduler may run it twice.
+FIRST = first(remembers=False)
+
+
+@pytest.mark.parametrize("this", [first(), FIRST])
 @pytest.mark.parametrize("list_error", [None, NO_LIST])
-def test_a_job_of_an_earlier_run_of_the_same_name_is_followed_by_another(list_error: Answer | None) -> None:
+def test_a_job_of_an_earlier_run_of_the_same_name_is_followed_by_another(
+    list_error: Answer | None, this: TaskTry
+) -> None:
     server = Server(heeds_keys=True)
     started(server)
     server.jobs["new-1"] |= {"state": "Completed", "createTime": server.time(ago=61)}
     server.list_error = list_error
-    assert started(server) == ("new-3", STARTED)
+    assert started(server, this) == ("new-3", STARTED)
     assert "earlier run of the same name" in server.lines[0]
 
 
-def test_a_job_that_this_very_try_started_is_returned_to_it() -> None:
+def test_a_job_that_was_listed_is_of_an_earlier_run_where_this_try_would_have_written_it_down() -> None:
+    server = Server(heeds_keys=True)
+    started(server)
+    del server.jobs["new-1"]["createTime"]
+    described = server.described
+    assert started(server) == ("new-3", STARTED)
+    assert server.described == described
+
+
+@pytest.mark.parametrize(("list_error", "origin"), [(None, RETURNED), (NO_LIST, STARTED)])
+def test_a_job_that_this_very_try_started_is_returned_to_it(list_error: Answer | None, origin: Origin) -> None:
     server = Server(heeds_keys=True)
     started(server)
     server.jobs["new-1"]["createTime"] = server.time(ago=60)
-    assert started(server) == ("new-1", RETURNED)
+    server.list_error = list_error
+    assert started(server, FIRST) == ("new-1", origin)
 
 
-def test_a_returned_job_without_a_time_cannot_be_told() -> None:
+def test_a_returned_job_without_a_time_cannot_be_told_before_airflow_3_3() -> None:
     server = Server(heeds_keys=True)
     started(server)
     del server.jobs["new-1"]["createTime"]
     with pytest.raises(ZillizSubmissionUnknown, match="earlier run of the same name"):
-        started(server)
+        started(server, FIRST)
 
 
-def test_a_returned_job_whose_description_is_refused_cannot_be_told() -> None:
+def test_a_returned_job_whose_description_is_refused_cannot_be_told_before_airflow_3_3() -> None:
     server = Server(heeds_keys=True)
     started(server)
     server.describe_error = answer({"code": 1100, "message": "no"})
     with pytest.raises(ZillizSubmissionUnknown, match="which was there before"):
-        started(server)
+        started(server, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("state", "sends_time", "origin"),
+    [("Importing", False, STARTED), ("Completed", False, None), ("Completed", True, STARTED)],
+)
+def test_without_a_list_a_returned_job_without_a_time_is_new_unless_it_has_ended(
+    state: str, sends_time: bool, origin: Origin | None
+) -> None:
+    server = Server(heeds_keys=True, list_error=NO_LIST)
+    started(server)
+    server.jobs["new-1"]["state"] = state
+    if not sends_time:
+        del server.jobs["new-1"]["createTime"]
+    job_id, found = started(server)
+    assert (job_id, found) == (("new-1", origin) if origin else ("new-3", STARTED))
+
+
+def test_without_a_list_a_returned_job_that_cannot_be_described_is_taken() -> None:
+    server = Server(heeds_keys=True, list_error=NO_LIST)
+    started(server)
+    for error in ({"code": 1100, "message": "no"}, {"code": 2100, "message": "import job does not exist"}):
+        server.describe_error = answer(error)
+        assert started(server) == ("new-1", STARTED)
+
+
+def test_a_retry_gets_a_job_that_the_list_did_not_show_as_its_own_back_for_the_key() -> None:
+    server = Server(heeds_keys=True)
+    server.add("mine", names=("else.parquet",))
+    server.keys["k"] = "mine"
+    assert started(server, BLIND) == ("mine", RETURNED)
 
 
 def test_an_own_key_returns_the_job_of_the_same_files() -> None:
@@ -713,6 +762,31 @@ def test_an_own_key_whose_job_never_shows_its_files_cannot_be_told() -> None:
     started(server, is_own_key=True)
     with pytest.raises(ZillizSubmissionUnknown, match="cannot be seen"):
         started(server, is_own_key=True)
+
+
+@pytest.mark.parametrize(
+    "error", [{"code": 2100, "message": "import job does not exist"}, {"code": 1100, "message": "no"}]
+)
+def test_an_own_key_s_job_that_cannot_be_described_for_a_moment_is_described_again(error: dict[str, Any]) -> None:
+    server = Server(heeds_keys=True)
+    server.add("sibling", names=("tuesday/a.parquet",))
+    server.keys["k"] = "sibling"
+    server.describe_error = answer(error)
+
+    def recover() -> None:
+        server.describe_error = None
+
+    server.on_pause = recover
+    with pytest.raises(ZillizIdempotencyKeyReused):
+        started(server, is_own_key=True)
+
+
+def test_an_own_key_s_failed_job_makes_the_next_key_be_used() -> None:
+    server = Server(heeds_keys=True)
+    started(server, is_own_key=True)
+    server.jobs["new-1"]["state"] = "Failed"
+    assert started(server, is_own_key=True) == ("new-3", STARTED)
+    assert list(server.keys) == ["k", "k~2"]
 
 
 @pytest.mark.parametrize("state", ["Importing", "Completed"])

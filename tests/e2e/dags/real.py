@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import dying
 from airflow.sdk import dag
 
 from airflow_zilliz.operators import ZillizImportOperator
-
-
-def die_at_first(context):
-    if context["ti"].try_number == 1:
-        dying.arm(context["params"]["point"], context["ti"])
 
 
 def load(**arguments):
@@ -39,11 +33,5 @@ def on_a_worker():
     load(collection_name="songs", **RETRIED)
 
 
-@dag(schedule=None, params={"point": "", "collection": ""}, max_active_runs=8)
-def mortal():
-    load(collection_name="{{ params.collection }}", pre_execute=die_at_first, **RETRIED)
-
-
 two_phases()
 on_a_worker()
-mortal()
