@@ -14,7 +14,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short bench bench-triggerer bench-import pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-triggerer bench-import pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
@@ -22,6 +22,7 @@ help:
 	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
 	@echo "make test-all         the tests on every supported Airflow and Python, and the README's table of them (an hour)"
 	@echo "make soak             half an hour of 500 waits in a real Airflow, with a server that misbehaves at random"
+	@echo "make explore          every combination of two faults around a submit, in 500 settings (20 minutes)"
 	@echo "make lint             ruff and mypy alone"
 	@echo "make audit            known vulnerabilities of what a user installs"
 	@echo "make docs             the documentation as a site, in .site"
@@ -49,7 +50,7 @@ test-new: $(NEW)/.test-ready
 	$(NEW)/bin/python -m pytest -n 3 --dist loadgroup
 
 test-old: $(OLD)/.test-ready
-	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow
+	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow tests/e2e/test_airflow_2.py
 
 test-all: $(NEW)/.test-ready
 	$(NEW)/bin/python tests/matrix.py
@@ -59,6 +60,9 @@ soak: $(NEW)/.test-ready
 
 soak-short: $(NEW)/.test-ready
 	$(NEW)/bin/python tests/soak.py --home .soak --minutes 5
+
+explore: $(NEW)/.test-ready
+	$(NEW)/bin/python -m tests.exploration.explorer --faults 2
 
 # Asks PyPI for what it knows of each release; fails where it cannot be asked.
 audit: $(NEW)/.audit-ready

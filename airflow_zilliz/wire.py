@@ -29,7 +29,7 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 MAX_IDEMPOTENCY_KEY = 256  # wire 1.7
 
-# What a create request is refused with before a job can have been made (wire 4.3, 4.4, 12). Anything else, 65535 or
+# What a create request is refused with before a job can have been made (wire 4.7). Anything else, 65535 or
 # 2101 for instance, may come after the job was made.
 REFUSAL_CODES = frozenset(
     {

@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_zilliz import operators
 from airflow_zilliz.operators import ZillizImportOperator
 from airflow_zilliz.submit_record import Patience
-from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.dying import arm
 
 #: A server of the tests shows in a moment what it has to show.
@@ -49,6 +48,7 @@ class TaskInstance:
 
     def __init__(self, try_number: int = 1) -> None:
         self.try_number = try_number
+        self.max_tries = 0
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -73,14 +73,14 @@ def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None =
             return resume()
         except TaskDeferred as deferred:
             _, kwargs = deferred.trigger.serialize()
-            event = asyncio.run(_event(json.loads(json.dumps(kwargs))))
+            event = asyncio.run(_event(type(deferred.trigger), json.loads(json.dumps(kwargs))))
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": event}
             method = deferred.method_name
             resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
 
 
-async def _event(kwargs: dict[str, Any]) -> Any:
-    (event,) = [event async for event in ZillizImportTrigger(**kwargs).run()]
+async def _event(trigger: Any, kwargs: dict[str, Any]) -> Any:
+    (event,) = [event async for event in trigger(**kwargs).run()]
     return json.loads(json.dumps(event.payload))
 
 

@@ -11,14 +11,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, Asset, AssetAlias, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    Asset,
+    AssetAlias,
+    TaskDeferred,
+)
 from airflow.triggers.base import BaseTrigger
 
-from airflow_zilliz import operators
+from airflow_zilliz import operators, triggers
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
+    ZillizIdempotencyKeyReused,
     ZillizImportFailed,
+    ZillizJobNotFound,
     ZillizSubmissionUnknown,
     ZillizUnavailable,
 )
@@ -275,6 +284,114 @@ def test_a_retry_goes_on_with_the_job_after_polling_failed(server: LocalServer, 
     server.clear("faults")
     server.set_job(jobs(server)[0], {"state": "Completed"}, collectionName="books")
     assert run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store")["job_id"] == jobs(server)[0]
+
+
+FULL = "The number of jobs has reached the limit, please try again later."
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_server_that_is_full_is_waited_for(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deferrable: bool
+) -> None:
+    monkeypatch.setattr(operators, "MIN_ROOM_PAUSE", 0.1)
+    monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.1)
+    server.add_fault("status", path="create", status=200, code=2100, message=FULL, times=2)
+    result = run_operator(lambda: an_import(deferrable=deferrable), TaskInstance())
+    assert result["state"] == "Completed"
+    assert len(server.requests("create")) == 3
+    assert jobs(server) == [result["job_id"]]
+
+
+def test_a_server_that_stays_full_ends_the_task_at_its_timeout(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators, "MIN_ROOM_PAUSE", 0.1)
+    server.add_fault("status", path="create", status=200, code=2100, message=FULL, times=None)
+    with pytest.raises(AirflowSensorTimeout, match=r"'books' was not started within 1 s: .*has reached the limit"):
+        run_operator(lambda: an_import(timeout=1), TaskInstance())
+    assert jobs(server) == []
+
+
+def test_a_pause_that_something_else_ended_is_an_error_that_a_retry_follows(server: LocalServer) -> None:
+    with pytest.raises(AirflowException) as raised:
+        an_import().resume_execution("__fail__", {"error": "Trigger failure"}, context_of(TaskInstance()))
+    assert not isinstance(raised.value, AirflowFailException)
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["3.3", "before 3.3"])
+def test_a_task_that_fails_after_execute_starts_no_second_job(
+    server: LocalServer, heeds_keys: bool, memory: bool, tmp_path: Path
+) -> None:
+    store = tmp_path / "store" if memory else None
+    first = run_operator(an_import, TaskInstance(), store)
+    second = run_operator(an_import, TaskInstance(try_number=2), store)
+    assert second == first
+    assert jobs(server) == [first["job_id"]]
+
+
+def test_a_job_that_was_completed_and_is_shown_failed_is_not_imported_again(
+    server: LocalServer, heeds_keys: bool, tmp_path: Path
+) -> None:
+    first = run_operator(an_import, TaskInstance(), tmp_path / "store")
+    server.set_job(first["job_id"], {"state": "Failed", "reason": "import timeout"}, collectionName="books")
+    assert run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store") == first
+    server.forget_job(first["job_id"])
+    assert run_operator(an_import, TaskInstance(try_number=3), tmp_path / "store") == first
+    assert len(server.requests("create")) == 1
+
+
+def test_a_clear_with_corrected_files_imports_them(server: LocalServer, heeds_keys: bool, tmp_path: Path) -> None:
+    first = run_operator(an_import, TaskInstance(), tmp_path / "store")
+    script(server, *RUNNING)
+    again = run_operator(lambda: an_import(files=[["day/c.parquet"]]), TaskInstance(try_number=2), tmp_path / "store")
+    assert again["job_id"] != first["job_id"]
+    assert len(jobs(server)) == 2
+
+
+def test_a_run_that_was_made_again_under_its_old_name_imports_again(
+    server: LocalServer, heeds_keys: bool, tmp_path: Path
+) -> None:
+    first = run_operator(an_import, TaskInstance(), tmp_path / "deleted with the run")
+    assert run_operator(an_import, TaskInstance(), tmp_path / "store")["job_id"] != first["job_id"]
+    assert len(jobs(server)) == 2
+
+
+def test_an_own_key_that_two_tasks_share_is_an_error(server: LocalServer) -> None:
+    server.set(idempotency=True)
+    run_operator(lambda: an_import(idempotency_key="books"), TaskInstance())
+    with pytest.raises(ZillizIdempotencyKeyReused, match="'books' stands for job") as raised:
+        run_operator(lambda: an_import(idempotency_key="books", files=[["day/c.parquet"]]), TaskInstance())
+    assert isinstance(raised.value, AirflowFailException)
+
+
+def test_an_own_key_whose_job_shows_its_files_late_is_an_error_at_the_end(server: LocalServer) -> None:
+    with pytest.raises(ZillizIdempotencyKeyReused, match="not imported"):  # the script's job is of other files
+        run_operator(lambda: an_import(idempotency_key="books", files=[["day/c.parquet"]]), TaskInstance())
+
+
+def test_a_job_that_the_server_forgot_is_started_again_by_a_clear_alone(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(server, {"state": "Importing", "progress": 40})
+    ti = TaskInstance()
+    with pytest.raises(TaskDeferred):
+        an_import(deferrable=True).execute(context_of(ti, tmp_path / "store"))
+    server.forget_job(ti.xcoms["job_id"])
+    script(server, *RUNNING)
+
+    def not_found(self: Any, wait: Any, context: Any, pause: Any = None) -> Any:
+        raise ZillizJobNotFound("import job does not exist")
+
+    with monkeypatch.context() as patch:  # a minute goes by before a wait gives up
+        patch.setattr(ZillizImportOperator, "_wait", not_found)
+        for _ in range(2):
+            with pytest.raises(ZillizSubmissionUnknown, match="is unknown to the server") as raised:
+                run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store")
+            assert isinstance(raised.value, AirflowFailException)
+    cleared = TaskInstance(try_number=3)
+    cleared.max_tries = 3
+    assert run_operator(an_import, cleared, tmp_path / "store")["job_id"] != ti.xcoms["job_id"]
+    assert len(server.requests("create")) == 2
 
 
 # -- two phases ---------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class Airflow2:
     server: LocalServer
     home: Path
     environment: dict[str, str]
+    scheduler: subprocess.Popen[bytes] | None = None
 
     def call(self, *words: str) -> str:
         command = [sys.executable, "-m", "airflow", *words]
@@ -58,6 +59,8 @@ class Airflow2:
             states = self.states(dag_id)
             if states and all(state in ("success", "failed") for state, _ in states.values()):
                 return states
+            assert self.scheduler is not None
+            assert self.scheduler.poll() is None, (self.home / "scheduler.log").read_text()[-3000:]
             assert time.monotonic() < end, (states, (self.home / "scheduler.log").read_text()[-3000:])
             time.sleep(1)
 
@@ -78,6 +81,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",  # it starts `airflow`
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONN_ZILLIZ_DEFAULT": server.connection(),
             "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
@@ -92,6 +96,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
         with (home / "scheduler.log").open("w") as log:
             command = [sys.executable, "-m", "airflow", "scheduler"]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        running_airflow.scheduler = process
         try:
             yield running_airflow
         finally:

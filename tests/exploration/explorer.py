@@ -40,10 +40,11 @@ from tests.exploration.world import (
     virtual_time,
 )
 
-#: What no client can close; docs/operators.md names the same. By a part of the fault's name.
+#: What no client can close; docs/operators.md names the same. By a part of the fault's or the neighbour's name.
 LIMITS = {
     "made 2 h later": "a request that takes effect hours later",
     "frozen and sent 10 min later": "a worker that is frozen between its last write and the wire",
+    "twin": "two tasks that import the very same files into the same collection at once",
 }
 MAX_TRIES = 5
 
@@ -179,8 +180,14 @@ def can_be_told(setting: Setting, choices: Choices) -> bool:
         and setting.shows.startswith("paths")
         and (setting.remembers or setting.tells_times)
         and not setting.own_key
+        and setting.neighbour != "twin"
         and not any(word in faults for word in unclear)
     )
+
+
+def _limit_of(setting: Setting, choices: Choices) -> str | None:
+    names = [setting.neighbour, *choices.faults]
+    return next((limit for part, limit in LIMITS.items() if any(part in name for name in names)), None)
 
 
 @dataclass
@@ -223,7 +230,7 @@ def explore(setting: Setting, most_faults: int, stop_at: int = 3) -> Report:
                     problems.append("it was said that it cannot be told, and it can")
                 if not problems:
                     continue
-                limit = next((name for part, name in LIMITS.items() if any(part in f for f in choices.faults)), None)
+                limit = _limit_of(setting, choices)
                 if limit is not None:
                     report.limited[limit] += 1
                     continue
@@ -247,11 +254,13 @@ def settings() -> Iterator[Setting]:
         base = Setting(heeds_keys=heeds_keys, remembers=remembers, lists=lists, shows=shows, neighbour=neighbour)
         yield base
         yield replace(base, retry_delay=0.0)
+        if neighbour == "sibling":
+            yield replace(base, neighbour="twin")
         if not remembers or heeds_keys:
             yield replace(base, tells_times=False)
             yield replace(base, clock_offset=-2 * HOUR)
             yield replace(base, clock_offset=2 * HOUR)
-        if heeds_keys or neighbour == "nobody":
+        if heeds_keys or neighbour == "nobody":  # who ignores keys makes no difference between them
             yield replace(base, own_key=True)
             yield replace(base, own_key=True, neighbour="same key")
 

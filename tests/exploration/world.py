@@ -50,8 +50,8 @@ class Setting:
     :param tells_times: whether a job shows when it was created
     :param clock_offset: seconds by which the server's clock is ahead
     :param own_key: the user set idempotency_key
-    :param neighbour: who else imports into the collection: nobody; a sibling with other files, at the same time; the
-        run of yesterday with the same files; a sibling with the same own key and other files
+    :param neighbour: who else imports into the collection: nobody; a sibling with other files, at the same time; a
+        twin with the same files; the run of yesterday with the same files; a sibling with the same own key
     :param retry_delay: the task's, seconds
     """
 
@@ -145,6 +145,7 @@ class World:
     asked_for: int = 1
     is_waiting: bool = False
     has_waited: bool = False
+    has_neighbour: bool = False
 
     def note(self, text: str) -> None:
         self.events.append(f"{self.now - EPOCH:8.1f} {text}")
@@ -208,8 +209,9 @@ class World:
         assert request.body is not None
         key = request.headers.get("Idempotency-Key")
         files = tuple(map(tuple, request.body["files"]))
-        if self.setting.neighbour == "sibling" and not any(job.owner == "sibling" for job in self.jobs.values()):
-            self.make_job(SIBLING_FILES, "sibling")
+        if self.setting.neighbour in ("sibling", "twin") and not self.has_neighbour:
+            self.has_neighbour = True
+            self.make_job(FILES if self.setting.neighbour == "twin" else SIBLING_FILES, "sibling")
         course = self.choices.choose("create", self.CREATED)
         self.note(f"create with key {key}: {course}")
         make = lambda: self.make_job(files, "us", key)  # noqa: E731 - later or now
