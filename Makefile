@@ -14,7 +14,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-triggerer bench-import pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-triggerer bench-import mutants pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
+	@echo "make mutants          which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1"
 	@echo "make pins             renew requirements/*.txt (needs uv)"
 	@echo "make clean            remove the environments and what the demo and the browser left"
 
@@ -82,6 +83,14 @@ bench-triggerer: $(NEW)/.demo-ready
 
 bench-import: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_import.py
+
+MODULE ?= airflow_zilliz/submission.py
+TESTS ?= tests/unit/test_$(notdir $(MODULE))
+COUNT ?= 100
+SEED ?= 0
+JOBS ?= 1
+mutants: $(NEW)/.test-ready
+	$(NEW)/bin/python tests/mutation.py $(MODULE) $(TESTS) --count $(COUNT) --seed $(SEED) -j $(JOBS)
 
 $(NEW)/.demo-ready: requirements/demo.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 to 3.13 is needed, this is " + sys.version) if not (3, 10) <= sys.version_info < (3, 14) else None'
