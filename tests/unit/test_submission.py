@@ -21,6 +21,7 @@ from airflow_zilliz.flows import play
 from airflow_zilliz.job_search import MAX_CANDIDATES, Clock, Log, Pause
 from airflow_zilliz.returned_job import Origin
 from airflow_zilliz.submission import Remember, Submitted, submit
+from airflow_zilliz.submit_keys import MAX_KEYS
 from airflow_zilliz.submit_record import PATIENCE, Record, TaskTry
 from airflow_zilliz.submit_values import Submission
 from airflow_zilliz.submitting import create_request, digest_of
@@ -466,6 +467,111 @@ def test_ages_are_told_by_the_server_s_own_clock(offset: float) -> None:
     assert started(server, BLIND) == ("mine", FOUND)
 
 
+def test_jobs_are_described_from_the_newest_on_for_ids_of_milvus_grow() -> None:
+    server = Server()
+    for job_id in ("99", "101", "100"):
+        server.add(job_id, names=("else.parquet",))
+    asked: list[str] = []
+    flow = submit(a_submission(), BLIND)
+
+    def perform(step: Any) -> Any:
+        if isinstance(step, Request) and "jobId" in (step.body or {}):
+            asked.append(str(step.body and step.body["jobId"]))
+        return server.perform(step)
+
+    play(flow, perform)
+    assert asked == ["101", "100", "99"]
+
+
+@pytest.mark.parametrize(
+    ("job", "whole_paths", "waits"),
+    [
+        ({"state": "Completed", "names": ()}, True, 0),  # a job that has ended shows no more
+        ({"state": "Importing", "names": ("day/a.parquet",)}, True, 52),  # some of its files
+        ({"state": "Importing", "names": ()}, False, 52),
+        ({"state": "Importing"}, False, 0),  # names alone will not become paths
+    ],
+)
+def test_only_a_job_that_may_show_more_is_waited_for(job: dict[str, Any], whole_paths: bool, waits: float) -> None:
+    server = Server()
+    server.add("perhaps", **job)
+    with pytest.raises(ZillizSubmissionUnknown, match="perhaps"):
+        started(server, BLIND, whole_paths=whole_paths)
+    assert server.paused == waits
+
+
+def test_jobs_of_other_collections_are_none_of_it() -> None:
+    server = Server()
+    server.add("elsewhere", createTime=server.time())
+    server.jobs["elsewhere"]["collectionName"] = "films"
+    assert started(server, BLIND)[0] == "new-1"
+
+
+def test_jobs_whose_collection_is_not_shown_may_be_it() -> None:
+    server = Server()
+    server.add("mine", createTime=server.time())
+    server.jobs["mine"]["collectionName"] = ""
+    assert started(server, BLIND) == ("mine", FOUND)
+
+
+def test_a_list_of_many_pages_is_read_to_its_end() -> None:
+    server = Server()
+    for number in range(250):
+        server.add(f"old-{number:03}", names=("else.parquet",), createTime=server.time(ago=24 * HOURS))
+    server.add("mine", createTime=server.time())
+    assert started(server, BLIND) == ("mine", FOUND)
+
+
+def test_a_server_that_is_down_while_a_retry_looks_is_looked_at_by_the_next_one() -> None:
+    server = Server()
+    server.on_pause = lambda: setattr(server, "list_error", answer({"message": "down"}, status=503))
+    with pytest.raises(ZillizUnavailable, match="a retry looks for its job again before it sends"):
+        started(server, retry(replace(SENT, sent_at=NOW)))
+    assert server.created == 0
+
+
+def test_a_list_that_is_refused_while_a_retry_looks_cannot_tell() -> None:
+    server = Server()
+    server.on_pause = lambda: setattr(server, "list_error", NO_LIST)
+    with pytest.raises(ZillizSubmissionUnknown, match="the list is refused"):
+        started(server, retry(replace(SENT, sent_at=NOW)))
+    assert server.created == 0
+
+
+def test_the_error_of_a_lost_response_carries_what_is_known_of_it() -> None:
+    lost = ZillizUnavailable("busy", retry_after=7, code=2, http_status=503)
+    server = Server()
+
+    def lose(_: Request) -> Answer:
+        raise lost
+
+    server._create = lose  # type: ignore[method-assign] # one server that loses
+    with pytest.raises(ZillizUnavailable) as raised:
+        started(server)
+    assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (7, 2, 503)
+    server.refuse = {}
+    server._create = lambda _: answer({"code": 65535, "message": "x"})  # type: ignore[method-assign] # likewise
+    with pytest.raises(ZillizUnavailable) as raised:
+        started(server)
+    assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (None, 65535, 200)
+
+
+def test_the_chain_of_keys_ends() -> None:
+    server = Server(heeds_keys=True)
+    for turn in range(1, 60):
+        server.add(f"old-{turn}", "Failed")
+        server.keys["k" if turn == 1 else f"k~{turn}"] = f"old-{turn}"
+    assert started(server) == (f"old-{MAX_KEYS}", RETURNED)
+    assert started(server, retry(replace(KEPT, turn=MAX_KEYS + 3))) == (f"old-{MAX_KEYS + 3}", RETURNED)
+
+
+def test_a_long_list_of_files_is_not_printed_whole() -> None:
+    server = Server(lose={1: "after"}, list_error=NO_LIST)
+    groups = [[f"{number}.parquet"] for number in range(7)]
+    with pytest.raises(ZillizSubmissionUnknown, match=r"0\.parquet, .*4\.parquet, \.\.\. is there"):
+        started(server, groups=groups)
+
+
 def test_two_jobs_that_may_be_it_are_named() -> None:
     server = Server()
     server.add("one", createTime=CREATED)
@@ -610,6 +716,7 @@ def test_only_a_clear_starts_another_job_after_one_that_the_server_forgot() -> N
     assert server.created == 0
     assert started(server, retry(record, clears=4)) == ("new-1", STARTED)
     assert list(server.keys) == ["k~2"]
+    assert "was cleared since: starting another" in server.lines[0]
 
 
 def test_a_job_that_is_known_again_is_gone_on_with() -> None:
@@ -796,6 +903,15 @@ def test_an_own_key_that_this_task_used_for_other_files_is_an_error(state: str) 
     with pytest.raises(ZillizIdempotencyKeyReused, match="this task imported other files with it before"):
         started(server, retry(replace(KEPT, job_id="mine")), is_own_key=True, digest="other")
     assert server.created == 0
+
+
+def test_what_was_sent_for_other_files_under_an_own_key_says_nothing_of_these() -> None:
+    server = Server(list_error=NO_LIST)
+    record = replace(SENT, digest="other", turn=3)
+    assert started(server, retry(record), is_own_key=True) == ("new-1", STARTED)
+    assert list(server.keys) == ["k~3"], "a key whose job is Failed is not used again"
+    assert started(server, retry(record)) == ("new-2", STARTED)
+    assert list(server.keys) == ["k~3", "k"]
 
 
 def test_an_own_key_is_free_again_when_its_job_failed() -> None:
