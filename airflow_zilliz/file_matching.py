@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from enum import Enum
+from enum import Enum, auto
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -27,10 +27,10 @@ class Match(Enum):
     does not show its files yet.
     """
 
-    SAME = "same"
-    OTHER = "other"
-    SIMILAR = "similar"
-    HIDDEN = "hidden"
+    SAME = auto()
+    OTHER = auto()
+    SIMILAR = auto()
+    HIDDEN = auto()
 
 
 def object_of(path: str) -> str:

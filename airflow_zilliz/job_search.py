@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import Enum, auto
 from typing import Any
 
 from airflow_zilliz import api
@@ -53,7 +53,7 @@ class Wanted:
     collection_name: str
     target: Target
     groups: Sequence[Sequence[str]]
-    whole_paths: bool = True
+    whole_paths: bool
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Described:
 
 
 class _Verdict(Enum):
-    OURS = "ours"
-    OTHER = "other"
-    UNCLEAR = "unclear"  # for good
-    NOT_YET = "not yet"  # what it shows later may tell
+    OURS = auto()
+    OTHER = auto()
+    UNCLEAR = auto()  # for good
+    NOT_YET = auto()  # what it shows later may tell
 
 
 def describe(target: Target, job_id: str) -> Generator[Any, Any, Described]:
@@ -227,7 +227,7 @@ class Search:
         if has_failed and job.complete_time is None:
             return _Verdict.OTHER  # it loaded nothing
         is_older = self._is_older(job, server_time, now)
-        if is_older is True:
+        if is_older:
             return _Verdict.OTHER
         match = match_files(
             (part.file_name for part in job.details), self.wanted.groups, whole_paths=self.wanted.whole_paths

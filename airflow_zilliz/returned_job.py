@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from enum import Enum
+from enum import Enum, auto
 from typing import Any
 
 from airflow_zilliz.api import ImportProgress
@@ -22,11 +22,11 @@ from airflow_zilliz.submit_values import Submission, loaded_nothing, reused, unk
 class Origin(Enum):
     """Where the job of an import comes from."""
 
-    STARTED = "started by this try"
-    RESUMED = "written down by an earlier try"
-    FOUND = "found in the job list"
-    RETURNED = "returned by the server for the same key"
-    REMEMBERED = "Completed before, whatever the server says of it now"
+    STARTED = auto()  # started by this try
+    RESUMED = auto()  # written down by an earlier try
+    FOUND = auto()  # found in the job list
+    RETURNED = auto()  # returned by the server for the same key
+    REMEMBERED = auto()  # Completed before, whatever the server says of it now
 
 
 def origin_of(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from airflow_zilliz import api
@@ -36,6 +37,9 @@ from airflow_zilliz.submit_keys import MAX_KEYS, chained_key
 from airflow_zilliz.submit_record import Earlier, Record, TaskTry, earlier_of
 from airflow_zilliz.submit_values import Submission, forgotten, loaded_nothing, reused, unknown
 from airflow_zilliz.submitting import is_certain_refusal, is_job_limit
+
+#: Between two readings of the list for a request that may yet show its effect, in seconds.
+SETTLING_PAUSE = 15.0
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,12 @@ def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submit
         job_id = yield from _find_earlier(submission, earlier, before)
         if job_id is not None:
             return (yield from _remember_job(record.started(job_id, record.turn), Origin.FOUND))
-    for turn in range(record.turn, max(record.turn, MAX_KEYS) + 1):
+    for turn in count(record.turn):
         now = yield Clock()
         yield Remember(record.before_sending(now, turn, before))
         try:
             job_id = yield from api.create(submission.request(chained_key(submission.key, turn)))
-        except ZillizError as err:
+        except (ZillizApiError, ZillizUnavailable) as err:
             if is_certain_refusal(err):
                 yield Remember(record)
                 raise _refusal(err) from None
@@ -133,7 +137,6 @@ def _go_on(submission: Submission, record: Record, this: TaskTry) -> Generator[S
         return Submitted(job_id, Origin.REMEMBERED if has_changed else Origin.RESUMED, record)
     if job is not None and loaded_nothing(job):
         yield Log(logging.INFO, f"Import job {job_id} of an earlier try is Failed ({job.reason}): starting another")
-        yield Remember(record.failed())
         return record.failed()
     if record.given_up is not None and is_gone:
         if this.clears <= record.given_up:
@@ -162,7 +165,7 @@ def _find_earlier(
                 return _certain(submission, result)
             if waited >= settling:
                 break
-            seconds = min(submission.patience.pauses[-1], settling - waited)
+            seconds = min(SETTLING_PAUSE, settling - waited)
             yield Pause(seconds)
             waited += seconds
     except ZillizUnavailable as err:
@@ -174,7 +177,9 @@ def _find_earlier(
     return None
 
 
-def _find_lost(submission: Submission, before: frozenset[str] | None, err: ZillizError) -> Generator[Step, Any, str]:
+def _find_lost(
+    submission: Submission, before: frozenset[str] | None, err: ZillizApiError | ZillizUnavailable
+) -> Generator[Step, Any, str]:
     """Return the job of a request without a response that says what came of it."""
     if before is None:
         raise unknown(submission, f"The response was lost ({err}), and the server's job list cannot be used") from err
@@ -193,9 +198,9 @@ def _find_lost(submission: Submission, before: frozenset[str] | None, err: Zilli
         f"The response to the import request into collection {submission.collection_name!r} was lost ({err}), and no "
         f"new job is in the job list after {sum(submission.patience.pauses):.0f} s. A retry looks there again "
         "before it sends",
-        retry_after=getattr(err, "retry_after", None),
-        code=getattr(err, "code", None),
-        http_status=getattr(err, "http_status", None),
+        retry_after=err.retry_after if isinstance(err, ZillizUnavailable) else None,
+        code=err.code,
+        http_status=err.http_status,
     ) from err
 
 
@@ -229,11 +234,9 @@ def _certain(submission: Submission, result: SearchResult) -> str | None:
     return result.job_id
 
 
-def _refusal(err: ZillizError) -> ZillizError:
+def _refusal(err: ZillizApiError | ZillizUnavailable) -> ZillizError:
     if is_job_limit(err):
-        return ZillizTooManyJobs(
-            str(err), code=getattr(err, "code", None), http_status=getattr(err, "http_status", None)
-        )
+        return ZillizTooManyJobs(str(err), code=err.code, http_status=err.http_status)
     err.args = (f"{err}. The server refused the import, so no job was started and a retry is safe",)
     return err
 

@@ -79,7 +79,7 @@ class Record:
     def as_json(self) -> dict[str, Any]:
         """Return the record in JSON types, without what is unset."""
         known = sorted(self.known) if self.known is not None and len(self.known) <= MAX_KNOWN_IDS else None
-        fields = {**vars(self), "known": known, "result": dict(self.result) if self.result else None}
+        fields = {**vars(self), "known": known}
         return {name: value for name, value in fields.items() if value is not None and value is not False}
 
     @classmethod

@@ -19,7 +19,8 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.flows import play
 from airflow_zilliz.job_search import MAX_CANDIDATES, Clock, Log, Pause
-from airflow_zilliz.returned_job import Origin
+from airflow_zilliz.progress import parse_job
+from airflow_zilliz.returned_job import Origin, check_key
 from airflow_zilliz.submission import Remember, Submitted, submit
 from airflow_zilliz.submit_keys import MAX_KEYS
 from airflow_zilliz.submit_record import PATIENCE, Record, TaskTry
@@ -631,6 +632,42 @@ def test_a_job_that_the_list_shows_is_not_gone_because_a_fail_over_does_not_know
     assert started(server, retry(SENT)) == ("mine", FOUND)
 
 
+def test_a_job_whose_description_is_down_does_not_hide_the_one_that_is_ours() -> None:
+    server = Server()
+    server.add("2")
+    server.add("1")
+    described = server._answer
+
+    def answer_for(request: Request) -> Answer:
+        if (request.body or {}).get("jobId") == "2":
+            raise ZillizUnavailable("down")
+        return described(request)
+
+    server._answer = answer_for  # type: ignore[method-assign] # one job that cannot be described
+    assert started(server, retry(SENT)) == ("1", FOUND)
+
+
+def test_a_run_without_a_date_excludes_no_job() -> None:
+    server = Server()
+    server.add("perhaps", createTime=server.time(ago=24 * HOURS))
+    with pytest.raises(ZillizSubmissionUnknown, match="perhaps"):
+        started(server, replace(BLIND, run_due=None))
+
+
+def test_the_list_is_read_again_and_again_while_a_request_settles() -> None:
+    server = Server()
+    pauses: list[float] = []
+    flow = submit(a_submission(), retry(replace(SENT, sent_at=NOW - 70)))
+
+    def perform(step: Any) -> Any:
+        if isinstance(step, Pause):
+            pauses.append(step.seconds)
+        return server.perform(step)
+
+    play(flow, perform)
+    assert pauses == [15, 15, 15, 15, 15, 5]
+
+
 def test_a_job_that_is_gone_from_the_list_as_well_is_gone() -> None:
     server = Server()
     server.add("passing")
@@ -719,6 +756,13 @@ def test_only_a_clear_starts_another_job_after_one_that_the_server_forgot() -> N
     assert "was cleared since: starting another" in server.lines[0]
 
 
+@pytest.mark.parametrize("response", [{"code": 65535, "message": "PermissionDenied"}, {"code": 1100, "message": "no"}])
+def test_a_job_whose_description_is_refused_is_not_forgotten(response: dict[str, Any]) -> None:
+    server = Server(describe_error=answer(response))
+    record = replace(KEPT, job_id="mine", given_up=3)
+    assert started(server, retry(record, clears=4)) == ("mine", RESUMED)
+
+
 def test_a_job_that_is_known_again_is_gone_on_with() -> None:
     server = Server()
     server.add("mine")
@@ -759,12 +803,13 @@ FIRST = first(remembers=False)
 
 @pytest.mark.parametrize("this", [first(), FIRST])
 @pytest.mark.parametrize("list_error", [None, NO_LIST])
+@pytest.mark.parametrize("state", ["Importing", "Completed"])
 def test_a_job_of_an_earlier_run_of_the_same_name_is_followed_by_another(
-    list_error: Answer | None, this: TaskTry
+    list_error: Answer | None, this: TaskTry, state: str
 ) -> None:
     server = Server(heeds_keys=True)
     started(server)
-    server.jobs["new-1"] |= {"state": "Completed", "createTime": server.time(ago=61)}
+    server.jobs["new-1"] |= {"state": state, "createTime": server.time(ago=61)}
     server.list_error = list_error
     assert started(server, this) == ("new-3", STARTED)
     assert "earlier run of the same name" in server.lines[0]
@@ -833,6 +878,8 @@ def test_a_retry_gets_a_job_that_the_list_did_not_show_as_its_own_back_for_the_k
     server.add("mine", names=("else.parquet",))
     server.keys["k"] = "mine"
     assert started(server, BLIND) == ("mine", RETURNED)
+    server.describe_error = answer({"code": 1100, "message": "no"})
+    assert started(server, retry(replace(SENT, known=frozenset({"mine"})))) == ("mine", RETURNED)
 
 
 def test_an_own_key_returns_the_job_of_the_same_files() -> None:
@@ -864,11 +911,24 @@ def test_an_own_key_whose_job_hides_its_files_is_compared_later() -> None:
     assert started(server, is_own_key=True) == ("new-1", RETURNED)
 
 
-def test_an_own_key_whose_job_never_shows_its_files_cannot_be_told() -> None:
+@pytest.mark.parametrize(("state", "waits"), [("Importing", 52), ("Completed", 0)])
+def test_an_own_key_whose_job_never_shows_its_files_cannot_be_told(state: str, waits: float) -> None:
     server = Server(heeds_keys=True, shows=())
     started(server, is_own_key=True)
+    server.jobs["new-1"]["state"] = state
     with pytest.raises(ZillizSubmissionUnknown, match="cannot be seen"):
         started(server, is_own_key=True)
+    assert server.paused == waits
+
+
+def test_a_completed_job_is_compared_with_what_was_asked_for() -> None:
+    server = Server()
+    server.add("mine", "Completed")
+    job = parse_job(server.jobs["mine"])
+    assert job is not None
+    check_key(a_submission(), job)
+    with pytest.raises(ZillizIdempotencyKeyReused, match="it is of other files"):
+        check_key(a_submission(groups=OTHER), job)
 
 
 @pytest.mark.parametrize(
@@ -912,6 +972,16 @@ def test_what_was_sent_for_other_files_under_an_own_key_says_nothing_of_these() 
     assert list(server.keys) == ["k~3"], "a key whose job is Failed is not used again"
     assert started(server, retry(record)) == ("new-2", STARTED)
     assert list(server.keys) == ["k~3", "k"]
+
+
+@pytest.mark.parametrize(
+    "response", [{"code": 2100, "message": "import job does not exist"}, {"code": 1100, "message": "no"}]
+)
+def test_an_own_key_whose_job_is_out_of_sight_is_followed_by_the_next(response: dict[str, Any]) -> None:
+    server = Server(describe_error=answer(response))
+    this = retry(replace(KEPT, job_id="mine"))
+    assert started(server, this, is_own_key=True, digest="other") == ("new-1", STARTED)
+    assert list(server.keys) == ["k~2"]
 
 
 def test_an_own_key_is_free_again_when_its_job_failed() -> None:
