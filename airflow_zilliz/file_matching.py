@@ -58,7 +58,7 @@ def match_files(shown: Iterable[str | None], groups: Sequence[Sequence[str]], *,
     asked = Counter(_plain(path) for group in groups for path in group)
     folders = tuple(path for path in asked if path.endswith("/"))
     if whole_paths and all(printed.is_whole(text) for text in texts):
-        if any(path not in asked and not path.startswith(folders or ("\0",)) for path in paths):
+        if any(path not in asked and not path.startswith(folders) for path in paths):
             return Match.OTHER
         return Match.SAME if Counter(paths) == asked else Match.SIMILAR
     names = {_name(path) for path in asked}

@@ -30,6 +30,9 @@ NUMPY = [["1/id.npy", "1/vector.npy"]]
         (["[a.parquet]"], [["a.parquet"]]),  # a file in the bucket's root
         (["[a.parquet]", "[a.parquet]"], [["a.parquet"], ["a.parquet"]]),
         (["day/a.parquet", "day/b.json", None, " "], TWO),
+        (["[/my books/1.parquet /my books/2.parquet]"], [["my books/1.parquet"], ["my books/2.parquet"]]),
+        (["[/day/a.parquet /day/b.json]"], [["day/a.parquet"], ["day/b.json"]]),
+        (["day/a].parquet"], [["day/a].parquet"]]),
     ],
 )
 def test_whole_paths_that_are_equal_are_the_same(shown: list[str | None], groups: list[list[str]]) -> None:
@@ -87,10 +90,17 @@ URL = "https://bucket.s3.amazonaws.com/day/a%20b.parquet?X-Amz-Signature=abc&X-A
         (URL, Match.SIMILAR),
         ("[bulkload/in01/job-0/1/a b.parquet]", Match.SIMILAR),  # the copy that the Cloud makes first
         ("c.parquet", Match.OTHER),
+        ("folder/", Match.OTHER),
     ],
 )
 def test_of_objects_that_are_copied_first_only_the_names_count_and_never_prove(shown: str, match: Match) -> None:
     assert match_files([shown], [[URL]], whole_paths=False) is match
+
+
+def test_what_lies_in_a_folder_of_objects_cannot_be_told() -> None:
+    folder = "https://bucket.s3.amazonaws.com/day/"
+    assert match_files(["x.parquet"], [[folder]], whole_paths=False) is Match.SIMILAR
+    assert match_files(["day/"], [[folder]], whole_paths=False) is Match.SIMILAR
 
 
 @pytest.mark.parametrize(
