@@ -12,7 +12,7 @@ def test_an_error_says_whether_it_is_the_api_s_own(cls: type[ZillizApiError]) ->
     assert cls("m", code=1100, http_status=200).from_api
     assert not cls("m", http_status=404).from_api
     assert not cls("m", code=403, from_api=False).from_api
-    assert not pickle.loads(pickle.dumps(cls("m", code=403, from_api=False))).from_api  # noqa: S301 - ours
+    assert not pickle.loads(pickle.dumps(cls("m", code=403, from_api=False))).from_api
 
 
 def test_an_error_with_another_pause_keeps_what_it_says() -> None:
