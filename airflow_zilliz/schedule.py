@@ -188,10 +188,11 @@ class Schedule:
         self._list.on_described(outcome, now)
         # of two waits for one job the younger one may not end before Airflow has heard of its deferral
         watches = [watch for watch in self._watches_of(job_id) if watch.not_before <= now]
+        for watch in watches:
+            watch.described = now  # in vain or not: where the list serves a wait, it is not tried again at once
         if isinstance(outcome, ImportProgress):
             self._health.on_answer(now)
             for watch in watches:
-                watch.described = now
                 self._take(watch, watch.wait.on_progress(outcome, now + self.offset), now)
             return
         if isinstance(outcome, ZillizUnavailable):
@@ -267,7 +268,7 @@ class Schedule:
         pages = max(walk.pages, 1)
         if not whole and walk.missing:
             pages += 1  # there are more of them than there are waits: not worth it until there are more waits
-        self._list.on_walk(pages, now)
+        self._list.on_walk(pages, now, serves_all=not walk.missing)
         for watch in walk.missing if whole else ():
             watch.unlisted_until = now + LIST_RETRY
             self._aside.add(watch)
