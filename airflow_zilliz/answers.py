@@ -30,12 +30,22 @@ _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exis
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer, read to its end. ``url`` is where it came from, for error texts."""
+    """One HTTP answer, read to its end.
+
+    :param url: what was asked, for error texts
+    :param proxy: the address of the proxy that it came through
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
     url: str = ""
+    proxy: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for error texts."""
+        return f"{self.url} (through the proxy {self.proxy})" if self.proxy else self.url
 
     @property
     def request_id(self) -> str | None:
@@ -92,7 +102,7 @@ def payload(answer: Answer) -> Any:
     data = body.get("data")
     if not isinstance(data, (dict, list)):
         # the Cloud pages print failures with code 0 (wire 4.4), so a success is what carries data
-        raise ZillizUnavailable(f"{answer.url} answered without data: {excerpt(answer)}", code=code)
+        raise ZillizUnavailable(f"{answer.source} answered without data: {excerpt(answer)}", code=code)
     return data
 
 
@@ -111,7 +121,7 @@ def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
     if code is None:
         _raise_for_page(answer)
     said = " ".join(message.split())[:2000] or excerpt(answer)
-    text = f"{answer.url} answered code {code} (HTTP {status}): {said}"
+    text = f"{answer.source} answered code {code} (HTTP {status}): {said}"
     facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
     if answer.request_id:
         text += f" (request id {answer.request_id[:100]})"
@@ -131,7 +141,7 @@ def _raise_for_page(answer: Answer) -> NoReturn:
         raise_unrouted(answer)
     if 300 <= answer.status < 400:
         _raise_redirect(answer)
-    text = f"{answer.url} answered HTTP {answer.status} with something else than this API's JSON"
+    text = f"{answer.source} answered HTTP {answer.status} with something else than this API's JSON"
     if answer.status in (401, 403, 407) or answer.status < 300:
         text += " (a proxy or a login page?)"
     raise ZillizUnavailable(
@@ -149,7 +159,7 @@ def raise_unrouted(*answers: Answer) -> NoReturn:
     page = next((answer for answer in answers if not answer.is_server_without_route), None)
     answer = page or answers[0]
     facts: dict[str, Any] = {"http_status": answer.status, "from_api": False}
-    text = f"{answer.url} does not exist on this server (HTTP {answer.status}, {excerpt(answer)})"
+    text = f"{answer.source} does not exist on this server (HTTP {answer.status}, {excerpt(answer)})"
     advice = (
         "the endpoint is no import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
         "http://localhost:19530, without a path"
@@ -166,7 +176,7 @@ def raise_unrouted(*answers: Answer) -> NoReturn:
 def _raise_redirect(answer: Answer) -> NoReturn:
     where = urlsplit(answer.headers.get("location", ""))
     text = (
-        f"{answer.url} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
+        f"{answer.source} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
         f"{where.hostname or 'the same host'}, which is not followed, since the key would go there: "
         "set the connection's host to the address that answers"
     )

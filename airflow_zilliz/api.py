@@ -136,7 +136,7 @@ def create(request: Request) -> Exchange[str]:
     job_id = data.get("jobId") if isinstance(data, dict) else None
     if not isinstance(job_id, str) or not job_id:
         raise ZillizUnavailable(
-            f"{answer.url} took the import and answered without a job id: {excerpt(answer)}", from_api=True
+            f"{answer.source} took the import and answered without a job id: {excerpt(answer)}", from_api=True
         )
     return job_id
 
@@ -161,7 +161,7 @@ def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
     answer = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
     if answer.is_server_without_route:
         raise ZillizApiError(
-            f"{answer.url} does not exist on this server: it knows no two-phase imports (Milvus has them from 3.0 on)",
+            f"{answer.source} does not exist on this server: it has no two-phase imports (Milvus has them from 3.0 on)",
             http_status=answer.status,
             from_api=False,
         )
@@ -248,10 +248,10 @@ def _job(answer: Answer, job_id: str) -> ImportProgress:
         data = data[0]
     job = parse_job(data, job_id) if isinstance(data, dict) else None
     if job is None:
-        raise ZillizUnavailable(f"{answer.url} answered without the job's state: {excerpt(answer)}", from_api=True)
+        raise ZillizUnavailable(f"{answer.source} answered without the job's state: {excerpt(answer)}", from_api=True)
     if job.job_id != job_id:
         raise ZillizUnavailable(
-            f"{answer.url} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
+            f"{answer.source} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
         )
     return job
 
@@ -263,5 +263,5 @@ def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:
     fields = data if isinstance(data, dict) else {"records": data}
     records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
     if records is not None and not isinstance(records, list):
-        raise ZillizUnavailable(f"{answer.url} answered without a list of jobs: {excerpt(answer)}", from_api=True)
+        raise ZillizUnavailable(f"{answer.source} answered without a list of jobs: {excerpt(answer)}", from_api=True)
     return [record for record in records or () if isinstance(record, dict)], number_of(fields.get("pageSize"))
