@@ -16,23 +16,36 @@ from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJob
 from airflow_zilliz.wire import (
     AUTH_CODES,
     MAX_RETRY_AFTER,
+    REFUSAL_CODES,
     SUCCESS_CODES,
     TRANSIENT_CODES,
     TRANSIENT_STATUSES,
     UNKNOWN_JOB_CODES,
 )
 
+#: What Milvus, as every server that is written in Go, says of a path that it does not have (wire 1.1).
+_NO_SUCH_ROUTE = b"404 page not found"
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer, read to its end. ``url`` is where it came from, for error texts."""
+    """One HTTP answer, read to its end.
+
+    :param url: what was asked, for error texts
+    :param proxy: the address of the proxy that it came through
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
     url: str = ""
+    proxy: str | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for error texts."""
+        return f"{self.url} (through the proxy {self.proxy})" if self.proxy else self.url
 
     @property
     def request_id(self) -> str | None:
@@ -56,9 +69,22 @@ class Answer:
         return value if isinstance(value, dict) else None
 
     @property
+    def code(self) -> int | None:
+        """The code of this API's own JSON; None for anything else, a page of a proxy for one."""
+        return number_of((self.json_object() or {}).get("code"))
+
+    @property
     def is_unrouted(self) -> bool:
-        """Whether the server has no such route: 404 in plain text, where a missing job is JSON (wire 1.1, 4.1)."""
-        return self.status in (404, 405) and self.json_object() is None
+        """Whether there may be no such route: 404 or 405, and nothing of this API, whose missing jobs are JSON.
+
+        It may also be a load balancer that has no server for the moment (wire 1.1, 4.1, 4.8).
+        """
+        return self.status in (404, 405) and self.code is None
+
+    @property
+    def is_server_without_route(self) -> bool:
+        """Whether it is the server itself that says that it has no such route."""
+        return self.status == 404 and self.body.strip() == _NO_SUCH_ROUTE
 
 
 def payload(answer: Answer) -> Any:
@@ -76,63 +102,87 @@ def payload(answer: Answer) -> Any:
     data = body.get("data")
     if not isinstance(data, (dict, list)):
         # the Cloud pages print failures with code 0 (wire 4.4), so a success is what carries data
-        raise ZillizUnavailable(f"{answer.url} answered without data: {excerpt(answer)}", code=code)
+        raise ZillizUnavailable(f"{answer.source} answered without data: {excerpt(answer)}", code=code)
     return data
 
 
 def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
     """Raise what an unsuccessful answer means; the body's code counts before the HTTP status (wire 4.6).
 
-    :raises ZillizAuthError: key refused, or no right to the cluster
+    :param code: the body's, None where it is not this API's own JSON
+    :raises ZillizAuthError: key refused, or no right to the cluster, by the API's own word
     :raises ZillizJobNotFound: unknown or expired job id
-    :raises ZillizUnavailable: 408, 429, 5xx, a transient code, or a body that is no answer of this API
-    :raises ZillizApiError: any other error of the server, a permanent redirect, a route that does not exist
+    :raises ZillizApiError: the request is wrong for good: a refusal that is known as one, a permanent redirect, a
+        server without such a route
+    :raises ZillizUnavailable: anything else: 408, 429, 5xx, internal and unknown codes, a body that is no answer of
+        this API, whatever its status
     """
     status = answer.status
+    if code is None:
+        _raise_for_page(answer)
     said = " ".join(message.split())[:2000] or excerpt(answer)
-    text = f"{answer.url} answered {_numbers(status, code)}: {said}"
+    text = f"{answer.source} answered code {code} (HTTP {status}): {said}"
     facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
     if answer.request_id:
         text += f" (request id {answer.request_id[:100]})"
     if status in (401, 403) or code in AUTH_CODES or "PermissionDenied" in message:
         raise ZillizAuthError(text, **facts)
-    if code in UNKNOWN_JOB_CODES or (code is not None and _UNKNOWN_JOB_TEXT.search(message)):
+    if code in UNKNOWN_JOB_CODES or _UNKNOWN_JOB_TEXT.search(message):
         raise ZillizJobNotFound(text, **facts)
-    if status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES:
-        raise ZillizUnavailable(text, retry_after=answer.retry_after, code=code, http_status=status)
+    passes = status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES
+    if not passes and (status == 400 or code in REFUSAL_CODES):
+        raise ZillizApiError(text, **facts)
+    raise ZillizUnavailable(text, retry_after=answer.retry_after, code=code, http_status=status)
+
+
+def _raise_for_page(answer: Answer) -> NoReturn:
+    """Raise what an answer that is not this API's own JSON means: whatever its status, it says nothing of the key."""
     if answer.is_unrouted:
         raise_unrouted(answer)
-    if 300 <= status < 400:
+    if 300 <= answer.status < 400:
         _raise_redirect(answer)
-    if code is None and status < 300:
-        raise ZillizUnavailable(
-            f"{answer.url} answered with something else than this API's JSON (a proxy or a login page?): {said}",
-            http_status=status,
-        )
-    raise ZillizApiError(text, **facts)
+    text = f"{answer.source} answered HTTP {answer.status} with something else than this API's JSON"
+    if answer.status in (401, 403, 407) or answer.status < 300:
+        text += " (a proxy or a login page?)"
+    raise ZillizUnavailable(
+        f"{text}: {excerpt(answer)}", retry_after=answer.retry_after, http_status=answer.status, from_api=False
+    )
 
 
-def raise_unrouted(answer: Answer) -> NoReturn:
-    """Raise what the answer of a server without this route means."""
-    raise ZillizApiError(
-        f"{answer.url} does not exist on this server (HTTP {answer.status}, {excerpt(answer)}): the endpoint is no "
-        "import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
-        "http://localhost:19530, without a path",
-        http_status=answer.status,
-        request_id=answer.request_id,
+def raise_unrouted(*answers: Answer) -> NoReturn:
+    """Raise what it means that a server has none of some routes.
+
+    :param answers: one for each route
+    :raises ZillizApiError: the server itself says so, for each
+    :raises ZillizUnavailable: it may be something before it, which has no server for the moment
+    """
+    page = next((answer for answer in answers if not answer.is_server_without_route), None)
+    answer = page or answers[0]
+    facts: dict[str, Any] = {"http_status": answer.status, "from_api": False}
+    text = f"{answer.source} does not exist on this server (HTTP {answer.status}, {excerpt(answer)})"
+    advice = (
+        "the endpoint is no import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
+        "http://localhost:19530, without a path"
+    )
+    if page is None:
+        raise ZillizApiError(f"{text}: {advice}", request_id=answer.request_id, **facts)
+    raise ZillizUnavailable(
+        f"{text}: a load balancer or proxy before it has no server for it now, or {advice}",
+        retry_after=answer.retry_after,
+        **facts,
     )
 
 
 def _raise_redirect(answer: Answer) -> NoReturn:
     where = urlsplit(answer.headers.get("location", ""))
     text = (
-        f"{answer.url} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
+        f"{answer.source} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
         f"{where.hostname or 'the same host'}, which is not followed, since the key would go there: "
         "set the connection's host to the address that answers"
     )
     if answer.status in (301, 308):
-        raise ZillizApiError(text, http_status=answer.status, request_id=answer.request_id)
-    raise ZillizUnavailable(text, http_status=answer.status)
+        raise ZillizApiError(text, http_status=answer.status, request_id=answer.request_id, from_api=False)
+    raise ZillizUnavailable(text, http_status=answer.status, from_api=False)
 
 
 def number_of(value: object) -> int | None:
@@ -142,10 +192,6 @@ def number_of(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return int(value) if -(2**53) < value < 2**53 and value == int(value) else None
-
-
-def _numbers(status: int, code: int | None) -> str:
-    return f"HTTP {status}" if code is None else f"code {code} (HTTP {status})"
 
 
 def excerpt(answer: Answer) -> str:

@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from airflow_zilliz.answers import Answer, excerpt, number_of, payload, raise_unrouted
 from airflow_zilliz.exceptions import ZillizApiError, ZillizConfigError, ZillizUnavailable
 from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, job_id_of, parse_job
-from airflow_zilliz.wire import ABORT, COMMIT, DESCRIBE, GET_PROGRESS, LIST, LIST_PAGE_SIZE, MAX_LIST_PAGES
+from airflow_zilliz.wire import (
+    ABORT,
+    COMMIT,
+    DESCRIBE,
+    GET_PROGRESS,
+    GET_PROGRESS_CAMEL,
+    LIST,
+    LIST_PAGE_SIZE,
+    MAX_LIST_PAGES,
+)
 
 __all__ = [
     "Answer",
@@ -106,14 +115,15 @@ def describe(job_id: str, target: Target, *, known_path: str | None = None) -> E
     :raises ZillizError: one of its subclasses, see `airflow_zilliz.answers.raise_for_error`
     """
     body = {"jobId": job_id, **target.ids()}
-    paths = [DESCRIBE, GET_PROGRESS]
-    if known_path == GET_PROGRESS:
-        paths.reverse()
+    paths = [DESCRIBE, GET_PROGRESS, GET_PROGRESS_CAMEL]
+    paths.sort(key=lambda path: path != known_path)
+    unrouted = []
     for path in paths:
         answer = yield Request(path, body, database_header(target))
         if not answer.is_unrouted:
             return _job(answer, job_id), path
-    raise_unrouted(answer)
+        unrouted.append(answer)
+    raise_unrouted(*unrouted)
 
 
 def create(request: Request) -> Exchange[str]:
@@ -125,7 +135,9 @@ def create(request: Request) -> Exchange[str]:
     data = payload(answer)
     job_id = data.get("jobId") if isinstance(data, dict) else None
     if not isinstance(job_id, str) or not job_id:
-        raise ZillizUnavailable(f"{answer.url} took the import and answered without a job id: {excerpt(answer)}")
+        raise ZillizUnavailable(
+            f"{answer.source} took the import and answered without a job id: {excerpt(answer)}", from_api=True
+        )
     return job_id
 
 
@@ -147,10 +159,11 @@ def abort(job_id: str, target: Target) -> Exchange[None]:
 
 def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
     answer = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
-    if answer.is_unrouted:
+    if answer.is_server_without_route:
         raise ZillizApiError(
-            f"{answer.url} does not exist on this server: it knows no two-phase imports (Milvus has them from 3.0 on)",
+            f"{answer.source} does not exist on this server: it has no two-phase imports (Milvus has them from 3.0 on)",
             http_status=answer.status,
+            from_api=False,
         )
     payload(answer)
 
@@ -235,9 +248,11 @@ def _job(answer: Answer, job_id: str) -> ImportProgress:
         data = data[0]
     job = parse_job(data, job_id) if isinstance(data, dict) else None
     if job is None:
-        raise ZillizUnavailable(f"{answer.url} answered without the job's state: {excerpt(answer)}")
+        raise ZillizUnavailable(f"{answer.source} answered without the job's state: {excerpt(answer)}", from_api=True)
     if job.job_id != job_id:
-        raise ZillizUnavailable(f"{answer.url} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}")
+        raise ZillizUnavailable(
+            f"{answer.source} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
+        )
     return job
 
 
@@ -248,5 +263,5 @@ def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:
     fields = data if isinstance(data, dict) else {"records": data}
     records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
     if records is not None and not isinstance(records, list):
-        raise ZillizUnavailable(f"{answer.url} answered without a list of jobs: {excerpt(answer)}")
+        raise ZillizUnavailable(f"{answer.source} answered without a list of jobs: {excerpt(answer)}", from_api=True)
     return [record for record in records or () if isinstance(record, dict)], number_of(fields.get("pageSize"))

@@ -1,4 +1,4 @@
-"""Carries requests with aiohttp, for the triggerer: one session per event loop, closed together with it."""
+"""Sends requests with aiohttp, for the triggerer: one session per event loop, closed together with it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from types import SimpleNamespace
 
 import aiohttp
 
@@ -16,6 +15,7 @@ from airflow_zilliz.api import Answer, Request
 from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, unpacked, url_of
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.proxies import Proxy, proxy_for
 from airflow_zilliz.wire import MAX_BODY_BYTES
 
 _CHUNK_BYTES = 64 * 1024
@@ -27,15 +27,12 @@ class _Line:
     """What one event loop sends with. The environment's proxies are read once, since that takes a while."""
 
     session: aiohttp.ClientSession
-    proxies: dict[str, str | None] = field(default_factory=dict)
+    proxies: dict[str, Proxy | None] = field(default_factory=dict)
 
-    def proxy_for(self, url: str) -> str | None:
-        """Return the environment's proxy; aiohttp's own look at the environment would take a netrc password as well."""
+    def proxy_for(self, url: str) -> Proxy | None:
+        """Return the environment's proxy; aiohttp's own reading of it would take a netrc password as well."""
         if url not in self.proxies:
-            parts = urlsplit(url)
-            found = getproxies()
-            bypassed = not found or proxy_bypass(parts.hostname or "")
-            self.proxies[url] = None if bypassed else found.get(parts.scheme) or found.get("all")
+            self.proxies[url] = proxy_for(url, in_triggerer=True)
         return self.proxies[url]
 
 
@@ -48,29 +45,56 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
     """Send a request and read its whole answer.
 
     :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
+    :raises ZillizConfigError: the environment's proxy cannot be used
     """
     url = url_of(endpoint, request)
+    line = await _line()
+    proxy = line.proxy_for(endpoint.base_url)
+    for may_repeat in (request.repeatable, False):
+        connection = SimpleNamespace(is_pooled=False)
+        try:
+            return await _exchange(line.session, endpoint, request, url, proxy, connection)
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
+            # the server may have closed a pooled connection at that moment; aiohttp itself repeats no POST
+            if may_repeat and connection.is_pooled and isinstance(err, _CLOSED):
+                continue
+            raise ZillizUnavailable(describe_failure(url, err, endpoint, proxy)) from None
+    raise AssertionError("the second attempt returns or raises")
+
+
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+
+
+async def _exchange(
+    session: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    request: Request,
+    url: str,
+    proxy: Proxy | None,
+    connection: SimpleNamespace,
+) -> Answer:
     headers = headers_of(request)
     if endpoint.token:
         headers["Authorization"] = f"Bearer {endpoint.token}"
-    try:
-        context = await _ssl_context(ca_bundle(endpoint.verify)) if url.startswith("https:") else False
-        line = await _line()
-        async with line.session.request(
-            "GET" if request.body is None else "POST",
-            url,
-            json=request.body,
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=endpoint.request_timeout),
-            ssl=context,
-            proxy=line.proxy_for(endpoint.base_url),
-            allow_redirects=False,
-        ) as response:
-            body = await _read(response, url)
-            answer_headers = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status, endpoint.scrub(body), answer_headers, url)
-    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
-        raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
+    context = await _ssl_context(ca_bundle(endpoint.verify)) if url.startswith("https:") else False
+    async with session.request(
+        "GET" if request.body is None else "POST",
+        url,
+        json=request.body,
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=endpoint.request_timeout),
+        ssl=context,
+        proxy=proxy.url if proxy else None,
+        allow_redirects=False,
+        trace_request_ctx=connection,
+    ) as response:
+        body = await _read(response, url)
+        answer_headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, endpoint.scrub(body), answer_headers, url, proxy.name if proxy else None)
+
+
+async def _note_pooled(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    context.trace_request_ctx.is_pooled = True
 
 
 async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
@@ -80,8 +104,8 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             response.close()
             raise body_too_long(url)
-    encoding = response.headers.get("Content-Encoding", "identity")
-    return bytes(body) if encoding == "identity" else await asyncio.to_thread(unpacked, url, body, encoding)
+    encoding = response.headers.get("Content-Encoding", "")
+    return await asyncio.to_thread(unpacked, url, body, encoding) if encoding else bytes(body)
 
 
 async def _line() -> _Line:
@@ -97,7 +121,11 @@ async def _line() -> _Line:
 async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
     """Hold a session open until the loop ends: a loop closes its unfinished generators before itself."""
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
-    session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_pooled)
+    session = aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trace_configs=[trace]
+    )
     try:
         yield _Line(session)
     finally:

@@ -17,6 +17,7 @@ from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
+from airflow_zilliz.wait_texts import IGNORED
 from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
@@ -96,16 +97,25 @@ class WaitsForImport(BaseOperator):
         deadline: float | None = None,
         execution_deadline: float | None = None,
         seen: str | None = None,
+        **unknown: Any,
     ) -> Any:
-        """Take over from the trigger: finish with its event, or look again where that does not describe the job."""
+        """Take over from the trigger: finish with its event, or poll where that does not describe the job.
+
+        :param unknown: what a newer version hands over, which is ignored after a rollback to this one
+        """
+        if unknown:
+            self.log.warning(IGNORED, ", ".join(sorted(unknown)))
         end = WaitEnd.from_event(event)
+        span = (started_at or time.time(), deadline, execution_deadline)
         if end is None:
-            self.log.warning("The trigger's event cannot be read (%r): looking at the job itself", event)
+            self.log.warning("The trigger's event cannot be read (%r): polling the job itself", event)
+        elif end.is_timeout:
+            # the trigger may have come too late to poll, or may not have reached the server
+            return self._finish(self._last_poll(self._begin(*span, seen=Seen.from_json(seen))) or end, context)
         elif not end.needs_description:
             if end.progress is not None:
                 self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
             return self._finish(end, context)
-        span = (started_at or time.time(), deadline, execution_deadline)
         wait = self._begin(*span, seen=Seen.from_json(seen), claimed=end)
         with self._hook() as hook:
             while (step := self._look(hook, wait)).end is None:
@@ -130,14 +140,18 @@ class WaitsForImport(BaseOperator):
         """Raise something kinder than Airflow would, where the task asks for that."""
 
     def _end_of_backstop(self) -> WaitEnd:
-        """Look once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
+        """Poll once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
         wait = self._begin(time.time(), None, None)
-        with self._hook() as hook:
-            end = self._look(hook, wait).end
-        if end is not None and end.tells_of_the_job:
+        if (end := self._last_poll(wait)) is not None:
             return end
         by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
         return wait.on_backstop(execution_timeout=by_execution)
+
+    def _last_poll(self, wait: ImportWait) -> WaitEnd | None:
+        """Poll once after the deadline, and return the end of a job that is done: it is done, and not timed out."""
+        with self._hook() as hook:
+            end = self._look(hook, wait).end
+        return end if end is not None and end.tells_of_the_job else None
 
     def _check_arguments(self) -> None:
         if self.target_state not in [state.value for state in TARGET_STATES]:
@@ -229,9 +243,10 @@ class WaitsForImport(BaseOperator):
                 step = wait.on_progress(progress, time.time())
             for level, text in step.notes:
                 self.log.log(level, "%s", text)
-            if not step.look_up_connection:
+            if step.look_up_connection:
+                hook.forget_connection()
+            if not step.look_up_connection or step.delay > 0:
                 return step
-            hook.forget_connection()
 
     def _ids(self) -> dict[str, Any]:
         return target_arguments(self)

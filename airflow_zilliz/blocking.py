@@ -1,22 +1,24 @@
-"""Carries requests with the requests library, for workers."""
+"""Sends requests with the requests library, for workers."""
 
 from __future__ import annotations
 
 import time
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
 
 from airflow_zilliz.api import Answer, Request
 from airflow_zilliz.carrying import body_too_long, ca_bundle, describe_failure, headers_of, unpacked, url_of, was_sent
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.proxies import Proxy, proxy_for
 from airflow_zilliz.wire import MAX_BODY_BYTES
 
 _CHUNK_BYTES = 64 * 1024
+#: What may be repeated is, after these seconds: a pooled connection may just have been closed by the server.
+REPEAT_PAUSES = (0.0, 0.4)
+REPEATED_STATUSES = frozenset({502, 503, 504})
 
 
 class _Bearer(AuthBase):
@@ -34,22 +36,14 @@ class _Bearer(AuthBase):
 class BlockingCarrier:
     """HTTP sessions for blocking calls. What may be repeated is, on a lost connection and on 502, 503 and 504.
 
-    429 is not: it has to slow the whole wait down instead.
+    429 is not: it has to slow the whole wait down instead. urllib3 would repeat as well, with a warning in the log.
     """
 
     def __init__(self) -> None:
         self._repeating = requests.Session()
         self._once = requests.Session()
-        retry = Retry(
-            total=2,
-            status_forcelist=(502, 503, 504),
-            allowed_methods=None,
-            backoff_factor=0.2,
-            respect_retry_after_header=False,
-            raise_on_status=False,
-        )
-        for scheme in ("http://", "https://"):
-            self._repeating.mount(scheme, HTTPAdapter(max_retries=retry))
+        for session in (self._repeating, self._once):
+            session.trust_env = False
 
     def close(self) -> None:
         """Close the connections."""
@@ -60,27 +54,45 @@ class BlockingCarrier:
         """Send a request and read its whole answer.
 
         :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
+        :raises ZillizConfigError: the environment's proxy cannot be used
         """
         url = url_of(endpoint, request)
-        session = self._repeating if request.repeatable else self._once
+        proxy = proxy_for(endpoint.base_url, in_triggerer=False)
         give_up_at = time.monotonic() + 3 * endpoint.request_timeout
         try:
-            with session.request(
-                "GET" if request.body is None else "POST",
-                url,
-                json=request.body,
-                headers=headers_of(request),
-                auth=_Bearer(endpoint.token),
-                timeout=endpoint.request_timeout,
-                verify=ca_bundle(endpoint.verify),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with self._response(endpoint, request, url, proxy) as response:
                 body = self._read(response, url, give_up_at)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, endpoint.scrub(body), headers, url)
+                return Answer(response.status_code, endpoint.scrub(body), headers, url, proxy.name if proxy else None)
         except (requests.RequestException, HTTPError, OSError) as err:
-            raise ZillizUnavailable(describe_failure(url, err, endpoint), was_sent=was_sent(err)) from None
+            raise ZillizUnavailable(describe_failure(url, err, endpoint, proxy), was_sent=was_sent(err)) from None
+
+    def _response(self, endpoint: Endpoint, request: Request, url: str, proxy: Proxy | None) -> requests.Response:
+        """Return the answer with its body unread, of the last attempt where several are made."""
+        session = self._repeating if request.repeatable else self._once
+        pauses = list(REPEAT_PAUSES) if request.repeatable else []
+        while True:
+            try:
+                response = session.request(
+                    "GET" if request.body is None else "POST",
+                    url,
+                    json=request.body,
+                    headers=headers_of(request),
+                    auth=_Bearer(endpoint.token),
+                    timeout=endpoint.request_timeout,
+                    verify=ca_bundle(endpoint.verify),
+                    proxies={"http": proxy.url, "https": proxy.url} if proxy else {},
+                    allow_redirects=False,
+                    stream=True,
+                )
+            except (requests.RequestException, HTTPError, OSError):
+                if not pauses:
+                    raise
+            else:
+                if not pauses or response.status_code not in REPEATED_STATUSES:
+                    return response
+                response.close()
+            time.sleep(pauses.pop(0))
 
     @staticmethod
     def _read(response: requests.Response, url: str, give_up_at: float) -> bytes:
@@ -93,5 +105,4 @@ class BlockingCarrier:
                 raise body_too_long(url)
             if time.monotonic() > give_up_at:
                 raise ZillizUnavailable(f"{url} sent its answer too slowly, {len(body):,} bytes so far")
-        encoding = response.headers.get("Content-Encoding", "identity")
-        return bytes(body) if encoding == "identity" else unpacked(url, body, encoding)
+        return unpacked(url, body, response.headers.get("Content-Encoding", ""))

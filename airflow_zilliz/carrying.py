@@ -1,4 +1,4 @@
-"""What both carriers of requests share: addresses, headers, and the words for a lost answer."""
+"""What both carriers of requests share: addresses, headers, compressed bodies, and the words for a lost answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_zilliz import __version__
 from airflow_zilliz.api import Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
+from airflow_zilliz.proxies import Proxy
 from airflow_zilliz.wire import MAX_BODY_BYTES
 
 
@@ -53,39 +54,91 @@ def unpacked(url: str, body: bytes | bytearray, encoding: str) -> bytes:
     :param encoding: the answer's ``Content-Encoding``
     :raises ZillizUnavailable: it is too long, or compressed in an unknown or broken way
     """
-    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        raise ZillizUnavailable(f"{url} sent its answer compressed as {encoding[:100]!r}, which nobody asked for")
-    try:
-        content = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error as err:
-        raise ZillizUnavailable(f"{url} sent an answer that cannot be unpacked ({err})") from None
-    if len(content) > MAX_BODY_BYTES:
-        raise body_too_long(url)
+    content = bytes(body)
+    for name in reversed(encoding.lower().split(",")):
+        name = name.strip()
+        if name in ("", "identity"):
+            continue
+        if name not in _UNPACKED_BY:
+            raise ZillizUnavailable(f"{url} sent its answer compressed as {encoding[:100]!r}, which nobody asked for")
+        try:
+            content = _UNPACKED_BY[name](content)
+        except (zlib.error, EOFError) as err:
+            raise ZillizUnavailable(f"{url} sent an answer that cannot be unpacked ({err})") from None
+        if len(content) > MAX_BODY_BYTES:
+            raise body_too_long(url)
     return content
 
 
-def describe_failure(url: str, err: BaseException, endpoint: Endpoint) -> str:
-    """Return what to say of a request without an answer, by the deepest cause that tells something."""
+def _gunzip(body: bytes) -> bytes:
+    """Return the content of all members; what follows the last one is padding."""
+    content = b""
+    while body and (not content or body.startswith(b"\x1f\x8b")):
+        part, body = _inflated(body, zlib.MAX_WBITS | 16, MAX_BODY_BYTES + 1 - len(content))
+        content += part
+        if len(content) > MAX_BODY_BYTES:
+            break
+    return content
+
+
+def _inflate(body: bytes) -> bytes:
+    """Return the content of what is called deflate, with zlib's header, as it should be, or without."""
+    try:
+        return _inflated(body, zlib.MAX_WBITS, MAX_BODY_BYTES + 1)[0]
+    except zlib.error:
+        return _inflated(body, -zlib.MAX_WBITS, MAX_BODY_BYTES + 1)[0]
+
+
+def _inflated(body: bytes, wbits: int, at_most: int) -> tuple[bytes, bytes]:
+    """Return the content of one stream, and what follows it."""
+    stream = zlib.decompressobj(wbits)
+    content = stream.decompress(body, at_most)
+    if not stream.eof and len(content) < at_most:
+        raise EOFError("it ends too early")
+    return content, stream.unused_data
+
+
+_UNPACKED_BY = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _inflate}
+
+
+def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Proxy | None = None) -> str:
+    """Return what to say of a request without an answer, by the deepest cause that tells something.
+
+    :param proxy: which it went through
+    """
     chain = _causes(err)
-    host = urlsplit(url).netloc
+    host, whose, where = urlsplit(url).netloc, "the connection's host", url
+    if proxy is not None:
+        host, whose = urlsplit(proxy.name).netloc, "the environment's proxy"
+        where = f"{url} (through the proxy {proxy.name})"
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         text = next(str(cause) for cause in chain if isinstance(cause, ssl.SSLError))
         advice = "does the endpoint speak https, and is extra 'verify' the CA that signed its certificate?"
-        return f"{url}: TLS failed ({_clean(text, endpoint)}): {advice}"
+        return f"{where}: TLS failed ({_clean(text, endpoint, proxy)}): {advice}"
     if any(isinstance(cause, socket.gaierror) or "Name" in type(cause).__name__ for cause in chain):
-        return f"{url}: the name {host!r} cannot be resolved: is the connection's host right?"
+        return f"{where}: the name {host!r} cannot be resolved: is {whose} right?"
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
-        return f"{url}: connection refused (is a server listening at {host}?)"
+        return f"{where}: connection refused (is {'a server' if proxy is None else 'the proxy'} listening at {host}?)"
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
-        return f"{url}: no answer within {endpoint.request_timeout:g} s"
+        return f"{where}: no answer within {endpoint.request_timeout:g} s"
+    if refusal := next((cause for cause in chain if _is_tunnel_refusal(cause)), None):
+        return f"{where}: the proxy refused to connect ({_clean(str(refusal), endpoint, proxy)})"
     deepest = chain[-1]
-    return f"{url}: the connection was lost ({type(deepest).__name__}: {_clean(str(deepest), endpoint)})"
+    return f"{where}: the connection was lost ({type(deepest).__name__}: {_clean(str(deepest), endpoint, proxy)})"
 
 
 def was_sent(err: BaseException) -> bool:
     """Whether a request without an answer may have reached the server."""
     before_it = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
-    return not any(isinstance(cause, before_it) or "ConnectTimeout" in type(cause).__name__ for cause in _causes(err))
+    return not any(
+        isinstance(cause, before_it) or "ConnectTimeout" in type(cause).__name__ or _is_tunnel_refusal(cause)
+        for cause in _causes(err)
+    )
+
+
+def _is_tunnel_refusal(err: BaseException) -> bool:
+    """Whether a proxy refused to connect: aiohttp has an exception for it, http.client a text."""
+    return type(err).__name__ == "ClientHttpProxyError" or "Tunnel connection failed" in str(err)
 
 
 def _causes(err: BaseException) -> list[BaseException]:
@@ -101,5 +154,7 @@ def _causes(err: BaseException) -> list[BaseException]:
     return chain
 
 
-def _clean(text: str, endpoint: Endpoint) -> str:
+def _clean(text: str, endpoint: Endpoint, proxy: Proxy | None) -> str:
+    if proxy is not None and proxy.credentials:
+        text = text.replace(proxy.credentials, "***")
     return endpoint.scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")[:500]

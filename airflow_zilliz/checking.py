@@ -14,7 +14,6 @@ def check(endpoint: Endpoint) -> Exchange[str]:
 
     :raises ZillizError: with a message for the person who filled in the form
     """
-    where = endpoint.base_url
     target = endpoint.target
     needs_place = endpoint.is_cloud and not (target.cluster_id or target.project_id)
     if needs_place:
@@ -26,6 +25,7 @@ def check(endpoint: Endpoint) -> Exchange[str]:
         data = payload(answer)
     except ZillizError as err:
         raise _in_words(endpoint, answer, err) from None
+    where = endpoint.base_url + (f" (through the proxy {answer.proxy})" if answer.proxy else "")
     if not needs_place:
         return f"{where} answers import calls{f' for {target}' if str(target) else ''}, and the key is accepted."
     count = data.get("count") if isinstance(data, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import os
@@ -175,13 +176,22 @@ def _token(login: str | None, password: str | None) -> str:
     return f"{login}:{password}" if login else password
 
 
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _base_url(host: str | None, port: int | None, schema: str | None) -> str:
     host = (host or "").strip() or CLOUD_URL
     schema = (schema or "").strip().lower()
     if schema not in ("", "http", "https"):
         raise ZillizConfigError(f"schema must be http, https or empty, not {schema!r}")
-    if "://" not in host:
-        host = f"{schema or 'https'}://{host}"
+    scheme, _, name = host.rpartition("://")
+    # Airflow drops the brackets of zilliz://...@[::1]:19530/http
+    host = f"{scheme or schema or 'https'}://{f'[{name}]' if _is_ipv6(name) else name}"
     try:
         parts = urlsplit(host)
         hostname, host_port = parts.hostname, parts.port

@@ -77,6 +77,11 @@ class WaitEnd:
         return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
 
     @property
+    def is_timeout(self) -> bool:
+        """Whether a deadline passed."""
+        return self.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT)
+
+    @property
     def needs_description(self) -> bool:
         """Whether the end says what became of the job without the server's own description of it."""
         return self.tells_of_the_job and self.progress is None

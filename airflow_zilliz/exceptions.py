@@ -27,6 +27,8 @@ class ZillizApiError(ZillizError):
     :param code: the ``code`` of the answer's body, None when it had none
     :param http_status: the HTTP status of the answer
     :param request_id: the answer's ``requestid`` header (Zilliz Cloud), for its support; None elsewhere
+    :param from_api: whether the answer was this API's own JSON, and not a page of something that stands before it;
+        by default whether it had a ``code``
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class ZillizApiError(ZillizError):
         code: int | None = None,
         http_status: int | None = None,
         request_id: str | None = None,
+        from_api: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.http_status = http_status
         self.request_id = request_id
+        self.from_api = code is not None if from_api is None else from_api
 
 
 class ZillizAuthError(ZillizApiError, AirflowFailException):
@@ -63,6 +67,7 @@ class ZillizUnavailable(ZillizError):
     :param code: the ``code`` of the answer's body, None when there was none
     :param http_status: the HTTP status of the answer, None when there was no answer
     :param was_sent: False where the request cannot have reached the server
+    :param from_api: whether there was an answer of this API's own JSON; by default whether it had a ``code``
     """
 
     def __init__(
@@ -73,12 +78,14 @@ class ZillizUnavailable(ZillizError):
         code: int | None = None,
         http_status: int | None = None,
         was_sent: bool = True,
+        from_api: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.was_sent = was_sent
         self.retry_after = retry_after
         self.code = code
         self.http_status = http_status
+        self.from_api = code is not None if from_api is None else from_api
 
     @property
     def is_throttling(self) -> bool:
@@ -93,7 +100,12 @@ class ZillizUnavailable(ZillizError):
     def with_retry_after(self, seconds: float) -> ZillizUnavailable:
         """Return the same error with what is left of its pause."""
         return type(self)(
-            str(self), retry_after=seconds, code=self.code, http_status=self.http_status, was_sent=self.was_sent
+            str(self),
+            retry_after=seconds,
+            code=self.code,
+            http_status=self.http_status,
+            was_sent=self.was_sent,
+            from_api=self.from_api,
         )
 
 

@@ -21,7 +21,7 @@ class JobList:
     def __init__(self) -> None:
         #: a walk failed, and no description since has told whether the list alone fails
         self.is_in_doubt = False
-        #: the last description got no usable answer, and no walk was made since
+        #: the last description got no usable answer, and no walk since has missed a wait
         self.is_the_better_bet = False
         #: how many pages the last walk had, as long as that is not too old
         self.pages = 1
@@ -48,10 +48,13 @@ class JobList:
         if isinstance(outcome, ImportProgress):
             self._described_at = now
 
-    def on_walk(self, pages: int, now: float) -> None:
-        """Take in that a walk came to its end."""
+    def on_walk(self, pages: int, now: float, *, serves_all: bool = False) -> None:
+        """Handle that a walk came to its end.
+
+        :param serves_all: whether it showed every wait, so that the next one may do so too
+        """
         self._failures = 0
-        self.is_the_better_bet = False
+        self.is_the_better_bet &= serves_all
         self.pages, self._pages_until = pages, now + LIST_RETRY
 
     def on_failed_walk(self, error: Exception, now: float) -> bool:

@@ -25,7 +25,8 @@ from airflow_zilliz.wire import LIST_PAGE_SIZE
 FEW = 4
 #: A wait that is looked at in lists is also described once in so many intervals, for rows and percentage.
 REFRESH_INTERVALS = 20
-#: How long after its deadline a wait is ended that could not be looked at; below Airflow's own backstop.
+#: For how long after its deadline a wait is polled, counted from when it can be, before it ends without a poll; below
+#: Airflow's own backstop.
 OVERDUE = 60.0
 
 
@@ -99,7 +100,7 @@ class Schedule:
             self._aside.add(watch)
         ends_by = wait.ends_by
         if ends_by is not None:
-            self._ends.set(ends_by + OVERDUE, watch)
+            self._ends.set(ends_by, watch)
         self._plan(watch, now, watch.not_before - now)
 
     def remove(self, watch: Watch) -> None:
@@ -131,7 +132,7 @@ class Schedule:
                     self._become_due(watch, now)
         while self._ends.first() <= now + self.offset:
             for watch in [watch for watch in self._ends.pop()[1] if watch.weight]:
-                self._take(watch, watch.wait.on_overdue(now + self.offset), now)
+                self._on_deadline(watch, now)
         if (error := self._health.paused_by(now)) is not None:
             for watch in [*self._ready, *self._to_describe]:
                 self._unqueue(watch)
@@ -185,11 +186,13 @@ class Schedule:
         """Hand a description, or its failure, to the waits that it concerns."""
         self._in_flight -= 1
         self._list.on_described(outcome, now)
-        watches = self._watches_of(job_id)
+        # of two waits for one job the younger one may not end before Airflow has heard of its deferral
+        watches = [watch for watch in self._watches_of(job_id) if watch.not_before <= now]
+        for watch in watches:
+            watch.described = now  # in vain or not: where the list serves a wait, it is not tried again at once
         if isinstance(outcome, ImportProgress):
             self._health.on_answer(now)
             for watch in watches:
-                watch.described = now
                 self._take(watch, watch.wait.on_progress(outcome, now + self.offset), now)
             return
         if isinstance(outcome, ZillizUnavailable):
@@ -265,7 +268,7 @@ class Schedule:
         pages = max(walk.pages, 1)
         if not whole and walk.missing:
             pages += 1  # there are more of them than there are waits: not worth it until there are more waits
-        self._list.on_walk(pages, now)
+        self._list.on_walk(pages, now, serves_all=not walk.missing)
         for watch in walk.missing if whole else ():
             watch.unlisted_until = now + LIST_RETRY
             self._aside.add(watch)
@@ -301,6 +304,14 @@ class Schedule:
             self._jobs[job_id] = twin
         else:
             del self._jobs[job_id], self.listed[job_id]
+
+    def _on_deadline(self, watch: Watch, now: float) -> None:
+        """End a wait that could not be polled for long enough; one that comes late, or slept, is polled first."""
+        if watch.is_overdue:
+            self._take(watch, watch.wait.on_overdue(now + self.offset), now)
+            return
+        watch.is_overdue = True
+        self._ends.set(max(now, watch.not_before) + OVERDUE + self.offset, watch)
 
     def _become_due(self, watch: Watch, now: float) -> None:
         if watch in self._aside and watch.wait.can_be_listed and now >= watch.unlisted_until:

@@ -10,7 +10,8 @@ from typing import Any
 from airflow_zilliz.progress import ImportProgress, ImportState
 
 _KINDS: dict[object, tuple[type, ...]] = {
-    **dict.fromkeys(("at", "trouble_since", "percent", "rows", "moved_at"), (int, float)),
+    **dict.fromkeys(("at", "percent", "rows", "moved_at"), (int, float)),
+    **dict.fromkeys(("trouble_since", "failed_at", "unknown_since", "polled_at", "due"), (int, float)),
     **dict.fromkeys(("summary", "collection_name", "state", "listed"), (str,)),
     "told": (list, tuple),
     "distrusts_list": (bool,),
@@ -24,6 +25,10 @@ class Seen:
     :param summary: the job as last told in the log
     :param at: when the job was last seen
     :param trouble_since: since when there is no usable answer
+    :param failed_at: when a poll last got no usable answer, also where others have got one since
+    :param unknown_since: since when the server says that it does not know the job
+    :param polled_at: when the last poll was made, as long as there is trouble or the job is unknown
+    :param due: when the one after it is due; None where it is not known
     :param told: warnings that were given already
     :param state: the job's state at the last reading, with ``percent`` and ``rows``
     :param moved_at: when one of these three last changed
@@ -35,6 +40,10 @@ class Seen:
     collection_name: str | None = None
     at: float | None = None
     trouble_since: float | None = None
+    failed_at: float | None = None
+    unknown_since: float | None = None
+    polled_at: float | None = None
+    due: float | None = None
     told: tuple[str, ...] = ()
     state: str | None = None
     percent: int | None = None
@@ -83,6 +92,19 @@ class Seen:
             rows=rows,
             moved_at=now,
         )
+
+    def moved_by(self, seconds: float) -> Seen:
+        """Return the memory with trouble that began so much later, for time that passed without a poll."""
+        trouble, unknown = self.trouble_since, self.unknown_since
+        return replace(
+            self,
+            trouble_since=None if trouble is None else trouble + seconds,
+            unknown_since=None if unknown is None else unknown + seconds,
+        )
+
+    def without(self, *keys: str) -> Seen:
+        """Return the memory without some of the warnings that were given."""
+        return replace(self, told=tuple(key for key in self.told if key not in keys))
 
     def pace(self, job: ImportProgress, now: float) -> str:
         """Return how fast the job goes since the last reading and about how long it may still take, or nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -99,7 +100,11 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
         memory = _Memory(context or {})
-        wait = self._begin(*self._time_span(context), seen=memory.load() if self.reschedule else NOTHING_SEEN)
+        span = self._time_span(context)
+        seen = memory.load() if self.reschedule else NOTHING_SEEN
+        if self.reschedule and seen == NOTHING_SEEN and time.time() - span[0] >= self.poke_interval:
+            seen = Seen(at=span[0])  # it would not have been rescheduled if the job had not been seen
+        wait = self._begin(*span, seen=seen)
         self._store_link(context)
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
@@ -115,8 +120,8 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
     def _pause_or_reschedule(self, memory: _Memory, wait: ImportWait, step: Step) -> None:
-        # without a memory a rescheduled look could never say how long the trouble has lasted, so it stays
-        if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.in_trouble):
+        # without a memory a rescheduled poll could never say how long the trouble has lasted, so it stays
+        if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
         self._pause(wait, step)
 

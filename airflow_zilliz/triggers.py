@@ -24,6 +24,7 @@ from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.polling import endpoint_of_connection, join, leave, news_of
 from airflow_zilliz.seen import Seen
 from airflow_zilliz.telling import log, tell
+from airflow_zilliz.wait_texts import IGNORED
 from airflow_zilliz.waiting import NOT_LOOKED, ImportWait, Step
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ _target = functools.lru_cache(maxsize=128)(Target)
 _policy = functools.lru_cache(maxsize=128)(WaitPolicy)
 
 
+async def _log_ignored(logger: Any, names: list[str]) -> None:
+    if names:
+        await log(logger, logging.WARNING, IGNORED, ", ".join(names))
+
+
 class ZillizImportTrigger(BaseTrigger):
     """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`. It only reads.
 
@@ -55,7 +61,8 @@ class ZillizImportTrigger(BaseTrigger):
     :param started_at: when the wait began; None for now
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
-    :param seen: what the wait remembers of earlier looks, as JSON text, see `Seen`
+    :param seen: what the wait remembers of earlier polls, as JSON text, see `Seen`
+    :param unknown: arguments of a newer version, which are ignored after a rollback to this one
     """
 
     def __init__(
@@ -77,8 +84,10 @@ class ZillizImportTrigger(BaseTrigger):
         execution_deadline: float | None = None,
         seen: str | None = None,
         stall_warning: float | None = 1800.0,
+        **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+        self._unknown = sorted(unknown)
         self.job_id = job_id
         self.zilliz_conn_id = zilliz_conn_id
         self.cluster_id = cluster_id
@@ -122,6 +131,7 @@ class ZillizImportTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, together with the other waits on the same target, and fire once at the end of the wait."""
+        await _log_ignored(self.log, self._unknown)
         wait = self._wait()
         loop = asyncio.get_running_loop()
         looked_up_after = 0.0
@@ -164,8 +174,8 @@ class ZillizImportTrigger(BaseTrigger):
         )
         seen = Seen.from_json(self.seen)
         if seen.trouble_since is not None:
-            # how long there was no triggerer says nothing of the server, so trouble is counted anew from here
-            seen = replace(seen, trouble_since=None)
+            # how long there was no triggerer says nothing of the server, so trouble is counted from here again
+            seen = replace(seen, trouble_since=time.time(), polled_at=None, due=None)
         target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(
             self.job_id,
@@ -268,7 +278,8 @@ class ZillizImportEventTrigger(BaseEventTrigger):
     :param collection_name: the collection
     :param zilliz_conn_id: Airflow connection, looked up in the triggerer
     :param cluster_id: and the other ids; None for the connection's
-    :param poke_interval: seconds between two looks at the job list
+    :param poke_interval: seconds between two polls of the job list
+    :param unknown: arguments of a newer version, which are ignored after a rollback to this one
     """
 
     def __init__(
@@ -280,8 +291,10 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         region_id: str | None = None,
         db_name: str | None = None,
         poke_interval: float = 30.0,
+        **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+        self._unknown = sorted(unknown)
         if not collection_name:
             raise ValueError("collection_name must not be empty")
         if not poke_interval > 0:
@@ -304,7 +317,8 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the job list for ever; trouble is logged once and waited out, since nobody would see this end."""
+        """Poll the job list for ever; trouble is logged once and waited out, since nobody would see this end."""
+        await _log_ignored(self.log, self._unknown)
         hook = ZillizHook(self.zilliz_conn_id)
         completions: Completions | None = None
         trouble = ""

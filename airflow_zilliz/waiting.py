@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 
+from airflow_zilliz import wait_texts
 from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
@@ -23,13 +23,20 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.policy import WaitPolicy
 from airflow_zilliz.seen import NOTHING_SEEN, Seen, duration
+from airflow_zilliz.wait_clock import WaitClock
+from airflow_zilliz.wait_texts import plain
 
-#: An unknown job is waited out for this long from the start of the wait: it may just have been submitted.
+#: An unknown job is waited out for this long: from the start of the wait, since it may just have been submitted; where
+#: the wait has seen the job from the first such answer, since a fail-over may hide it.
 UNKNOWN_JOB_GRACE = 60.0
 #: Being asked to slow down is waited out for this long at the least, whatever the tolerance is.
 THROTTLE_GRACE = 60.0
-#: A look that got no usable answer is made again after this long at the most, also where poke_interval is longer.
+#: A poll that got no usable answer is made again after this long at the most, also where poke_interval is longer.
 TROUBLE_DELAY = 30.0
+#: Polls that fail again before this long has passed without a failure are the same trouble, which is logged once.
+STEADY = 1800.0
+#: A poll after a deadline that got no usable answer is made once more, after this long.
+LAST_POLL_DELAY = 2.0
 #: For how long a job that the list showed as ended is asked for its description before the list's word stands.
 CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
@@ -41,7 +48,7 @@ class Step:
     :param delay: seconds until the next look; meaningless once ``end`` is set
     :param notes: lines for the task's log, each with its level of `logging`
     :param end: how the wait ended, None while it goes on
-    :param look_up_connection: read the connection anew before the next look, for a key rotated meanwhile
+    :param look_up_connection: look the connection up again before the next poll: key or host may have changed
     """
 
     delay: float = 0.0
@@ -86,17 +93,29 @@ class ImportWait:
     execution_deadline: float | None = None
     spread: float = 1.0
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
-    _last_answer: float = field(init=False, repr=False)
     _listed_at: float = field(default=0.0, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
+    _clock: WaitClock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._last_answer = self.seen.trouble_since if self.seen.trouble_since is not None else self.now
+        seen = self.seen
+        last_answer = seen.trouble_since if seen.trouble_since is not None else self.now
+        self._clock = WaitClock(self.now, seen.polled_at, seen.due, last_answer)
 
     @property
     def in_trouble(self) -> bool:
-        """Whether the last look got no usable answer."""
+        """Whether the last poll got no usable answer."""
         return self.seen.trouble_since is not None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last poll did not show the job: how long that has lasted must not be forgotten."""
+        return self.in_trouble or self.seen.unknown_since is not None
+
+    @property
+    def has_seen_the_job(self) -> bool:
+        """Whether a poll of this wait has shown the job."""
+        return self.seen.at is not None or self._listed_at > 0
 
     @property
     def can_be_listed(self) -> bool:
@@ -117,15 +136,17 @@ class ImportWait:
         return delay if ends_by is None else max(0.0, min(delay, ends_by - now))
 
     def on_progress(self, progress: ImportProgress, now: float) -> Step:
-        """Take in the job as the server just described it."""
+        """Handle the job as the server just described it."""
+        self._on_poll(now)
         self._answered(now)
+        self._job_is_known()
         self._key_refused = False
         summary = progress.summary()
         if summary != self.seen.summary:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
         self.seen = replace(self.seen.read(progress, now), summary=summary)
         if progress.state is ImportState.FAILED:
-            return self._end(Ending.JOB_FAILED, self._failed_message(progress), progress=progress)
+            return self._end(Ending.JOB_FAILED, wait_texts.failed(self.subject, progress), progress=progress)
         if self._is_reached(progress.state):
             return self._end(Ending.REACHED, f"{self.subject} is {summary}", progress=progress)
         if self.claimed is not None:
@@ -139,8 +160,10 @@ class ImportWait:
         return self._run_on(progress, now)
 
     def on_listed(self, listed: ImportProgress, now: float) -> Step:
-        """Take in the job as a job list shows it: its state, on Milvus with percentage and reason, no rows."""
-        self._answered(now)
+        """Handle the job as a job list shows it: its state, on Milvus with percentage and reason, no rows."""
+        self._on_poll(now)
+        self._answered(now, "job list")
+        self._job_is_known()
         if listed.state.is_final:
             return self._end_by_list(listed)
         self._read_list(listed, now)
@@ -148,44 +171,42 @@ class ImportWait:
         return self._run_on(listed, now)
 
     def on_unchanged(self, now: float) -> Step:
-        """Take in that a job list shows the job, which runs, as it did at this wait's last look at the list."""
-        self._answered(now)
+        """Handle that a job list shows the job, which runs, as it did when this wait last read the list."""
+        self._on_poll(now)
+        self._answered(now, "job list")
+        self._job_is_known()
         self._listed_at = now
         return self._go_on(now)
 
     def on_list_useless(self, error: Exception, now: float) -> Step:
-        """Take in that this server's job list is of no use, so that looks are descriptions, which cost more."""
-        self._warn_once("list", f"Looking at each job by itself, since the server's job list is of no use: {error}")
+        """Handle that this server's job list is of no use, so that each job is described, which costs more."""
+        self._warn_once("list", f"Describing each job by itself, since the server's job list is of no use: {error}")
         return Step(delay=self.delay(now), notes=self._take_notes())
 
     def on_overdue(self, now: float) -> Step:
-        """Take in that no look could be made for longer than was planned, perhaps beyond a deadline."""
-        return self._wait_on(now)
+        """Handle that no poll could be made although a deadline passed long ago."""
+        delay = self.delay(now)
+        return Step(delay, self._take_notes()) if delay > 0 else self._time_out(now)
 
     def on_error(self, error: ZillizError, now: float, server_answered_at: float = -math.inf) -> Step:
-        """Take in that a look failed.
+        """Handle that a poll failed.
 
         :param server_answered_at: when the server last had a usable answer for anyone, epoch seconds: a wait that is
             asked to slow down loses none of its tolerance as long as others are answered
         """
+        self._on_poll(now)
         may_be_rotated = isinstance(error, ZillizAuthError) and not self._key_refused and not self.policy.ignore_errors
         if self.claimed is not None and not may_be_rotated:
             return self._claim_stands_or_waits(self.claimed, error, now)
         if isinstance(error, ZillizUnavailable) and error.is_throttling:
-            self._last_answer = max(self._last_answer, server_answered_at)
-        lost_connection = isinstance(error, ZillizConfigError) and self.seen.at is not None
-        if isinstance(error, ZillizUnavailable) or lost_connection:
-            # a connection that was good before: Airflow says "not found" too when its database is away for a moment
+            self._clock.last_answer = max(self._clock.last_answer, server_answered_at)
+        if isinstance(error, ZillizUnavailable) or self._was_good_before(error):
             return self._on_unavailable(error, now)
         if isinstance(error, ZillizJobNotFound):
-            self._answered(now)
-            if now - self.started_at < UNKNOWN_JOB_GRACE or self.policy.ignore_errors:
-                self._warn_once("unknown job", f"Import job {self.job_id} is not known to the server yet: {error}")
-                return self._wait_on(now)
-            return self._end(Ending.UNKNOWN_JOB, self._unknown_message(error), error)
+            return self._on_unknown_job(error, now)
         if self.policy.ignore_errors:
             key = f"{type(error).__name__} {getattr(error, 'code', None)}"
-            self._warn_once(key, f"{_plain(error)}. silent_fail=True, so the wait goes on")
+            self._warn_once(key, f"{plain(error)}. silent_fail=True, so the wait goes on")
             return self._wait_on(now)
         if isinstance(error, ZillizAuthError):
             if not self._key_refused:
@@ -196,16 +217,16 @@ class ImportWait:
                 return Step(notes=self._take_notes(), look_up_connection=True)
             return self._end(
                 Ending.KEY_REFUSED,
-                f"Cannot watch {self.subject}: the key was refused, also after the connection was looked up again. "
-                f"{_plain(error)}. Correct the key of connection {self.conn_id!r}, or its rights on the cluster, and "
+                f"Cannot poll {self.subject}: the key was refused, also after the connection was looked up again. "
+                f"{plain(error)}. Correct the key of connection {self.conn_id!r}, or its rights on the cluster, and "
                 f"clear this task. {self._untouched()}",
                 error,
             )
         ending = Ending.API_ERROR if isinstance(error, ZillizApiError) else Ending.MISCONFIGURED
-        return self._end(ending, f"Cannot watch {self.subject}: {_plain(error)}. {self._untouched()}", error)
+        return self._end(ending, f"Cannot poll {self.subject}: {plain(error)}. {self._untouched()}", error)
 
     def on_backstop(self, *, execution_timeout: bool = False) -> WaitEnd:
-        """Take in that Airflow ended the deferral itself, so that no trigger can have been alive.
+        """Handle that Airflow ended the deferral itself, so that no trigger can have been alive.
 
         :param execution_timeout: whether that, and not the wait's own timeout, was the earlier deadline
         """
@@ -221,9 +242,7 @@ class ImportWait:
     @property
     def subject(self) -> str:
         """The job, its collection where known, and where it lives."""
-        collection = f" of collection {self.seen.collection_name!r}" if self.seen.collection_name else ""
-        place = str(self.target)
-        return f"import job {self.job_id!r}{collection} (connection {self.conn_id!r}{place and ', '}{place})"
+        return wait_texts.subject(self.job_id, self.conn_id, self.target, self.seen)
 
     def _is_reached(self, state: ImportState) -> bool:
         if state is ImportState.COMPLETED or state is self.policy.target_state:
@@ -231,28 +250,76 @@ class ImportWait:
         # whoever waits for Uncommitted and finds the commit begun has missed nothing
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
+    def _on_poll(self, now: float) -> None:
+        if moved := self._clock.on_poll(now):
+            self.seen = self.seen.moved_by(moved)
+
+    def _was_good_before(self, error: ZillizError) -> bool:
+        """Whether it is a request or a connection that is called wrong and that has shown the job before.
+
+        Servers say such things too while they start, and Airflow while its database is unreachable.
+        """
+        passes = isinstance(error, (ZillizApiError, ZillizConfigError))
+        return passes and not isinstance(error, (ZillizAuthError, ZillizJobNotFound)) and self.has_seen_the_job
+
     def _on_unavailable(self, error: ZillizError, now: float) -> Step:
         tolerance = self.policy.poll_failure_tolerance
-        if not self.in_trouble and now - self._last_answer >= tolerance > 0:
-            self._last_answer = now  # the pause alone was longer than the tolerance, which says nothing of the server
-        since = self._last_answer
-        if isinstance(error, ZillizUnavailable) and error.is_throttling:
+        if not self.in_trouble and now - self._clock.last_answer >= tolerance > 0:
+            self._clock.last_answer = (
+                now  # the pause alone was longer than the tolerance, which says nothing of the server
+            )
+        since = self._clock.last_answer
+        is_throttling = isinstance(error, ZillizUnavailable) and error.is_throttling
+        if is_throttling:
             tolerance = max(tolerance, THROTTLE_GRACE)
         if not self.in_trouble:
+            self._clock.on_trouble(now)
             limit = "the wait's timeout" if self.policy.ignore_errors else f"up to {duration(tolerance)}"
-            self._note(
-                logging.WARNING, f"Could not poll import job {self.job_id}: {_plain(error)}. Asking again, for {limit}"
-            )
-        self.seen = replace(self.seen, trouble_since=since)
+            self._note_trouble(f"{plain(error)}. Asking again, for {limit}", now)
+        self.seen = replace(self.seen, trouble_since=since, failed_at=now)
         if now - since >= tolerance and not self.policy.ignore_errors:
             return self._end(
                 Ending.UNAVAILABLE,
-                f"Could not poll {self.subject} for {duration(now - since)}. Last error: {_plain(error)}. "
+                f"Could not poll {self.subject} for {duration(now - since)}. Last error: {plain(error)}. "
                 f"{self._untouched()}",
                 error,
             )
         at_most = TROUBLE_DELAY if self.policy.ignore_errors else min(TROUBLE_DELAY, since + tolerance - now)
-        return self._wait_on(now, getattr(error, "retry_after", None), at_most)
+        step = self._wait_on(now, getattr(error, "retry_after", None), at_most)
+        look_up = step.end is None and not is_throttling and self._clock.may_have_moved(now)
+        return replace(step, look_up_connection=True) if look_up else step
+
+    def _note_trouble(self, text: str, now: float) -> None:
+        """Log a trouble once, also where good and bad answers alternate."""
+        failed_at = self.seen.failed_at
+        if failed_at is None or now - failed_at >= STEADY:
+            self.seen = self.seen.without("failing again")
+            self._note(logging.WARNING, f"Could not poll import job {self.job_id}: {text}")
+        else:
+            self._warn_once(
+                "failing again",
+                f"Polls of import job {self.job_id} fail again, with answers in between: {text}. This is not logged "
+                f"again before they have gone well for {duration(STEADY)}",
+            )
+
+    def _on_unknown_job(self, error: ZillizJobNotFound, now: float) -> Step:
+        """Wait for a job that may not be there yet, or may be hidden by a fail-over, or be elsewhere by now."""
+        self._answered(now)
+        was_seen, look_up = self.has_seen_the_job, False
+        if (since := self.seen.unknown_since) is None:
+            since, look_up = (now, True) if was_seen else (min(self.started_at, now), False)
+            self.seen = replace(self.seen, unknown_since=since)
+        left = since + UNKNOWN_JOB_GRACE - now
+        if left <= 0 and not self.policy.ignore_errors:
+            return self._end(Ending.UNKNOWN_JOB, wait_texts.forgotten(self.subject, error, self._last_seen()), error)
+        known = "any more, although this wait has seen it" if was_seen else "yet"
+        self._warn_once("unknown job", f"Import job {self.job_id} is not known to the server {known}: {error}")
+        step = self._wait_on(now, at_most=math.inf if self.policy.ignore_errors else left)
+        return replace(step, look_up_connection=look_up and step.end is None)
+
+    def _job_is_known(self) -> None:
+        if self.seen.unknown_since is not None:
+            self.seen = replace(self.seen.without("unknown job"), unknown_since=None, polled_at=None, due=None)
 
     def _claim_stands_or_waits(self, claimed: WaitEnd, error: ZillizError, now: float) -> Step:
         """Go on asking for a description, or end as the list said."""
@@ -265,13 +332,13 @@ class ImportWait:
         self._note(
             logging.WARNING,
             f"{claimed.message}; that is the job list's word, and {lost}, since its description could not be had: "
-            f"{_plain(error)}",
+            f"{plain(error)}",
         )
         return Step(notes=self._take_notes(), end=claimed)
 
     def _end_by_list(self, listed: ImportProgress) -> Step:
         if listed.state is ImportState.FAILED:
-            return self._end(Ending.JOB_FAILED, self._failed_message(listed), listed=listed)
+            return self._end(Ending.JOB_FAILED, wait_texts.failed(self.subject, listed), listed=listed)
         return self._end(Ending.REACHED, f"{self.subject} is {listed.state_word}", listed=listed)
 
     def _read_list(self, listed: ImportProgress, now: float) -> None:
@@ -317,17 +384,25 @@ class ImportWait:
             )
         return self._wait_on(now)
 
-    def _answered(self, now: float) -> None:
+    def _answered(self, now: float, what: str = "server") -> None:
         if self.in_trouble:
-            self._note(logging.INFO, f"The server answers again, after {duration(now - self._last_answer)}")
-            self.seen = replace(self.seen, trouble_since=None)
-        self._last_answer = now
+            if "failing again" not in self.seen.told:
+                self._note(logging.INFO, f"The {what} answers again, after {duration(now - self._clock.last_answer)}")
+            self.seen = replace(self.seen, trouble_since=None, polled_at=None, due=None)
+        self._clock.last_answer = now
 
     def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Step:
-        delay = self.delay(now, retry_after, at_most)
-        if delay > 0:
-            return Step(delay, self._take_notes())
-        # none is left at a deadline only
+        delay, ends_by = self.delay(now, retry_after, at_most), self.ends_by
+        if delay <= 0 and self.in_trouble and ends_by is not None and not self._clock.had_a_poll_since(ends_by):
+            delay = LAST_POLL_DELAY  # one failed poll after a deadline does not tell whether the job is done
+        if delay <= 0:
+            return self._time_out(now)
+        self._clock.plan(delay)
+        if self.is_in_doubt:
+            self.seen = replace(self.seen, polled_at=now, due=self._clock.due)
+        return Step(delay, self._take_notes())
+
+    def _time_out(self, now: float) -> Step:
         in_time = self.deadline is None or now < self.deadline
         ending, name = (Ending.EXECUTION_TIMED_OUT, "execution_timeout") if in_time else (Ending.TIMED_OUT, "timeout")
         waited = duration(now - self.started_at)
@@ -345,29 +420,11 @@ class ImportWait:
     ) -> Step:
         return Step(notes=self._take_notes(), end=WaitEnd.of(ending, message, error, progress, listed))
 
-    def _failed_message(self, progress: ImportProgress) -> str:
-        subject = self.subject[0].upper() + self.subject[1:]
-        text = f"{subject} failed: {progress.reason or 'the server gave no reason'}"
-        if files := progress.file_reasons:
-            told = (name if reason == progress.reason else f"{name}: {reason}" for name, reason in files)
-            text += f" | files: {'; '.join(told)}"
-        return text
-
-    def _unknown_message(self, error: ZillizError) -> str:
-        return (
-            f"The server does not know {self.subject}: {_plain(error)}. Most likely the job ended long ago and was "
-            "forgotten (Milvus keeps ended jobs 3 hours before 2.6.24 and 3.0.2, 48 hours since), else the job id or "
-            f"the cluster is another's. {self._last_seen()}"
-        )
-
     def _untouched(self) -> str:
         return f"{self._last_seen()}; the job itself was not touched"
 
     def _last_seen(self) -> str:
-        if self.seen.summary is None or self.seen.at is None:
-            return "The job's state has not been seen in this wait"
-        moment = datetime.fromtimestamp(max(self.seen.at, self._listed_at), timezone.utc)
-        return f"The job was {self.seen.summary} when last seen, {moment:%Y-%m-%d %H:%M:%S} UTC"
+        return wait_texts.last_seen(self.seen, self._listed_at)
 
     def _note(self, level: int, text: str) -> None:
         self._notes += ((level, text),)
@@ -380,7 +437,3 @@ class ImportWait:
     def _take_notes(self) -> tuple[tuple[int, str], ...]:
         notes, self._notes = self._notes, ()
         return notes
-
-
-def _plain(error: ZillizError) -> str:
-    return str(error).rstrip(". ")

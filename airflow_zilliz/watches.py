@@ -22,6 +22,7 @@ class Watch:
         "described",
         "due",
         "error",
+        "is_overdue",
         "keeper",
         "looked",
         "not_before",
@@ -40,6 +41,8 @@ class Watch:
         self.looked = not_before
         self.described = not_before
         self.unlisted_until = -math.inf
+        #: a deadline has passed, and the last chance of a poll runs
+        self.is_overdue = False
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
         self.weight = 0.0
         self.steps: tuple[Step, ...] = ()

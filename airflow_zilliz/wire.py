@@ -6,6 +6,7 @@ IMPORT_JOBS = "/v2/vectordb/jobs/import"
 CREATE = f"{IMPORT_JOBS}/create"
 DESCRIBE = f"{IMPORT_JOBS}/describe"
 GET_PROGRESS = f"{IMPORT_JOBS}/get_progress"
+GET_PROGRESS_CAMEL = f"{IMPORT_JOBS}/getProgress"
 LIST = f"{IMPORT_JOBS}/list"
 COMMIT = f"{IMPORT_JOBS}/commit"
 ABORT = f"{IMPORT_JOBS}/abort"
@@ -20,7 +21,15 @@ MAX_RETRY_AFTER = 3600.0
 SUCCESS_CODES = frozenset({0, 200})
 NO_CLUSTER_RIGHT_CODES = frozenset({80020, 40022})
 AUTH_CODES = frozenset({1800, 1400, 1401, 21119, 80001, 80002, *range(96012, 96017)}) | NO_CLUSTER_RIGHT_CODES
-TRANSIENT_CODES = frozenset({1, 2, 4, 8, 12, 103, 106, 110, 1002, 1003, 1807, 10001})
+#: States that pass: of a start, a restart or a fail-over, and what Milvus makes of any gRPC failure (wire 4.3).
+TRANSIENT_CODES = frozenset({1, 2, 3, 4, 5, 8, 9, 12, 103, 106, 110, 500, 901, 1002, 1003, 1807, 10000, 10001, 65535})
+#: Requests that are wrong for good (wire 4.7). Codes that are in neither set say nothing that a wait may end by.
+REFUSAL_CODES = frozenset(
+    {
+        *(100, 101, 112, 200, 800, 801, 802, 1100, 1101, 1102, 1801, 1802, 2100),
+        *(21119, 40021, 40022, *range(80000, 80100), *range(90100, 90200), *range(96000, 96041)),
+    }
+)
 THROTTLING_CODES = frozenset({8, 1807})
 UNKNOWN_JOB_CODES = frozenset({96026})
 UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})

@@ -83,7 +83,7 @@ async def serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     importer.start()
     port = listener.sockets[0].getsockname()[1]
-    url = f"http://{options.host}:{port}"
+    url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}"
     print(url, flush=True)  # noqa: T201 - the first line is the address, for whoever started this
     extras = f"{'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
     sys.stderr.write(

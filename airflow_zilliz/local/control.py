@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow_zilliz.local.jobs import FileEntry, Job, Phase
 
-KINDS = ("status", "slow", "cut", "html", "reset", "huge", "redirect")
+KINDS = ("status", "slow", "cut", "html", "reset", "huge", "redirect", "page")
 KEPT_REQUESTS = 10_000
 
 
@@ -20,11 +20,13 @@ class Fault:
     """What goes wrong with the next answers.
 
     :param kind: ``status`` (an error answer), ``slow``, ``cut`` (the body ends early), ``html`` (a page with status
-        200), ``reset`` (the connection breaks), ``huge`` (a body of 11 MiB) or ``redirect`` (to another host)
+        200), ``page`` (``message`` as it is, under ``status``, as load balancers, proxies and firewalls answer),
+        ``reset`` (the connection breaks), ``huge`` (a body of 11 MiB) or ``redirect`` (to another host)
     :param times: for how many answers; None until the faults are cleared
     :param path: only for routes that end like this, such as ``describe``
     :param after: how many answers stay whole before
-    :param status: HTTP status of a ``status`` fault; Milvus's own body for it unless ``code`` or ``message`` is given
+    :param status: HTTP status of a ``status`` or ``page`` fault; ``status`` has Milvus's own body for it unless
+        ``code`` or ``message`` is given
     :param retry_after: value of its ``Retry-After`` header
     :param seconds: how long a ``slow`` answer takes; it is then a true one
     :param done: carry out what the request asks for first, so that the answer alone is lost

@@ -27,6 +27,8 @@ async def answer_with(fault: Fault, request: web.Request) -> web.StreamResponse:
             return _error(fault)
         case "html":
             return web.Response(text="<html><body>Please log in</body></html>", content_type="text/html")
+        case "page":
+            return web.Response(status=fault.status, text=fault.message, headers=_pause(fault))
         case "redirect":
             status = fault.status if 300 <= fault.status < 400 else 302
             return web.Response(status=status, headers={"Location": fault.message})
@@ -39,8 +41,11 @@ async def answer_with(fault: Fault, request: web.Request) -> web.StreamResponse:
 def _error(fault: Fault) -> web.Response:
     code, message = _MILVUS_BODIES.get(fault.status, (fault.status, "scripted fault"))
     body = {"code": code if fault.code is None else fault.code, "message": fault.message or message}
-    headers = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-    return web.json_response(body, status=fault.status, headers=headers)
+    return web.json_response(body, status=fault.status, headers=_pause(fault))
+
+
+def _pause(fault: Fault) -> dict[str, str]:
+    return {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
 
 
 async def _broken(fault: Fault, request: web.Request) -> web.StreamResponse:

@@ -231,6 +231,52 @@ def test_refused_key_fails_under_soft_fail_too(server: LocalServer, mode: str) -
     assert isinstance(error_of(outcome), ZillizAuthError)
 
 
+# pages of whatever stands before the server: a firewall, a login proxy, a load balancer without a backend
+PAGES: list[dict[str, Any]] = [
+    {"status": 403, "message": "<html>Request blocked by the firewall</html>"},
+    {"status": 401, "message": "<html>Please log in</html>"},
+    {"status": 407, "message": "Proxy Authentication Required"},
+    {"status": 404, "message": "default backend - 404"},
+    {"status": 404, "message": "<html><center>nginx</center></html>"},
+    {"status": 405, "message": "<html><center>nginx</center></html>"},
+    {"status": 403, "message": '{"message": "Forbidden"}'},
+]
+# what Milvus says while it restarts or fails over, and what nobody has heard of
+CODES: list[dict[str, Any]] = [
+    {"code": 65535, "message": "find no available mixcoord"},
+    {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},
+    {"code": 10000, "message": "context canceled"},
+    {"code": 5, "message": "service internal error"},
+    {"code": 901, "message": "node not match"},
+    {"code": 500, "message": "panic"},
+    {"code": 4711, "message": "never heard of"},
+]
+ODD = [{"kind": "page", **page} for page in PAGES] + [{"kind": "status", "status": 200, **code} for code in CODES]
+
+
+def odd_name(fault: dict[str, Any]) -> str:
+    return f"{fault.get('code', fault['status'])} {fault['message'][:16]}"
+
+
+@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("fault", ODD, ids=odd_name)
+def test_an_odd_answer_ends_no_wait(server: LocalServer, mode: str, fault: dict[str, Any], after: int) -> None:
+    server.add_fault(**fault, times=4, after=after)
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing", 1.0, 40), phase("Completed")), **FAST)
+    assert outcome.error is None
+
+
+@pytest.mark.parametrize("fault", [PAGES[0], PAGES[3]], ids=lambda fault: fault["message"][:16])
+def test_a_page_that_stays_is_no_refused_key_and_retriable(
+    server: LocalServer, mode: str, fault: dict[str, Any]
+) -> None:
+    server.add_fault("page", **fault, times=None)
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing")), poll_failure_tolerance=1, **FAST)
+    error = error_of(outcome, "Could not poll", fault["message"], "not touched")
+    assert isinstance(error, ZillizUnavailable)
+    assert not isinstance(error, AirflowFailException)
+
+
 # -- unknown job --------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +301,26 @@ def test_job_that_is_forgotten_in_mid_wait(server: LocalServer, mode: str) -> No
     outcome = run_task(mode, job_id=job_id, **FAST)
     timer.join()
     assert isinstance(error_of(outcome, "forgotten"), ZillizJobNotFound)
+
+
+def test_one_unknown_job_in_mid_wait_ends_nothing(server: LocalServer, mode: str) -> None:
+    """A fail-over: the server does not know the job for a moment, long after the first minute of the wait."""
+    job_id = server.add_job(phase("Importing", 0, 63), phase("Completed"))
+    over = threading.Event()
+
+    def fail_over() -> None:
+        time.sleep(1.5)  # the minute is a second here
+        server.add_fault("status", status=200, code=2100, message=f"import job does not exist, jobID={job_id}", times=2)
+        time.sleep(1.5)
+        server.set_job(job_id, phase("Completed"))
+        over.set()
+
+    server.set_job(job_id, phase("Importing", 0, 63))
+    timer = later(0, fail_over)
+    outcome = run_task(mode, job_id=job_id, **FAST)
+    timer.join()
+    assert outcome.error is None
+    assert over.is_set()
 
 
 # -- no usable answer ---------------------------------------------------------------------------------------------
@@ -323,7 +389,93 @@ def test_the_first_look_may_fail(server: LocalServer) -> None:
     assert (outcome.error, outcome.left) == (None, 1)
 
 
+def test_alternating_trouble_is_logged_once(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
+    for turn in range(1, 7):  # every second answer
+        server.add_fault("status", status=200, code=65535, message="find no available mixcoord", after=turn)
+    job_id = server.add_job(phase("Importing", 3.0, 40), phase("Completed"))
+    assert run_task(mode, job_id=job_id, **FAST).error is None
+    told = [line for line in log_lines() if "Could not poll" in line]
+    # without a store between polls, a rescheduled poll knows nothing of those before
+    assert len(told) == 1 or (mode == "reschedule" and told)
+
+
+def test_a_host_that_moves_in_mid_wait_is_found(
+    server: LocalServer, mode: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job_id = server.add_job(phase("Importing", 0, 40))
+    with LocalServer(tmp_path, api_key=KEY) as new:
+        new.set_job(job_id, phase("Completed"), totalRows=7)
+
+        def move() -> None:
+            server.add_fault("status", status=503, times=None)
+            connect(monkeypatch, new, KEY)
+
+        timer = later(0.7, move)
+        outcome = run_task(mode, job_id=job_id, **FAST)
+        timer.join()
+    assert outcome.error is None
+    assert outcome.xcom["imported_rows"] == 7
+
+
 # -- timeout ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_times_out_without_a_poll(server: LocalServer, mode: str) -> None:
+    """The deadline passes while a poll is under way, and the job is done by the time of the next one."""
+    job_id = server.add_job(phase("Importing", 1.5), phase("Completed"))
+    server.add_fault("slow", seconds=2.0, after=1)
+    server.add_fault("status", status=503, times=3 if mode != "deferrable" else 1, after=2)
+    assert run_task(mode, job_id=job_id, poke_interval=0.2, timeout=1.5).error is None
+
+
+@pytest.mark.parametrize("state", ["Completed", "Importing"])
+def test_a_triggerer_that_comes_back_long_after_the_deadline_polls_first(server: LocalServer, state: str) -> None:
+    job_id = server.add_job(phase(state, 0, 80))
+    late = time.time() - 3600
+    trigger = ZillizImportTrigger(job_id=job_id, zilliz_conn_id="zilliz_default", started_at=late - 60, deadline=late)
+
+    async def payloads() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    (payload,) = asyncio.run(payloads())
+    assert payload["ending"] == ("reached" if state == "Completed" else "timed_out")
+    assert len(server.requests("describe")) == 1
+
+
+@pytest.mark.parametrize("ending", ["timed_out", "execution_timed_out"])
+def test_a_worker_polls_once_before_it_believes_a_timeout(server: LocalServer, ending: str) -> None:
+    event = {"version": 1, "ending": ending, "message": "m", "progress": None, "facts": {}}
+    span = {"started_at": time.time() - 60, "deadline": time.time() - 1}
+    done = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Completed"), totalRows=3))
+    assert done.execute_complete({}, event, **span)["imported_rows"] == 3
+    running = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Importing")))
+    with pytest.raises(AirflowSensorTimeout if ending == "timed_out" else AirflowTaskTimeout, match="m"):
+        running.execute_complete({}, event, **span)
+    server.add_fault("status", status=403, times=None)
+    with pytest.raises(AirflowSensorTimeout if ending == "timed_out" else AirflowTaskTimeout, match="m"):
+        running.execute_complete({}, event, **span)
+
+
+def test_a_second_wait_for_a_job_keeps_to_its_own_first_delay(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3 fails a task whose trigger fires before it has heard of the deferral."""
+    job_id = server.add_job(phase("Importing", 1.5), phase("Completed"))
+
+    async def event_after(delay: float) -> tuple[float, str]:
+        await asyncio.sleep(delay)
+        began = time.monotonic()
+        trigger = ZillizImportTrigger(job_id=job_id, zilliz_conn_id="zilliz_default", poke_interval=0.3)
+        (event,) = [event async for event in trigger.run()]
+        return time.monotonic() - began, event.payload["ending"]
+
+    async def both() -> list[tuple[float, str]]:
+        monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 1.0)
+        return list(await asyncio.gather(event_after(0), event_after(1.3)))
+
+    (_, first), (took, second) = asyncio.run(both())
+    assert (first, second) == ("reached", "reached")
+    assert took >= 0.99
 
 
 def test_timeout(server: LocalServer, mode: str) -> None:

@@ -156,6 +156,14 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch, ask: Ask, url: str) -> None:
         ask("j")
 
 
+def test_a_server_with_an_ipv6_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    with LocalServer(tmp_path, options=("--host", "::1")) as server:
+        assert server.url == f"http://[::1]:{server.port}"
+        job_id = server.add_job({"state": "Importing"})
+        monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", f"zilliz://root:pw@[::1]:{server.port}/http")
+        assert ask(job_id).job_id == job_id
+
+
 def test_the_route_of_an_old_server_is_remembered(milvus: LocalServer, ask: Ask) -> None:
     flows._describe_paths.clear()
     milvus.set(describe_routed=False)

@@ -22,6 +22,7 @@ from tests.unit.answers import answer, run
 JOB = {"jobId": "j", "state": "Importing", "progress": 40}
 DESCRIBE = "/v2/vectordb/jobs/import/describe"
 GET_PROGRESS = "/v2/vectordb/jobs/import/get_progress"
+CAMEL = "/v2/vectordb/jobs/import/getProgress"
 NOT_ROUTED = answer(b"404 page not found", status=404)
 
 
@@ -54,6 +55,13 @@ def test_a_server_without_describe_is_asked_for_its_progress() -> None:
     assert path == GET_PROGRESS
 
 
+def test_a_server_with_the_third_spelling_alone_is_found() -> None:
+    (_, path), requests = describe(NOT_ROUTED, NOT_ROUTED, answer({"code": 0, "data": JOB}))
+    assert [request.path for request in requests] == [DESCRIBE, GET_PROGRESS, CAMEL]
+    _, requests = describe(answer({"code": 0, "data": JOB}), known_path=path)
+    assert [request.path for request in requests] == [CAMEL]
+
+
 def test_the_route_that_is_known_comes_first() -> None:
     _, requests = describe(answer({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
     assert [request.path for request in requests] == [GET_PROGRESS]
@@ -66,8 +74,8 @@ def test_an_upgraded_server_without_the_known_route_is_found_again() -> None:
 
 def test_no_route_at_all_is_no_import_api() -> None:
     with pytest.raises(ZillizApiError, match="no import API") as error:
-        describe(NOT_ROUTED, NOT_ROUTED)
-    assert error.value.http_status == 404
+        describe(NOT_ROUTED, NOT_ROUTED, NOT_ROUTED)
+    assert (error.value.http_status, error.value.from_api) == (404, False)
 
 
 @pytest.mark.parametrize("code", [0, 200, 0.0, "0", "200"])
@@ -97,7 +105,6 @@ def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
         ({"code": 1800, "message": "user hasn't authenticated"}, 401, ZillizAuthError),
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 403, ZillizAuthError),
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 200, ZillizAuthError),
-        (b"<html>forbidden</html>", 403, ZillizAuthError),
         ({"code": 21119, "message": "The apikey is illegal."}, 200, ZillizAuthError),
         ({"code": 80001, "message": "The token is illegal"}, 200, ZillizAuthError),
         ({"code": 96014, "message": "no permission"}, 200, ZillizAuthError),
@@ -125,13 +132,55 @@ def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
         ({"code": 2100, "message": "parse job id failed: importing data failed"}, 200, ZillizApiError),
         ({"code": 96018, "message": "Cluster not found"}, 200, ZillizApiError),
         ({"code": 1100, "message": "invalid parameter"}, 400, ZillizApiError),
-        ({"message": "no Route matched"}, 404, ZillizApiError),
+        ({"code": 800, "message": "database not found[database=x]"}, 200, ZillizApiError),
+        ({"code": 1801, "message": "can only accept json format request"}, 200, ZillizApiError),
+        ({"code": 90102, "message": "cluster not in this region"}, 200, ZillizApiError),
+        ({"code": 4711, "message": "a bad request"}, 400, ZillizApiError),
+        # passing states of a restart or a fail-over, and what nobody has seen yet (wire 4.3, 4.7)
+        ({"code": 65535, "message": "find no available mixcoord"}, 200, ZillizUnavailable),
+        (
+            {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},
+            200,
+            ZillizUnavailable,
+        ),
+        ({"code": 65535, "message": "rpc error"}, 400, ZillizUnavailable),
+        ({"code": 10000, "message": "context canceled"}, 200, ZillizUnavailable),
+        ({"code": 5, "message": "service internal error"}, 200, ZillizUnavailable),
+        ({"code": 901, "message": "node not match"}, 200, ZillizUnavailable),
+        ({"code": 500, "message": "panic"}, 200, ZillizUnavailable),
+        ({"code": 4711, "message": "never heard of"}, 200, ZillizUnavailable),
+        ({"code": 0, "message": "odd"}, 404, ZillizUnavailable),
+        ({"code": 2101, "message": "import failed"}, 200, ZillizUnavailable),
+        ({"code": 2101, "message": "import job does not exist, jobID=1"}, 200, ZillizJobNotFound),
+        # pages of whatever stands before the server (wire 4.8)
+        (b"default backend - 404", 404, ZillizUnavailable),
+        (b"<html><center>nginx</center></html>", 404, ZillizUnavailable),
+        (b"<html><center>nginx</center></html>", 405, ZillizUnavailable),
+        (b"404 page not found", 405, ZillizUnavailable),
+        ({"message": "no Route matched"}, 404, ZillizUnavailable),
+        (b"<html>forbidden</html>", 403, ZillizUnavailable),
+        (b"<html>log in</html>", 401, ZillizUnavailable),
+        ({"message": "Unauthorized"}, 401, ZillizUnavailable),
+        (b"proxy authentication required", 407, ZillizUnavailable),
+        (b"<html>bad request</html>", 400, ZillizUnavailable),
+        (b"404 page not found", 404, ZillizApiError),
+        (b"404 page not found\n", 404, ZillizApiError),
     ],
 )
 def test_errors_are_classified(body: object, status: int, error: type[ZillizError]) -> None:
     with pytest.raises(ZillizError) as raised:
         describe(answer(body, status=status))
     assert type(raised.value) is error
+    code = body.get("code") if isinstance(body, dict) else None
+    assert isinstance(raised.value, (ZillizApiError, ZillizUnavailable))
+    assert raised.value.from_api is (code is not None)
+    assert "None" not in str(raised.value)
+
+
+def test_a_load_balancer_without_a_server_is_asked_for_each_route_and_is_no_word_of_the_server_s() -> None:
+    with pytest.raises(ZillizUnavailable, match="a load balancer or proxy before it") as error:
+        describe(NOT_ROUTED, answer(b"default backend - 404", status=404, headers={"retry-after": "7"}), NOT_ROUTED)
+    assert (error.value.http_status, error.value.retry_after) == (404, 7.0)
 
 
 def test_an_api_error_says_code_status_and_request_id() -> None:

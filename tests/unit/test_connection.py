@@ -33,6 +33,11 @@ def endpoint(extra: object = None, **fields: Any) -> Endpoint:
         ({"host": "localhost:19530", "port": 0}, "https://localhost:19530"),
         ({"host": "http://localhost:19530", "port": 19530}, "http://localhost:19530"),
         ({"host": "http://[::1]:19530"}, "http://[::1]:19530"),
+        ({"host": "::1", "port": 19530, "schema": "http"}, "http://[::1]:19530"),
+        ({"host": "::1"}, "https://[::1]"),
+        ({"host": "[::1]:19530", "schema": "http"}, "http://[::1]:19530"),
+        ({"host": "http://fd00::12", "port": 19530}, "http://[fd00::12]:19530"),
+        ({"host": "https://2001:db8::1"}, "https://[2001:db8::1]"),
         ({"host": "https://api.aws-us-west-2.zillizcloud.com/v2"}, "https://api.aws-us-west-2.zillizcloud.com"),
         ({"host": "https://gate.test/milvus/"}, "https://gate.test/milvus"),
         ({"host": "https://api.cloud.zilliz.com/v2/vectordb/jobs/import"}, "https://api.cloud.zilliz.com"),
@@ -137,6 +142,7 @@ def test_the_form_s_inner_names_are_understood() -> None:
     [
         (f"zilliz://:{KEY}@api.cloud.zilliz.com/?cluster_id=in01-x", "https://api.cloud.zilliz.com"),
         (f"zilliz://:{KEY}@localhost:19530/http?cluster_id=in01-x", "http://localhost:19530"),
+        (f"zilliz://:{KEY}@[::1]:19530/http?cluster_id=in01-x", "http://[::1]:19530"),
         (
             json.dumps({"conn_type": "zilliz", "password": KEY, "extra": {"cluster_id": "in01-x"}}),
             "https://api.cloud.zilliz.com",

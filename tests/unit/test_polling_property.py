@@ -95,16 +95,20 @@ async def endpoint(hook: ZillizHook) -> Endpoint:
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
     """Play the trigger's part."""
-    step = NOT_LOOKED
-    watch = polling.join("conn", wait, server.loop.now + 2.0, 0.0)
-    try:
-        while not step.is_last:
-            await polling.news_of(watch)
-            for step in watch.take():
-                if step.notes:
-                    await tell(story, step)
-    finally:
-        polling.leave(watch)
+    step, looked_up_after, first_look = NOT_LOOKED, 0.0, server.loop.now + 2.0
+    while step.end is None:
+        watch, step = polling.join("conn", wait, first_look, looked_up_after), NOT_LOOKED
+        try:
+            while not step.is_last:
+                await polling.news_of(watch)
+                for step in watch.take():
+                    if step.notes:
+                        await tell(story, step)
+        finally:
+            polling.leave(watch)
+        looked_up_after = server.loop.now
+        if step.end is None:
+            await asyncio.sleep(step.delay)
     story.end = step.end
     story.ended = server.loop.now
 

@@ -298,13 +298,58 @@ def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
     assert [watch.steps for watch in watches[1:]] == [(), ()]
 
 
-def test_a_wait_that_cannot_be_looked_at_still_times_out() -> None:
+def test_a_wait_that_cannot_be_polled_still_times_out() -> None:
     schedule, watches = schedule_of(1, deadline=NOW + 50)
     assert schedule.next_description(NOW) is not None, "and no answer ever comes"
+    schedule.settle(NOW + 50)
+    schedule.settle(NOW + 50 + OVERDUE - 1)
+    assert watches[0].steps == ()
     schedule.settle(NOW + 50 + OVERDUE + 1)
     end = watches[0].steps[-1].end
     assert end is not None
     assert end.ending is Ending.TIMED_OUT
+
+
+@pytest.mark.parametrize("slept", [False, True])
+def test_a_wait_whose_deadline_passed_long_ago_is_polled_before_it_ends(slept: bool) -> None:
+    """A triggerer that comes back late, and a machine that slept."""
+    now = NOW + 100_000
+    schedule = Schedule(refresh_every=2.0)
+    late = add(schedule, wait("j-0", deadline=NOW + 50), NOW if slept else now, 2.0 if slept else 7.0)
+    schedule.settle(now)
+    assert late.steps == ()
+    now += 0 if slept else 7
+    schedule.settle(now)
+    assert schedule.next_description(now) == "j-0"
+    schedule.on_described("j-0", job(0, ImportState.COMPLETED), now, now + 1)
+    end = late.steps[-1].end
+    assert end is not None
+    assert end.ending is Ending.REACHED
+
+
+def test_a_wait_that_comes_late_and_cannot_be_polled_has_its_minute_from_its_first_poll_on() -> None:
+    schedule = Schedule(refresh_every=2.0)
+    late = add(schedule, wait("j-0", deadline=NOW - 1000), NOW, 7.0)
+    schedule.settle(NOW)
+    schedule.settle(NOW + 7)
+    assert schedule.next_description(NOW + 7) == "j-0", "and no answer ever comes"
+    schedule.settle(NOW + 7 + OVERDUE - 1)
+    assert late.steps == ()
+    schedule.settle(NOW + 7 + OVERDUE + 1)
+    assert late.steps[-1].end is not None
+
+
+def test_a_second_wait_for_a_job_does_not_end_before_it_may() -> None:
+    schedule, (first,) = schedule_of(1)
+    assert schedule.next_description(NOW) == "j-0"
+    second = add(schedule, wait("j-0"), NOW, 7.0)
+    schedule.on_described("j-0", job(0, ImportState.COMPLETED), NOW, NOW + 0.5)
+    assert first.steps[-1].end is not None
+    assert second.steps == ()
+    schedule.settle(NOW + 7)
+    assert schedule.next_description(NOW + 7) == "j-0"
+    schedule.on_described("j-0", job(0, ImportState.COMPLETED), NOW + 7, NOW + 7.5)
+    assert second.steps[-1].end is not None
 
 
 # -- leaving ------------------------------------------------------------------------------------------------------

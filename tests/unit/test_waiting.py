@@ -46,6 +46,13 @@ def end_of(step: Step) -> WaitEnd:
     return step.end
 
 
+def fail(waiting: ImportWait, error: ZillizError, now: float, until: float) -> tuple[Step, float]:
+    """Poll in vain, each time when the wait says so; return what it says at the end, or from ``until`` on."""
+    while (step := waiting.on_error(error, now)).end is None and now < until:
+        now = min(now + step.delay, max(until, now))
+    return step, now
+
+
 def texts(step: Step) -> list[str]:
     return [text for _, text in step.notes]
 
@@ -119,16 +126,17 @@ def test_an_unknown_word_waits_and_is_told_once() -> None:
 # -- no usable answer ---------------------------------------------------------------------------------------------
 
 DOWN = ZillizUnavailable("https://z answered HTTP 503: upstream down", http_status=503, retry_after=7)
+SILENT = ZillizUnavailable("https://z: connection refused")
 
 
 def test_trouble_is_waited_out_for_the_tolerance() -> None:
     waiting = wait()
     waiting.on_progress(job(progress=63), START + 10)
-    assert waiting.on_error(DOWN, START + 40).end is None
+    assert fail(waiting, DOWN, START + 40, START + 609)[0].end is None
     assert waiting.in_trouble
-    assert waiting.on_error(DOWN, START + 609).end is None
-    end = end_of(waiting.on_error(DOWN, START + 610))
-    assert end.ending is Ending.UNAVAILABLE
+    step, now = fail(waiting, DOWN, START + 609, START + 700)
+    end = end_of(step)
+    assert (end.ending, now) == (Ending.UNAVAILABLE, pytest.approx(START + 616, abs=7))
     for fact in (
         "Could not poll import job 'j-1' of collection 'books' (connection 'my_conn', cluster in01-x) for 10 min",
         "Last error: https://z answered HTTP 503: upstream down",
@@ -146,10 +154,10 @@ def test_trouble_from_the_start_says_that_the_job_was_never_seen() -> None:
 
 def test_a_good_answer_ends_the_trouble() -> None:
     waiting = wait()
-    waiting.on_error(DOWN, START + 500)
+    fail(waiting, DOWN, START + 2, START + 500)
     step = waiting.on_progress(job(), START + 510)
     assert texts(step)[0] == "The server answers again, after 8 min"
-    assert waiting.on_error(DOWN, START + 1109).end is None
+    assert fail(waiting, DOWN, START + 540, START + 1109)[0].end is None
 
 
 def test_trouble_is_told_once() -> None:
@@ -168,20 +176,21 @@ def test_a_pause_longer_than_the_tolerance_is_no_trouble() -> None:
     waiting.on_progress(job(), START + 20_000)
     step = waiting.on_error(DOWN, START + 21_800)
     assert (step.end, step.delay) == (None, TROUBLE_DELAY)
-    assert end_of(waiting.on_error(DOWN, START + 22_400)).ending is Ending.UNAVAILABLE
+    last, now = fail(waiting, DOWN, START + 21_830, START + 30_000)
+    assert (end_of(last).ending, now) == (Ending.UNAVAILABLE, START + 22_400)
 
 
 def test_the_last_look_of_trouble_is_when_it_has_lasted_too_long() -> None:
     waiting = wait(deadline=None)
     waiting.on_progress(job(), START + 10_000)
-    waiting.on_error(DOWN, START + 10_030)
-    assert waiting.on_error(DOWN, START + 10_590).delay == 10
+    fail(waiting, SILENT, START + 10_030, START + 10_589)
+    assert waiting.on_error(SILENT, START + 10_590).delay == 10
 
 
 def test_trouble_that_an_earlier_process_had_counts_on() -> None:
     before = wait()
-    before.on_error(DOWN, START + 300)
-    after = wait(Seen.from_json(json.loads(json.dumps(before.seen.as_json()))), now=START + 400)
+    fail(before, DOWN, START + 10, START + 570)
+    after = wait(Seen.from_json(json.loads(json.dumps(before.seen.as_json()))), now=START + 580)
     assert end_of(after.on_error(DOWN, START + 600)).ending is Ending.UNAVAILABLE
 
 
@@ -243,7 +252,7 @@ def test_a_connection_that_was_good_before_is_waited_for() -> None:
     waiting.on_progress(job(), START + 10)
     gone = ZillizConfigError("Connection 'my_conn' does not exist")
     assert waiting.on_error(gone, START + 40).end is None
-    end = end_of(waiting.on_error(gone, START + 610))
+    end = end_of(fail(waiting, gone, START + 70, START + 700)[0])
     assert end.ending is Ending.UNAVAILABLE
     assert "does not exist" in end.message
 
@@ -256,7 +265,7 @@ def test_silent_fail_lets_no_error_end_the_wait_before_its_deadline(error: Zilli
     assert len(step.notes) == 1
     assert waiting.on_error(error, START + 130).notes == ()
     assert waiting.on_error(error, START + 1000).delay == 30
-    assert end_of(waiting.on_error(error, START + 3600)).ending is Ending.TIMED_OUT
+    assert end_of(fail(waiting, error, START + 1030, START + 4000)[0]).ending is Ending.TIMED_OUT
 
 
 # -- time ---------------------------------------------------------------------------------------------------------
@@ -389,9 +398,9 @@ def test_a_throttled_wait_loses_no_tolerance_while_others_are_answered() -> None
     waiting = wait(deadline=None)
     for age in range(0, 5000, 30):
         assert waiting.on_error(SLOW_DOWN, START + age, server_answered_at=START + age - 1).end is None
-    assert end_of(waiting.on_error(SLOW_DOWN, START + 6000, server_answered_at=START + 5000)).ending is (
-        Ending.UNAVAILABLE
-    )
+    step, now = fail(waiting, SLOW_DOWN, START + 5000, START + 6000)
+    assert end_of(step).ending is Ending.UNAVAILABLE
+    assert now == pytest.approx(START + 5570, abs=30)
 
 
 def test_a_refused_first_look_is_no_end_even_without_tolerance() -> None:
