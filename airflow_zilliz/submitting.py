@@ -12,11 +12,11 @@ from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnav
 from airflow_zilliz.file_matching import object_of
 from airflow_zilliz.wire import (
     CREATE,
+    CREATE_REFUSAL_CODES,
+    CREATE_REFUSAL_STATUSES,
     JOB_LIMIT_CODES,
     JOB_LIMIT_TEXT,
     MAX_IDEMPOTENCY_KEY,
-    REFUSAL_CODES,
-    REFUSAL_STATUSES,
     is_idempotency_key,
 )
 
@@ -95,9 +95,9 @@ def is_certain_refusal(err: ZillizError) -> bool:
     if code is None:
         return False
     return (
-        code in REFUSAL_CODES
+        code in CREATE_REFUSAL_CODES
         or 80000 <= code < 100000
-        or getattr(err, "http_status", None) in REFUSAL_STATUSES
+        or getattr(err, "http_status", None) in CREATE_REFUSAL_STATUSES
         or is_job_limit(err)
     )
 

@@ -40,26 +40,8 @@ MAX_IDEMPOTENCY_KEY = 256  # wire 1.7
 
 # What a create request is refused with before a job can have been made (wire 4.7). Anything else, 65535 or
 # 2101 for instance, may come after the job was made.
-REFUSAL_CODES = frozenset(
-    {
-        7,
-        8,
-        9,
-        100,
-        101,
-        112,
-        200,
-        *range(800, 803),
-        *range(1100, 1103),
-        1400,
-        1401,
-        *range(1800, 1803),
-        1807,
-        2100,
-        21119,
-    }
-)
-REFUSAL_STATUSES = frozenset({400, 401, 403})  # with the API's own JSON: a proxy's page says nothing
+CREATE_REFUSAL_CODES = REFUSAL_CODES | {7, 8, 9, 1400, 1401, 1800, 1807}
+CREATE_REFUSAL_STATUSES = frozenset({400, 401, 403})  # with the API's own JSON: a proxy's page says nothing
 JOB_LIMIT_CODES = frozenset({2100, 2101})
 JOB_LIMIT_TEXT = "number of jobs has reached the limit"
 
