@@ -102,6 +102,7 @@ def test_our_list_request_is_pymilvus_s(
 ) -> None:
     hook = connect(monkeypatch, any_face)
     any_face.clear("requests")
+    any_face.set(collections=["books"])
     arguments = {"db_name": "films", "cluster_id": CLUSTER}
     list_import_jobs(any_face.url, collection, api_key=KEYS[any_face.face], page_size=100, **arguments)
     list(hook.list_import_jobs(collection_name=collection or None, **arguments))
