@@ -19,6 +19,7 @@ from airflow_zilliz.local.front import Front
 from airflow_zilliz.local.importing import Importer
 from airflow_zilliz.local.jobs import Flavor, JobStore
 from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS, Limits
+from airflow_zilliz.local.loopback import around_proxy
 from airflow_zilliz.local.parent import end_with
 from airflow_zilliz.local.server_state import ServerState
 from airflow_zilliz.local.versions import NEWEST, VERSIONS
@@ -167,6 +168,7 @@ def _headline(options: argparse.Namespace, missing: str) -> str:
 def main() -> int:
     """Run the command line."""
     options = parser().parse_args()
+    os.environ |= around_proxy(os.environ)  # gRPC would ask a proxy for the engine of this very process
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(serve(options))

@@ -217,13 +217,21 @@ class LocalServer:
             fields["extra"] = {"cluster_id": "in01-local", **extra}
         return json.dumps(fields)
 
-    def wait_for_job(self, job_id: str, *states: str, within: float = 60.0, **place: str) -> dict[str, Any]:
-        """Return a job's description once it is in one of some states."""
+    def wait_for_job(
+        self, job_id: str, *states: str, within: float = 60.0, path: str = "describe", **place: str
+    ) -> dict[str, Any]:
+        """Return a job's description once it is in one of some states.
+
+        :param within: seconds
+        :param path: ``get_progress`` for a Milvus 2.4, which has no ``describe``
+        :param place: ``clusterId``, or ``projectId`` and ``regionId``, of the Cloud flavor
+        :raises TimeoutError: it is in none of them by then
+        """
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         until = time.monotonic() + within
         while True:
             answer = self._session.post(
-                f"{self.url}/v2/vectordb/jobs/import/describe",
+                f"{self.url}/v2/vectordb/jobs/import/{path}",
                 json={"jobId": job_id, **place},
                 headers=headers,
                 timeout=_TIMEOUT,
