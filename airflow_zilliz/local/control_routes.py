@@ -45,7 +45,7 @@ class ControlRoutes:
         job_id = request.match_info.get("job_id")
         named = value | ({"jobId": job_id} if job_id else {})
         job = scripted_job(self._state.flavor.new_job_id(), named, self._state.clock.now())
-        return {"jobId": self._state.store.put(job).id}
+        return {"jobId": self._state.store.add(job).id}
 
     def _add_fault(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
         self._control.faults.append(Fault.from_json(value))

@@ -75,7 +75,7 @@ class ImportRoutes:
         scope = "/".join((request.database, request.collection, *place.values()))
         if key is not None and (known := self._state.store.by_key(scope, key)):
             return {"jobId": known}
-        job = self._state.store.put(self._new_job(request, place, script))
+        job = self._state.store.add(self._new_job(request, place, script))
         if key is not None:
             self._state.store.bind_key(scope, key, job.id)
         if script is None:
@@ -193,7 +193,10 @@ class ImportRoutes:
         self._check_two_phases(job)
         if job.state not in ("Uncommitted", "Committing", "Completed"):
             raise import_failed(f"job {job.id} is in state {job.state}, expected Uncommitted")
-        if job.state == "Uncommitted":
+        if job.state == "Uncommitted" and job.phases:  # a script goes no further by itself
+            rows = job.total_rows
+            self._state.store.put(replace(job, state="Completed", progress=100, imported_rows=rows))
+        elif job.state == "Uncommitted":
             job = self._state.store.put(replace(job, state="Committing"))
             self._state.importer.submit(job)
         return {}

@@ -169,13 +169,18 @@ class JobStore:
             values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
             yield Job(**values)
 
-    def put(self, job: Job) -> Job:
-        """Keep a job as it is now, and return it with the times of what it reached."""
+    def add(self, job: Job) -> Job:
+        """Keep a new job, or another one of the same id, and return it with the times of what it reached."""
         with self._lock:
             job = self._stamped(job)
             self._jobs[job.id] = job
             self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (job.id, json.dumps(asdict(job))))
         return job
+
+    def put(self, job: Job) -> Job:
+        """Keep a known job as it is now; one that was lost meanwhile stays lost."""
+        with self._lock:
+            return self.add(job) if job.id in self._jobs else job
 
     def _stamped(self, job: Job) -> Job:
         now = self.clock.now()
