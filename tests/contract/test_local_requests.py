@@ -319,6 +319,15 @@ def test_commit_of_a_completed_ordinary_job(server: LocalServer, milvus: str, co
     assert send(server, "abort", {"jobId": done})["code"] == 2100
 
 
+def test_commit_and_abort_of_a_scripted_job(server: LocalServer) -> None:
+    server.script({"state": "Uncommitted", "progress": 99}, totalRows=5)
+    committed, aborted = (create(server, options={"auto_commit": "false"})["data"]["jobId"] for _ in range(2))
+    assert send(server, "commit", {"jobId": committed})["code"] == 0
+    assert send(server, "abort", {"jobId": aborted})["code"] == 0
+    done, failed = (send(server, "describe", {"jobId": job_id})["data"] for job_id in (committed, aborted))
+    assert (done["state"], done["importedRows"], failed["state"]) == ("Completed", 5, "Failed")
+
+
 # -- list ---------------------------------------------------------------------------------------------------------
 
 

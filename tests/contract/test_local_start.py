@@ -153,3 +153,31 @@ def test_the_older_names_of_the_flavor(tmp_path: Path) -> None:
     with running("--face", "cloud", "--port", "0", "--data-dir", str(tmp_path / "other"), cwd=tmp_path) as (_, url):
         response = requests.post(f"{url}/v2/vectordb/jobs/import/list", json={}, timeout=10)
         assert response.json()["code"] == 96025
+
+
+def test_without_milvus_lite_scripted_jobs_run_all_the_same(tmp_path: Path) -> None:
+    program = (
+        "import sys\nsys.modules['milvus_lite'] = None\n"
+        "from airflow_zilliz.local.__main__ import main\nsys.exit(main())\n"
+    )
+    command = [sys.executable, "-c", program, "--control", "--port", "0", "--data-dir", str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process, requests.Session() as session:
+        session.trust_env = False
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        try:
+            job = {"phases": [{"state": "Completed"}], "collectionName": "books"}
+            job_id = session.post(f"{url}/_control/jobs", json=job, timeout=10).json()["jobId"]
+            imports = f"{url}/v2/vectordb/jobs/import"
+            described = session.post(f"{imports}/describe", json={"jobId": job_id}, timeout=10).json()
+            assert described["data"]["state"] == "Completed"
+            listed = session.post(f"{imports}/list", json={"collectionName": "books"}, timeout=10).json()
+            assert [record["jobId"] for record in listed["data"]["records"]] == [job_id]
+            refused = {"collectionName": "books", "files": [["a.json"]]}
+            assert session.post(f"{imports}/create", json=refused, timeout=10).json()["code"] == 1
+            assert session.post(f"{url}/v2/vectordb/databases/list", json={}, timeout=10).json()["code"] == 1
+        finally:
+            process.terminate()
+        assert process.stderr is not None
+        assert "Only scripted jobs can run: importing files needs Milvus Lite" in process.stderr.read()

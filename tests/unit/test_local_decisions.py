@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS
 from airflow_zilliz.local.loopback import around_proxy
 from airflow_zilliz.local.refusals import Refusal
 from airflow_zilliz.local.request_body import RequestBody
-from airflow_zilliz.local.versions import NEWEST, VERSIONS
+from airflow_zilliz.local.versions import NEWEST, VERSIONS, MilvusVersion
 
 
 class Hands:
@@ -110,6 +111,31 @@ def test_limits_of_sizes() -> None:
     assert MILVUS_LIMITS.too_large([]) is None
 
 
+def test_the_docs_have_these_versions() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "local-server.md").read_text()
+    table = text.partition("## Versions")[2].partition("## Databases")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    shown = {row[0]: dict(zip(rows[0][1:], row[1:], strict=True)) for row in rows[3:]}
+
+    def of(name: str, version: MilvusVersion) -> str:
+        value = getattr(version, name)
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+    expected = {
+        "`describe` besides `get_progress`": "describe_routed",
+        "`createTime` in a description": "has_create_time",
+        "`Idempotency-Key` honoured": "idempotency_keys",
+        "two phases: `auto_commit`, `commit`, `abort`": "two_phases",
+        "`commit` of a Completed ordinary job succeeds": "commits_completed_jobs",
+        "unknown fields of JSON and CSV are skipped": "skips_unknown_fields",
+        "code of an unknown job": "unknown_job_code",
+        "code of a job id that is no number": "invalid_job_id_code",
+    }
+    found = {text: {name: of(field, version) for name, version in VERSIONS.items()} for text, field in expected.items()}
+    hours = {name: f"{version.retention / 3600:g}" for name, version in VERSIONS.items()}
+    assert shown == {**found, "hours that an ended job is kept": hours}
+
+
 def test_settings_are_laid_over_what_was_started() -> None:
     started = VERSIONS["2.5"]
     assert Settings().version(started) == started
@@ -196,7 +222,7 @@ def test_a_lost_job_stays_lost() -> None:
     assert store.all() == []
 
 
-def test_the_store_survives_with_all_that_it_knew(tmp_path: Any) -> None:
+def test_the_store_survives_with_all_that_it_knew(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite"
     store = JobStore(path, Clock(Hands()))
     files = (FileEntry("dir/a.json", 5, 3, 3, state="Completed"),)
