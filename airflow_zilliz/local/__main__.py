@@ -8,15 +8,21 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import web
 
 from airflow_zilliz.local.app import ImportServer
-from airflow_zilliz.local.engine import Engine
+from airflow_zilliz.local.engine import Engine, EngineMissing
 from airflow_zilliz.local.front import Front
 from airflow_zilliz.local.importing import Importer
-from airflow_zilliz.local.jobs import Face, JobStore
+from airflow_zilliz.local.jobs import Flavor, JobStore
+from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS, Limits
+from airflow_zilliz.local.loopback import around_proxy
+from airflow_zilliz.local.parent import end_with
+from airflow_zilliz.local.server_state import ServerState
+from airflow_zilliz.local.versions import NEWEST, VERSIONS
 
 KEY_VARIABLE = "ZILLIZ_LOCAL_API_KEY"
 
@@ -30,19 +36,31 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     arguments.add_argument("--port", type=int, default=19530, help="0 takes a free one (default: %(default)s)")
-    arguments.add_argument("--data-dir", type=Path, required=True, help="the folder that files are imported from")
     arguments.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path("data"),
+        help="the folder that files are imported from (default: %(default)s in the current folder)",
+    )
+    arguments.add_argument(
+        "--flavor",
         "--face",
-        type=Face,
-        choices=list(Face),
-        default=Face.MILVUS,
+        type=Flavor,
+        choices=list(Flavor),
+        default=Flavor.MILVUS,
         metavar="{milvus,cloud}",
-        help="whose API to speak",
+        help="whose API to speak (default: milvus)",
+    )
+    arguments.add_argument(
+        "--milvus",
+        choices=list(VERSIONS),
+        default=NEWEST.name,
+        help="the Milvus version to behave like (default: %(default)s)",
     )
     arguments.add_argument(
         "--api-key",
         default=os.environ.get(KEY_VARIABLE),
-        help=f"what a request must carry, user:password for Milvus (default: ${KEY_VARIABLE}, else none)",
+        help=f"what a request must have, user:password for Milvus (default: ${KEY_VARIABLE}, else none)",
     )
     arguments.add_argument(
         "--db", type=Path, help="the Milvus Lite database (default: DATA_DIR/.zilliz-local/milvus.db)"
@@ -53,10 +71,39 @@ def parser() -> argparse.ArgumentParser:
         default=0.0,
         help="seconds between the phases of a job; a real Milvus takes about 2 (default: %(default)s)",
     )
+    _add_limits(arguments)
     arguments.add_argument(
         "--control", action="store_true", help="serve /_control: scripted jobs and faults, for tests"
     )
+    arguments.add_argument(
+        "--parent", type=int, metavar="PID", help="end when this process, which must be the parent, has died"
+    )
     return arguments
+
+
+def _add_limits(arguments: argparse.ArgumentParser) -> None:
+    group = arguments.add_argument_group("limits", "the defaults are those of Milvus, or of a Dedicated cluster")
+    group.add_argument(
+        "--max-files",
+        type=int,
+        help=f"files, or sets of NumPy files, of a request ({MILVUS_LIMITS.max_files}; cloud {CLOUD_LIMITS.max_files})",
+    )
+    group.add_argument(
+        "--max-jobs",
+        type=int,
+        help=f"jobs that have not ended ({MILVUS_LIMITS.max_jobs}; cloud {CLOUD_LIMITS.max_jobs} of a collection)",
+    )
+    group.add_argument("--max-file-size", type=int, metavar="BYTES", help="of one file (16 GB; cloud 10 GB)")
+    group.add_argument(
+        "--max-request-size", type=int, metavar="BYTES", help="of all files of a request (no limit; cloud 1 TB)"
+    )
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """Return the limits that the command line asks for."""
+    limits = CLOUD_LIMITS if options.flavor is Flavor.CLOUD else MILVUS_LIMITS
+    given = {name: value for name in vars(limits) if (value := getattr(options, name)) is not None}
+    return replace(limits, **given)
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -67,8 +114,16 @@ async def serve(options: argparse.Namespace) -> None:
     store = JobStore(database.with_suffix(".jobs.sqlite"))
     engine = Engine(database)
     importer = Importer(store, engine, options.data_dir, database.with_suffix(".staged"), options.tick)
-    server = ImportServer(options.face, store, engine, importer, options.api_key, options.control)
+    state = ServerState(
+        options.flavor, store, engine, importer, VERSIONS[options.milvus], limits_of(options), options.api_key
+    )
+    server = ImportServer(state, with_control=options.control)
     loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if options.parent is not None:
+        end_with(options.parent, stop.set)
 
     async def grpc_port() -> int:
         await loop.run_in_executor(None, engine.start)
@@ -78,17 +133,10 @@ async def serve(options: argparse.Namespace) -> None:
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - set up just above
     listener = await loop.create_server(lambda: Front(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    missing = await _started(engine)
     importer.start()
-    port = listener.sockets[0].getsockname()[1]
-    url = f"http://{f'[{options.host}]' if ':' in options.host else options.host}:{port}"
-    print(url, flush=True)  # noqa: T201 - the first line is the address, for whoever started this
-    extras = f"{'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
-    sys.stderr.write(
-        f"Local import server, {options.face.value} face, {extras}: files from {options.data_dir}. Ctrl-C stops it.\n"
-    )
+    print(_url(options.host, listener.sockets[0].getsockname()[1]), flush=True)  # noqa: T201 - the first line is the address, for whoever started this
+    sys.stderr.write(_headline(options, missing))
     await stop.wait()
     listener.close()
     await runner.cleanup()
@@ -97,9 +145,30 @@ async def serve(options: argparse.Namespace) -> None:
     store.close()
 
 
+async def _started(engine: Engine) -> str:
+    """Start the engine, which takes longer than pymilvus waits; return why it cannot be started, ``""`` if it was."""
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, engine.start)
+    except EngineMissing as err:
+        return str(err)
+    return ""
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _headline(options: argparse.Namespace, missing: str) -> str:
+    behaves = "Zilliz Cloud" if options.flavor is Flavor.CLOUD else f"Milvus {options.milvus}"
+    extras = f"{'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
+    text = f"Local import server, behaves as {behaves}, {extras}: files from {options.data_dir}. Ctrl-C stops it.\n"
+    return text + (f"Only scripted jobs can run: {missing}\n" if missing else "")
+
+
 def main() -> int:
     """Run the command line."""
     options = parser().parse_args()
+    os.environ |= around_proxy(os.environ)  # gRPC would ask a proxy for the engine of this very process
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(serve(options))

@@ -1,4 +1,4 @@
-"""The control route of the local server: scripted jobs and faults, for tests."""
+"""What the control route of the local server is told: scripted jobs, faults and settings, for tests."""
 
 from __future__ import annotations
 
@@ -10,72 +10,173 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from airflow_zilliz.local.jobs import FileEntry, Job, Phase
+from airflow_zilliz.local.limits import Limits
+from airflow_zilliz.local.versions import VERSIONS, MilvusVersion
 
-KINDS = ("status", "slow", "cut", "html", "reset", "huge", "redirect", "page")
+KINDS = ("status", "code", "proxy", "page", "slow", "cut", "html", "reset", "huge", "redirect", "restart")
 KEPT_REQUESTS = 10_000
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with the next answers.
+    """What goes wrong with the next responses.
 
-    :param kind: ``status`` (an error answer), ``slow``, ``cut`` (the body ends early), ``html`` (a page with status
-        200), ``page`` (``message`` as it is, under ``status``, as load balancers, proxies and firewalls answer),
-        ``reset`` (the connection breaks), ``huge`` (a body of 11 MiB) or ``redirect`` (to another host)
-    :param times: for how many answers; None until the faults are cleared
+    Kinds:
+
+    - ``status``: an error in the API's own JSON, under an HTTP status
+    - ``code``: the same under HTTP 200, as Milvus sends most of its errors; ``code`` is needed
+    - ``proxy``: the plain page of something before the server: a load balancer without a backend (404, the
+      default, 502, 503, 504), a firewall (401, 403) or a proxy that wants a login (407)
+    - ``page``: ``message`` as it is, as plain text
+    - ``slow``: the true response, late
+    - ``cut``: a body that ends early
+    - ``html``: a page with status 200
+    - ``reset``: the connection breaks
+    - ``huge``: a body of 11 MiB
+    - ``redirect``: to another host
+    - ``restart``: the connection breaks, as do all others for ``seconds``; then the server is there again, with its
+      jobs or, by ``loses_jobs``, without them
+
+    Whether the request takes effect is told by ``done`` and ``done_after``; without them it does not, except for
+    ``slow``.
+
+    :param kind: one of the above
+    :param times: for how many responses; None until the faults are cleared
     :param path: only for routes that end like this, such as ``describe``
-    :param after: how many answers stay whole before
-    :param status: HTTP status of a ``status`` or ``page`` fault; ``status`` has Milvus's own body for it unless
-        ``code`` or ``message`` is given
-    :param retry_after: value of its ``Retry-After`` header
-    :param seconds: how long a ``slow`` answer takes; it is then a true one
-    :param done: carry out what the request asks for first, so that the answer alone is lost
+    :param job_id: only for requests that name this job
+    :param after: how many responses stay whole before
+    :param status: HTTP status, 500 unless given
+    :param code: the body's ``code``; Milvus's own for the status unless given
+    :param message: the body's ``message``; Milvus's own for the code or the status unless given
+    :param retry_after: value of a ``Retry-After`` header, in seconds
+    :param seconds: how long ``slow`` takes, and how long ``restart`` lasts, by the server's clock
+    :param done: the request takes effect before the response goes wrong, so that the response alone is lost
+    :param done_after: the request takes effect so many seconds after the response, by the server's clock: at once
+        with 0, and when `LocalServer.advance` has moved the clock that far
+    :param loses_jobs: whether a ``restart`` loses all jobs, those that ``done`` made as well
     """
 
     kind: str
     times: int | None = 1
     path: str = ""
+    job_id: str = ""
     after: int = 0
-    status: int = 500
+    status: int | None = None
     code: int | None = None
     message: str = ""
     retry_after: float | None = None
     seconds: float = 0.0
     done: bool = False
+    done_after: float | None = None
+    loses_jobs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}")
+        if self.kind == "code" and self.code is None:
+            raise ValueError("a fault of kind 'code' needs a code")
+        if self.status is not None and not 100 <= self.status <= 599:
+            raise ValueError(f"status must be an HTTP status, got {self.status}")
+        if self.done and self.done_after is not None:
+            raise ValueError("done and done_after exclude each other")
+        if not self.seconds >= 0 or not (self.done_after or 0) >= 0:
+            raise ValueError("seconds and done_after must not be negative")
+        if not isinstance(self.path, str) or not isinstance(self.message, str):
+            raise ValueError("path and message are text")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Fault:
-        """Return the fault behind a JSON object; raises ValueError or TypeError for one that is none."""
-        fault = cls(**value)
-        if fault.kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}")
-        return fault
+        """Return the fault behind a JSON object.
+
+        :raises ValueError: for values that fit no fault; TypeError for an unknown name
+        """
+        return cls(**value)
+
+    def is_for(self, path: str, job_id: object) -> bool:
+        """Return whether the fault is meant for requests to this path that name this job."""
+        return path.endswith(self.path) and self.job_id in ("", job_id)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server differs from today's.
+    """How the server differs from the one that was started.
 
-    :param describe_routed: False for a Milvus before 2.4.14, which has get_progress alone
-    :param success_code: 200 for Milvus 2.4.0 to 2.4.5
-    :param old_shape: answer a description in the shape of the SDK page's example
+    :param milvus: another version, ``2.4`` to ``3.0``; None for the one that was started
+    :param describe_routed: False for a Milvus before 2.4.14, which has get_progress alone; None as the version says
+    :param success_code: 200 for Milvus 2.4.0 to 2.4.5; None as the version says
+    :param idempotency: whether the Idempotency-Key header is honoured; None as the version says
+    :param retention: seconds that an ended job is kept; None as the version says
+    :param old_shape: respond to a description in the shape of the SDK page's example
     :param requests_per_second: the most for each path, else 429 with Retry-After; None for no limit
-    :param idempotency: heed the Idempotency-Key header
     :param api_key: another key than the server was started with; a rotated one
-    :param clusters: the clusters that the Cloud face knows; None for all
+    :param clusters: the clusters that the Cloud flavor knows; None for all
+    :param collections: collections that are there besides Milvus Lite's, in every database; a scripted job's own is
+        there without being named
+    :param list_lag: seconds, by the server's clock, until a new job is in the list
+    :param unlisted: ids of jobs that are in no list
+    :param lists_alternate: what ``list_lag`` and ``unlisted`` leave out is missing from every second list only, the
+        first of them included: two coordinators of which one lags
+    :param max_files: inner lists of a request; None as the server was started
+    :param max_jobs: jobs that have not ended; None as the server was started
+    :param max_file_size: bytes of one file; None as the server was started
+    :param max_request_size: bytes of all files of a request; None as the server was started
     """
 
-    describe_routed: bool = True
-    success_code: int = 0
+    milvus: str | None = None
+    describe_routed: bool | None = None
+    success_code: int | None = None
+    idempotency: bool | None = None
+    retention: float | None = None
     old_shape: bool = False
     requests_per_second: float | None = None
-    idempotency: bool = True
     api_key: str | None = None
     clusters: list[str] | None = None
+    collections: list[str] = field(default_factory=list)
+    list_lag: float = 0.0
+    unlisted: list[str] = field(default_factory=list)
+    lists_alternate: bool = False
+    max_files: int | None = None
+    max_jobs: int | None = None
+    max_file_size: int | None = None
+    max_request_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.milvus is not None and self.milvus not in VERSIONS:
+            raise ValueError(f"milvus must be one of {', '.join(VERSIONS)}, got {self.milvus!r}")
+        for name in ("retention", "list_lag", "max_files", "max_jobs", "max_file_size", "max_request_size"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value!r}")
 
     def changed(self, value: Mapping[str, Any]) -> Settings:
-        """Return the settings with some changed; raises TypeError for an unknown one."""
+        """Return the settings with some changed; raises TypeError for an unknown one, ValueError for a bad value."""
         return replace(self, **value)
+
+    def version(self, started: MilvusVersion) -> MilvusVersion:
+        """Return the version that the server is now.
+
+        :param started: the one that it was started as
+        """
+        base = VERSIONS[self.milvus] if self.milvus is not None else started
+        changed = _given(
+            describe_routed=self.describe_routed,
+            success_code=self.success_code,
+            idempotency_keys=self.idempotency,
+            retention=self.retention,
+        )
+        return replace(base, **changed)
+
+    def limits(self, started: Limits) -> Limits:
+        """Return the limits that the server has now.
+
+        :param started: those that it was started with
+        """
+        names = [f.name for f in fields(started)]
+        return replace(started, **_given(**{name: getattr(self, name) for name in names}))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass
@@ -86,12 +187,14 @@ class Control:
     faults: list[Fault] = field(default_factory=list)
     script: Job | None = None
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    down_until: float = 0.0
+    _lists: int = 0
     _sent: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
-    def next_fault(self, path: str) -> Fault | None:
-        """Take the fault that the next answer of a path has, None for a whole one."""
+    def next_fault(self, path: str, job_id: object = None) -> Fault | None:
+        """Take the fault that the next response of a path has, None for a whole one."""
         for index, fault in enumerate(self.faults):
-            if not path.endswith(fault.path):
+            if not fault.is_for(path, job_id):
                 continue
             if fault.after > 0:
                 self.faults[index] = replace(fault, after=fault.after - 1)
@@ -104,6 +207,24 @@ class Control:
                 del self.faults[index]
             return fault
         return None
+
+    def clear_faults(self) -> None:
+        """Forget the faults, and end an outage."""
+        self.faults.clear()
+        self.down_until = 0.0
+
+    def listed(self, jobs: list[Job], now: float) -> list[Job]:
+        """Return the jobs that the next list shows, and count that list."""
+        settings = self.settings
+        self._lists += 1
+        if settings.lists_alternate and self._lists % 2 == 0:
+            return jobs
+        return [job for job in jobs if job.id not in settings.unlisted and job.created + settings.list_lag <= now]
+
+    def change(self, settings: Settings) -> None:
+        """Take other settings; the lists are counted from the first again."""
+        self.settings = settings
+        self._lists = 0
 
     def over_limit(self, path: str) -> bool:
         """Count a request, and return whether it is one too many for this second."""
@@ -123,23 +244,24 @@ class Control:
         shown = {name.lower(): value for name, value in headers.items() if name.lower() != "authorization"}
         if (key := headers.get("Authorization")) is not None:
             shown["authorization-sha256"] = hashlib.sha256(key.encode()).hexdigest()
-        hidden = {"accessKey", "secretKey", "token", "apiKey"}
+        hidden = {"accesskey", "secretkey", "token", "apikey"}
         if isinstance(body, dict):
-            body = {name: "***" if name in hidden and value else value for name, value in body.items()}
+            body = {name: "***" if name.lower() in hidden and value else value for name, value in body.items()}
         record = {"method": method, "path": path, "headers": shown, "body": body, "status": None, "at": time.time()}
         self.requests.append(record)
         return record
 
 
-def scripted_job(job_id: str, value: Mapping[str, Any]) -> Job:
+def scripted_job(job_id: str, value: Mapping[str, Any], now: float) -> Job:
     """Return the scripted job that a JSON object describes.
 
-    Its keys are ``phases`` (a list, see `Phase`), and optionally ``jobId``, ``collectionName``, ``totalRows``,
-    ``files`` (a list, see `FileEntry`) and ``place`` (of the Cloud face).
+    Its keys are ``phases`` (a list, see `Phase`), and optionally ``jobId``, ``collectionName``, ``dbName``,
+    ``totalRows``, ``files`` (a list, see `FileEntry`) and ``place`` (of the Cloud flavor).
 
+    :param now: when its first phase begins, in epoch seconds
     :raises ValueError: for what is no such object; TypeError for an unknown key inside
     """
-    known = {"jobId", "collectionName", "totalRows", "phases", "files", "place"}
+    known = {"jobId", "collectionName", "dbName", "totalRows", "phases", "files", "place"}
     if unknown := sorted(value.keys() - known):
         raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     phases = tuple(Phase.from_json(phase) for phase in value.get("phases") or ())
@@ -151,8 +273,10 @@ def scripted_job(job_id: str, value: Mapping[str, Any]) -> Job:
     return Job(
         id=str(value.get("jobId") or job_id),
         collection=str(value.get("collectionName") or "scripted"),
+        db_name=str(value.get("dbName") or ""),
         total_rows=int(value.get("totalRows") or 0),
         phases=phases,
         files=tuple(FileEntry(**entry) for entry in value.get("files") or ()),
         place=dict(value.get("place") or {}),
+        created=now,
     )

@@ -8,19 +8,22 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_zilliz.local.control import Control, Fault, Settings, scripted_job
-from airflow_zilliz.local.jobs import Face, JobStore
+from airflow_zilliz.local.control import Fault, Settings, scripted_job
+from airflow_zilliz.local.server_state import ServerState
 
 CONTROL = "/_control"
 
 
 class ControlRoutes:
-    """Tells a `Control` what to do, over HTTP."""
+    """Tells a `ServerState` what to do, over HTTP.
 
-    def __init__(self, control: Control, store: JobStore, face: Face) -> None:
-        self._control = control
-        self._store = store
-        self._face = face
+    :param drop_late: forgets the requests that are to take effect later
+    """
+
+    def __init__(self, state: ServerState, drop_late: Callable[[], None]) -> None:
+        self._state = state
+        self._control = state.control
+        self._drop_late = drop_late
 
     def add_to(self, app: web.Application) -> None:
         """Add the routes."""
@@ -29,6 +32,7 @@ class ControlRoutes:
             "faults": self._add_fault,
             "settings": self._set,
             "script": self._set_script,
+            "clock": self._advance,
         }.items():
             app.router.add_post(f"{CONTROL}/{name}", _checked(verb))
         app.router.add_post(CONTROL + "/jobs/{job_id}", _checked(self._add_job))
@@ -39,42 +43,57 @@ class ControlRoutes:
     def _add_job(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
         """Make a scripted job, or give one other phases."""
         job_id = request.match_info.get("job_id")
-        job = scripted_job(self._face.new_job_id(), value | ({"jobId": job_id} if job_id else {}))
-        return {"jobId": self._store.put(job).id}
+        named = value | ({"jobId": job_id} if job_id else {})
+        job = scripted_job(self._state.flavor.new_job_id(), named, self._state.clock.now())
+        return {"jobId": self._state.store.add(job).id}
 
     def _add_fault(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
         self._control.faults.append(Fault.from_json(value))
         return {}
 
     def _set(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
-        self._control.settings = self._control.settings.changed(value)
+        self._control.change(self._control.settings.changed(value))
         return asdict(replace(self._control.settings, api_key=None))
 
     def _set_script(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
         """Let every job that is created from now on be a scripted one."""
-        self._control.script = scripted_job("", value)
+        self._control.script = scripted_job("", value, self._state.clock.now())
         return {}
+
+    def _advance(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
+        """Move the clock forward."""
+        if value.keys() != {"seconds"}:
+            raise ValueError("the clock takes seconds, and nothing else")
+        self._state.clock.advance(value["seconds"])
+        return {"now": self._state.clock.now()}
 
     async def _requests(self, request: web.Request) -> web.Response:
         return web.json_response(list(self._control.requests))
 
     async def _forget(self, request: web.Request) -> web.Response:
         """Lose a job, as retention does."""
-        return web.json_response({"forgotten": self._store.forget(request.match_info["job_id"])})
+        return web.json_response({"forgotten": self._state.store.forget(request.match_info["job_id"])})
 
     async def _reset(self, request: web.Request) -> web.Response:
         what = request.match_info["what"]
-        if what in ("faults", "all"):
-            self._control.faults.clear()
-        if what in ("settings", "all"):
-            self._control.settings = Settings()
-        if what in ("script", "all"):
-            self._control.script = None
-        if what in ("requests", "all"):
-            self._control.requests.clear()
-        if what in ("jobs", "all"):
-            self._store.clear()
+        resets: dict[str, Callable[[], None]] = {
+            "faults": self._clear_faults,
+            "settings": lambda: self._control.change(Settings()),
+            "script": self._clear_script,
+            "requests": self._control.requests.clear,
+            "jobs": self._state.store.clear,
+            "clock": self._state.clock.reset,
+        }
+        for reset in resets.values() if what == "all" else filter(None, [resets.get(what)]):
+            reset()
         return web.json_response({})
+
+    def _clear_faults(self) -> None:
+        self._control.clear_faults()
+        self._drop_late()
+
+    def _clear_script(self) -> None:
+        self._control.script = None
 
 
 def _checked(

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_zilliz.local.reading import ImportFileError, Row
 from airflow_zilliz.local.rows import Schema
 
+DEFAULT_DATABASE = "default"
 _LARGEST_MESSAGE = 256 * 2**20  # as a Milvus takes
 _CALLS_AT_ONCE = 10
 
 
 class EngineMissing(Exception):
     """Milvus Lite is not installed, so that only scripted jobs can run."""
+
+
+class DatabaseRefused(Exception):
+    """Milvus Lite does not make or drop a database; the text says why."""
 
 
 class Engine:
@@ -31,6 +37,7 @@ class Engine:
         self._lock = threading.Lock()
         self._insert_lock = threading.Lock()  # Milvus Lite takes one writer a collection
         self._client: Any = None
+        self._clients: dict[str, Any] = {}
         self._server: Any = None
         self._db: Any = None
         self.port = 0
@@ -55,24 +62,86 @@ class Engine:
                 self._client = MilvusClient(f"http://127.0.0.1:{self.port}")
             return self._client
 
-    def has_collection(self, collection: str) -> bool:
+    def client_of(self, database: str = "") -> Any:
+        """Return pymilvus's client of one of the databases.
+
+        :raises EngineMissing: the packages of the extra ``local`` are not installed
+        """
+        client = self.start()
+        if database in ("", DEFAULT_DATABASE):
+            return client
+        from pymilvus import MilvusClient
+
+        with self._lock:
+            if database not in self._clients:
+                self._clients[database] = MilvusClient(f"http://127.0.0.1:{self.port}", db_name=database)
+            return self._clients[database]
+
+    def databases(self) -> list[str]:
+        """Return the names of the databases."""
+        self.start()
+        return sorted(self._db.list_databases())
+
+    def has_database(self, database: str) -> bool:
+        """Return whether the database is there."""
+        self.start()
+        return bool(self._db.has_database(database))
+
+    def create_database(self, database: str) -> None:
+        """Make a database.
+
+        :raises DatabaseRefused: it is there, or cannot have that name
+        """
+        self.start()
+        with _database_errors():
+            self._db.create_database(database)
+
+    def drop_database(self, database: str) -> None:
+        """Drop a database.
+
+        :raises DatabaseRefused: it has collections, or is the default one
+        """
+        self.start()
+        with self._lock, _database_errors():
+            self._db.drop_database(database)
+            if (client := self._clients.pop(database, None)) is not None:
+                client.close()
+
+    def database_properties(self, database: str) -> dict[str, Any]:
+        """Return what a database was given."""
+        self.start()
+        return dict(self._db.describe_database(database)["properties"])
+
+    def collections(self, database: str) -> list[str]:
+        """Return the names of a database's collections."""
+        self.start()
+        return sorted(self._db.list_collections(database_name=database))
+
+    def has_collection(self, collection: str, database: str = "") -> bool:
         """Return whether the collection is there."""
-        return bool(self.start().has_collection(collection))
+        self.start()
+        database = database or DEFAULT_DATABASE
+        return self.has_database(database) and bool(self._db.has_collection(collection, database_name=database))
 
-    def has_partition(self, collection: str, partition: str) -> bool:
+    def has_partition(self, collection: str, partition: str, database: str = "") -> bool:
         """Return whether the collection has the partition."""
-        return bool(self.start().has_partition(collection, partition))
+        return bool(self.client_of(database).has_partition(collection, partition))
 
-    def schema(self, collection: str) -> Schema:
+    def has_partition_key(self, collection: str, database: str = "") -> bool:
+        """Return whether the collection spreads its rows over partitions by a field."""
+        fields = self.client_of(database).describe_collection(collection)["fields"]
+        return any(field.get("is_partition_key") for field in fields)
+
+    def schema(self, collection: str, database: str = "") -> Schema:
         """Return a collection's schema.
 
         :raises ImportFileError: the collection is gone
         """
-        if not self.has_collection(collection):
+        if not self.has_collection(collection, database):
             raise ImportFileError(f"collection {collection} dropped")
-        return Schema.of(self.start().describe_collection(collection))
+        return Schema.of(self.client_of(database).describe_collection(collection))
 
-    def insert(self, collection: str, rows: Sequence[Row], partition: str) -> int:
+    def insert(self, collection: str, rows: Sequence[Row], partition: str, database: str = "") -> int:
         """Insert rows and return how many Milvus says it took.
 
         :raises ImportFileError: with Milvus's own words
@@ -81,7 +150,7 @@ class Engine:
 
         try:
             with self._insert_lock:
-                result = self.start().insert(collection, list(rows), partition_name=partition)
+                result = self.client_of(database).insert(collection, list(rows), partition_name=partition)
         except MilvusException as err:
             raise ImportFileError(f"Milvus refused the rows: {err.message}") from None
         return int(result["insert_count"])
@@ -90,10 +159,22 @@ class Engine:
         """Stop Milvus Lite."""
         with self._lock:
             if self._client is not None:
-                self._client.close()
+                for client in (self._client, *self._clients.values()):
+                    client.close()
+                self._clients.clear()
                 self._server.stop(grace=2).wait()
                 self._db.close()
                 self._client = None
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    from milvus_lite.exceptions import MilvusLiteError
+
+    try:
+        yield
+    except (MilvusLiteError, ValueError) as err:
+        raise DatabaseRefused(str(err)) from None
 
 
 def _serve(path: Path) -> tuple[Any, Any, int]:

@@ -1,4 +1,4 @@
-"""Answers that went wrong on purpose."""
+"""Responses that went wrong on purpose."""
 
 from __future__ import annotations
 
@@ -11,53 +11,106 @@ from aiohttp import web
 from airflow_zilliz.local.control import Fault
 from airflow_zilliz.wire import MAX_BODY_BYTES
 
-# What Milvus says under each status (wire 4.1); the last is this server's own choice, for no source has one.
-_MILVUS_BODIES = {
+# What Milvus says under each status (wire 4.1); that of 429 is this server's own choice, for no source has one.
+_STATUS_BODIES = {
     401: (1800, "user hasn't authenticated"),
     403: (65535, "rpc error: code = PermissionDenied desc = PrivilegeImport: permission deny to user in the database"),
     408: (10001, "request timeout"),
     429: (8, "rate limit exceeded"),
 }
+# What Milvus says with each code (wire 4.3).
+_CODE_MESSAGES = {
+    1: "service not ready[mixcoord=1]: Initializing",
+    5: "service internal error: transport is closing",
+    8: "rate limit exceeded",
+    901: "node not found",
+    1807: "request is rejected by limiter",
+    2100: "The number of jobs has reached the limit, please try again later.: importing data failed",
+    2101: "import request to datacoord failed: importing data failed",
+    10000: "context canceled",
+    10001: "request timeout",
+    65535: "find no available mixcoord, check mixcoord state",
+}
+_NGINX = "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"  # noqa: E501
+_NGINX_TITLES = {
+    401: "401 Authorization Required",
+    403: "403 Forbidden",
+    502: "502 Bad Gateway",
+    503: "503 Service Temporarily Unavailable",
+    504: "504 Gateway Time-out",
+}
 
 
-async def answer_with(fault: Fault, request: web.Request) -> web.StreamResponse:
-    """Answer as a fault says; ``slow`` is none of these, since its answer is a true one."""
+async def respond_with(fault: Fault, request: web.Request) -> web.StreamResponse:
+    """Respond as a fault says; ``slow`` is none of these, since its response is a true one."""
     match fault.kind:
-        case "status":
+        case "status" | "code":
             return _error(fault)
+        case "proxy":
+            return _proxy_page(fault)
         case "html":
             return web.Response(text="<html><body>Please log in</body></html>", content_type="text/html")
         case "page":
-            return web.Response(status=fault.status, text=fault.message, headers=_pause(fault))
+            return web.Response(status=fault.status or 500, text=fault.message, headers=_retry_after(fault))
         case "redirect":
-            status = fault.status if 300 <= fault.status < 400 else 302
+            status = fault.status if fault.status is not None and 300 <= fault.status < 400 else 302
             return web.Response(status=status, headers={"Location": fault.message})
         case "huge":
             return web.Response(body=b'{"code": 0, "data": "' + b"x" * (MAX_BODY_BYTES + 2**20) + b'"}')
+        case "cut":
+            return await _cut(request)
         case _:
-            return await _broken(fault, request)
+            return await break_off(request)
 
 
 def _error(fault: Fault) -> web.Response:
-    code, message = _MILVUS_BODIES.get(fault.status, (fault.status, "scripted fault"))
-    body = {"code": code if fault.code is None else fault.code, "message": fault.message or message}
-    return web.json_response(body, status=fault.status, headers=_pause(fault))
+    default = 200 if fault.kind == "code" else 500
+    status = default if fault.status is None else fault.status
+    code, message = _STATUS_BODIES.get(status, (status, "scripted fault"))
+    if fault.code is not None:
+        code, message = fault.code, _CODE_MESSAGES.get(fault.code, message)
+    return web.json_response(
+        {"code": code, "message": fault.message or message}, status=status, headers=_retry_after(fault)
+    )
 
 
-def _pause(fault: Fault) -> dict[str, str]:
+def _proxy_page(fault: Fault) -> web.Response:
+    """Return the page of whatever stands before the server; none of them is JSON."""
+    status = 404 if fault.status is None else fault.status
+    headers = _retry_after(fault)
+    if status == 404:
+        return web.Response(status=status, text=fault.message or "default backend - 404", headers=headers)
+    if status == 407:
+        headers |= {"Proxy-Authenticate": 'Basic realm="proxy"', "X-Squid-Error": "ERR_CACHE_ACCESS_DENIED 0"}
+        title = "ERR_CACHE_ACCESS_DENIED: Cache Access Denied"
+        return web.Response(
+            status=status, text=f"<html><body>{title}</body></html>", content_type="text/html", headers=headers
+        )
+    title = _NGINX_TITLES.get(status, f"{status} Error")
+    page = fault.message or _NGINX.format(title)
+    return web.Response(status=status, text=page, content_type="text/html", headers=headers)
+
+
+def _retry_after(fault: Fault) -> dict[str, str]:
     return {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
 
 
-async def _broken(fault: Fault, request: web.Request) -> web.StreamResponse:
-    """End the connection: in the middle of a body, or with a reset before it."""
+async def _cut(request: web.Request) -> web.StreamResponse:
+    """End the connection in the middle of a body."""
     response = web.StreamResponse()
     response.content_length = 1000
-    if fault.kind == "cut":
-        await response.prepare(request)
-        await response.write(b'{"code": 0, "data": {"jobId": "')
-        await asyncio.sleep(0.05)
+    await response.prepare(request)
+    await response.write(b'{"code": 0, "data": {"jobId": "')
+    await asyncio.sleep(0.05)
+    if request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+async def break_off(request: web.Request) -> web.StreamResponse:
+    """Reset the connection before any response."""
     if (transport := request.transport) is not None:
-        if fault.kind == "reset" and (raw := transport.get_extra_info("socket")):
+        if raw := transport.get_extra_info("socket"):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    return response
+    return web.StreamResponse()

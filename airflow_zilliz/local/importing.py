@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from airflow_zilliz.local.engine import Engine, EngineMissing
 from airflow_zilliz.local.jobs import FileEntry, Job, JobStore
+from airflow_zilliz.local.limits import MILVUS_LIMITS, Limits
 from airflow_zilliz.local.reading import ImportFileError, Row, expand, read_rows
 from airflow_zilliz.local.rows import Schema
 
@@ -41,6 +42,8 @@ class Importer:
         self._root = root
         self._staging = staging
         self._tick = tick
+        #: How large a job's files may be.
+        self.limits: Callable[[], Limits] = lambda: MILVUS_LIMITS
         self._stopping = threading.Event()
         self._threads = ThreadPoolExecutor(max_workers=JOBS_AT_ONCE, thread_name_prefix="importer")
 
@@ -98,7 +101,7 @@ class Importer:
     def _prepare(self, job: Job) -> None:
         """Check all rows and count them; then insert them, or stage them for a commit."""
         job = self._store.put(replace(job, state="Importing", progress=10))
-        schema = self._engine.schema(job.collection)
+        schema = self._engine.schema(job.collection, job.db_name)
         groups = self._groups(job)
         self._pause()
         total = 0
@@ -121,7 +124,7 @@ class Importer:
             self._store.put(replace(job, state="Uncommitted", progress=99, imported_rows=total))
 
     def _insert(self, job: Job, groups: list[tuple[Path, ...]]) -> None:
-        schema = self._engine.schema(job.collection)
+        schema = self._engine.schema(job.collection, job.db_name)
         done = 0
         job = replace(job, imported_rows=0)
         for index, files in enumerate(groups):
@@ -129,7 +132,7 @@ class Importer:
                 if self._stopping.is_set():
                     raise _Stopped
                 try:
-                    done += self._engine.insert(job.collection, batch, job.partition)
+                    done += self._engine.insert(job.collection, batch, job.partition, job.db_name)
                 except ImportFileError as err:
                     raise ImportFileError(f"{err}; {done} rows had been inserted before") from None
                 progress = job.progress if job.state == "Committing" else 40 + 30 * done // max(1, job.total_rows)
@@ -151,6 +154,8 @@ class Importer:
             for files in groups
         )
         self._store.put(replace(job, state="Importing", progress=10, files=entries))
+        if reason := self.limits().too_large([path.stat().st_size for files in groups for path in files]):
+            raise ImportFileError(reason)
         return groups
 
     def _with_file(self, job: Job, index: int, **changes: str | int) -> Job:

@@ -1,33 +1,35 @@
-"""The local server's jobs: what is known of each, how each face shows it, and where they outlive the process."""
+"""The local server's jobs: what is known of each, and where they outlive the process."""
 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from airflow_zilliz.local.clock import Clock
+from airflow_zilliz.local.versions import NEWEST
 from airflow_zilliz.progress import ImportState
 
 DIED = "the import server was stopped while the job was running"
 
 
-class Face(str, Enum):
+class Flavor(str, Enum):
     """Whose API the server speaks."""
 
     MILVUS = "milvus"
     CLOUD = "cloud"
 
     def new_job_id(self) -> str:
-        """Return an id of the kind that this face gives out (wire 1.3, 1.4)."""
-        if self is Face.CLOUD:
+        """Return an id of the kind that this flavor gives out (wire 1.3, 1.4)."""
+        if self is Flavor.CLOUD:
             return f"job-{secrets.token_hex(11)}"
         return str(450_000_000_000_000_000 + secrets.randbelow(10_000_000_000_000_000))
 
@@ -56,7 +58,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file, or one set of NumPy files, of a job."""
+    """One file, or one set of NumPy files, of a job.
+
+    :param completed: when it was read and imported, in epoch seconds
+    """
 
     name: str
     size: int = 0
@@ -64,6 +69,7 @@ class FileEntry:
     imported: int = 0
     reason: str = ""
     state: str = "Pending"
+    completed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class Job:
 
     :param place: the cluster or project and region that it was created for; empty on Milvus
     :param phases: set for a scripted job, which follows the clock and touches no data
+    :param version: the Milvus version that it was created on, which its files are read as
+    :param ended: when it was Completed or Failed, which its retention is counted from
     """
 
     id: str
@@ -90,6 +98,13 @@ class Job:
     created: float = field(default_factory=time.time)
     completed: float | None = None
     phases: tuple[Phase, ...] = ()
+    version: str = NEWEST.name
+    ended: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is Completed or Failed."""
+        return self.state in (ImportState.COMPLETED.value, ImportState.FAILED.value)
 
     @property
     def commits_itself(self) -> bool:
@@ -98,7 +113,7 @@ class Job:
 
     def at(self, now: float) -> Job:
         """Return the job as it stands at ``now``: a scripted one follows its script."""
-        if not self.phases or self.state in ("Completed", "Failed"):
+        if not self.phases or self.is_final:
             return self
         elapsed, begun = now - self.created, self.created
         for phase in self.phases:
@@ -115,6 +130,7 @@ class Job:
             reason=phase.reason,
             imported_rows=0 if phase.state == "Failed" else imported,
             completed=begun if done else None,
+            ended=begun if done or phase.state == ImportState.FAILED.value else None,
         )
 
     def failed(self, reason: str) -> Job:
@@ -122,77 +138,17 @@ class Job:
         return replace(self, state="Failed", reason=reason, progress=0, imported_rows=0, total_rows=0)
 
 
-def describe(job: Job, face: Face) -> dict[str, Any]:
-    """Return the ``data`` of a describe answer (wire 2.1, 2.2)."""
-    stamp = _stamp(job.completed)
-    details = [
-        {
-            "completeTime": stamp,
-            "fileName": entry.name if face is Face.CLOUD else f"[{entry.name}]",
-            "fileSize": entry.size,
-            "importedRows": entry.imported,
-            "progress": 100 * entry.imported // entry.rows if entry.rows else 0,
-            "state": entry.state,
-            "totalRows": entry.rows,
-            **({"reason": entry.reason} if entry.reason or face is Face.CLOUD else {}),
-        }
-        for entry in job.files
-    ]
-    data: dict[str, Any] = {
-        "collectionName": job.collection,
-        "completeTime": stamp,
-        "createTime": _stamp(job.created),
-        "details": details if job.progress >= 40 or job.state == "Failed" else [],
-        "fileSize": sum(entry.size for entry in job.files),
-        "importedRows": job.imported_rows,
-        "jobId": job.id,
-        "progress": job.progress,
-        "state": job.state,
-        "totalRows": job.total_rows,
-    }
-    if job.reason or face is Face.CLOUD:
-        data["reason"] = job.reason
-    if face is Face.CLOUD:
-        data["fileName"] = job.files[0].name if job.files else ""
-    return data
-
-
-def describe_old(job: Job) -> dict[str, Any]:
-    """Return the ``data`` in the shape of the SDK page's example: percentage 0..1, an error text, no state."""
-    error = (job.reason or "unknown error") if job.state == "Failed" else None
-    common = {"readyPercentage": job.progress / 100, "completeTime": _stamp(job.completed) or None}
-    files = [{"fileName": f.name, "fileSize": f.size, **common, "errorMessage": f.reason or None} for f in job.files]
-    return {
-        "collectionName": job.collection,
-        "fileName": files[0]["fileName"] if files else "",
-        "fileSize": sum(entry.size for entry in job.files),
-        **common,
-        "errorMessage": error,
-        "jobId": job.id,
-        "details": files,
-    }
-
-
-def list_record(job: Job, face: Face) -> dict[str, Any]:
-    """Return a job's record in a list: Cloud's knows little, and says InProgress (wire 5)."""
-    if face is Face.CLOUD:
-        state = "InProgress" if job.state == "Importing" else job.state
-        return {"collectionName": job.collection, "jobId": job.id, "state": state}
-    record = {"collectionName": job.collection, "jobId": job.id, "progress": job.progress, "state": job.state}
-    return record | ({"reason": job.reason} if job.reason else {})
-
-
-def _stamp(moment: float | None) -> str:
-    return "" if moment is None else datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class JobStore:
     """Jobs and idempotency keys, in memory and in an SQLite file, so that they survive a restart.
 
     :param path: the file; None keeps them in memory alone
+    :param clock: what scripted jobs and retention go by
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        #: Seconds that an ended job is kept.
+        self.retention: Callable[[], float] = lambda: math.inf
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -213,24 +169,55 @@ class JobStore:
             values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
             yield Job(**values)
 
-    def put(self, job: Job) -> Job:
-        """Keep a job as it is now."""
+    def add(self, job: Job) -> Job:
+        """Keep a new job, or another one of the same id, and return it with the times of what it reached."""
         with self._lock:
+            job = self._stamped(job)
             self._jobs[job.id] = job
             self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?)", (job.id, json.dumps(asdict(job))))
         return job
 
+    def put(self, job: Job) -> Job:
+        """Keep a known job as it is now; one that was lost meanwhile stays lost."""
+        with self._lock:
+            return self.add(job) if job.id in self._jobs else job
+
+    def _stamped(self, job: Job) -> Job:
+        now = self.clock.now()
+        imported = job.state == ImportState.UNCOMMITTED.value
+        files = tuple(
+            replace(entry, completed=now)
+            if entry.completed is None and (imported or entry.state == ImportState.COMPLETED.value)
+            else entry
+            for entry in job.files
+        )
+        if job.is_final and job.ended is None:
+            completed = now if job.state == ImportState.COMPLETED.value else None
+            return replace(job, files=files, ended=now, completed=completed)
+        return job if files == job.files else replace(job, files=files)
+
     def get(self, job_id: str) -> Job | None:
-        """Return a job as it stands now, None for an unknown id."""
+        """Return a job as it stands now, None for an unknown id, or one whose retention is over."""
         with self._lock:
             job = self._jobs.get(job_id)
-        return job.at(time.time()) if job else None
+        return next(iter(self._alive([job])), None) if job else None
 
     def all(self) -> list[Job]:
         """Return every job as it stands now."""
         with self._lock:
             jobs = list(self._jobs.values())
-        return [job.at(time.time()) for job in jobs]
+        return self._alive(jobs)
+
+    def _alive(self, jobs: list[Job]) -> list[Job]:
+        now, retention = self.clock.now(), self.retention()
+        alive = []
+        for job in jobs:
+            current = job.at(now)
+            if current.ended is not None and current.ended + retention <= now:
+                self.forget(job.id)
+            else:
+                alive.append(current)
+        return alive
 
     def forget(self, job_id: str) -> bool:
         """Lose a job, as retention does; return whether it was there. Its idempotency key stays (wire 1.7)."""
@@ -238,23 +225,28 @@ class JobStore:
             self._db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
             return self._jobs.pop(job_id, None) is not None
 
-    def by_key(self, collection: str, key: str) -> str | None:
-        """Return the job that an idempotency key stands for."""
+    def by_key(self, scope: str, key: str) -> str | None:
+        """Return the job that an idempotency key stands for in its scope."""
         with self._lock:
-            found = self._db.execute("SELECT job_id FROM keys WHERE collection = ? AND key = ?", (collection, key))
+            found = self._db.execute("SELECT job_id FROM keys WHERE collection = ? AND key = ?", (scope, key))
             row = found.fetchone()
         return row[0] if row else None
 
-    def bind_key(self, collection: str, key: str, job_id: str) -> None:
-        """Let an idempotency key stand for a job."""
+    def bind_key(self, scope: str, key: str, job_id: str) -> None:
+        """Let an idempotency key stand for a job in its scope."""
         with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (collection, key, job_id))
+            self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (scope, key, job_id))
+
+    def lose_jobs(self) -> None:
+        """Lose all jobs; their idempotency keys stay."""
+        with self._lock:
+            self._jobs.clear()
+            self._db.execute("DELETE FROM jobs")
 
     def clear(self) -> None:
         """Lose everything."""
         with self._lock:
-            self._jobs.clear()
-            self._db.execute("DELETE FROM jobs")
+            self.lose_jobs()
             self._db.execute("DELETE FROM keys")
 
     def close(self) -> None:

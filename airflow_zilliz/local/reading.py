@@ -30,7 +30,7 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
     if parts is not None:
         bucket = "" if parts.scheme in ("http", "https") else parts.netloc
         name = f"{bucket}/{unquote(parts.path)}"
-    inside = f"{volume}/{name}".lstrip("/") if parts or volume else name
+    inside = f"{volume}/{name}".lstrip("/")
     try:
         path = (root / inside).resolve()
     except (OSError, ValueError, RuntimeError) as err:

@@ -21,25 +21,47 @@ _TIMEOUT = 30
 class LocalServer:
     """A local import server in a process of its own, with its control route on.
 
+    It ends with the process that started it, also when that one is killed.
+
     :param data_dir: the folder that files are imported from
-    :param face: ``milvus`` or ``cloud``
-    :param api_key: what a request must carry; None lets everybody in
+    :param flavor: whose API it speaks, ``milvus`` or ``cloud``
+    :param milvus: the Milvus version that it behaves like, ``2.4`` to ``3.0``; None for the newest
+    :param api_key: what a request must have; None lets everybody in
     :param port: 0 takes a free one, and keeps it over a restart
+    :param max_files: inner lists of a request; None for Milvus's 1,024, or the Cloud's 1,000
+    :param max_jobs: jobs that have not ended; None for Milvus's 1,024, or the Cloud's 10,000 of a collection
+    :param max_file_size: bytes of one file; None for Milvus's 16 GB, or the Cloud's 10 GB
+    :param max_request_size: bytes of all files of a request; None for no limit, or the Cloud's 1 TB
     :param options: further words of the command line
+    :param log_path: where its log goes; None for nowhere
+    :param face: older name of ``flavor``
     """
 
     def __init__(
         self,
         data_dir: Path,
         *,
-        face: str = "milvus",
+        flavor: str = "milvus",
+        milvus: str | None = None,
         api_key: str | None = None,
         port: int = 0,
+        max_files: int | None = None,
+        max_jobs: int | None = None,
+        max_file_size: int | None = None,
+        max_request_size: int | None = None,
         options: tuple[str, ...] = (),
         log_path: Path | None = None,
+        face: str | None = None,
     ) -> None:
         self.data_dir = data_dir
-        self.face = face
+        self.flavor = face or flavor
+        self.milvus = milvus
+        self.limits = {
+            "max-files": max_files,
+            "max-jobs": max_jobs,
+            "max-file-size": max_file_size,
+            "max-request-size": max_request_size,
+        }
         self.api_key = api_key
         self.port = port
         self.options = options
@@ -49,15 +71,21 @@ class LocalServer:
         self._session = requests.Session()
         self._session.trust_env = False
 
+    @property
+    def face(self) -> str:
+        """Older name of ``flavor``."""
+        return self.flavor
+
     def start(self) -> LocalServer:
-        """Start the server and wait until it listens.
+        """Start the server and wait until it and its Milvus Lite can be connected to.
 
         :raises RuntimeError: it ended, or does not listen within a minute; its log says why
         """
         command = [sys.executable, "-m", "airflow_zilliz.local", "--control", "--port", str(self.port)]
-        command += ["--data-dir", str(self.data_dir), "--face", self.face, *self.options]
-        if self.api_key is not None:
-            command += ["--api-key", self.api_key]
+        command += ["--parent", str(os.getpid()), "--data-dir", str(self.data_dir), "--flavor", self.flavor]
+        given = {"milvus": self.milvus, "api-key": self.api_key, **self.limits}
+        command += [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+        command += self.options
         with (self.log_path or Path(os.devnull)).open("a") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)  # noqa: S603 - ours
         assert self._process.stdout is not None  # noqa: S101 - it is piped
@@ -81,12 +109,28 @@ class LocalServer:
             self._process.kill()
             self._wait()
 
+    def restart(self, *, kill: bool = False, keep_jobs: bool = True) -> None:
+        """Stop the server and start it again, on the same port and with the same Milvus Lite.
+
+        Faults, settings, the script and the clock are as at its first start; a job that was being imported is Failed.
+
+        :param kill: end it as a crash does
+        :param keep_jobs: whether the jobs outlive the restart
+        """
+        if kill:
+            self.kill()
+        else:
+            self.stop()
+        if not keep_jobs:
+            _lose_jobs(self.data_dir, self.options)
+        self.start()
+
     def add_job(self, *phases: dict[str, Any], **job: Any) -> str:
         """Make a scripted job and return its id.
 
         :param phases: stretches of its life, such as ``{"state": "Importing", "seconds": 2, "progress": 40}``; the
             last one lasts for ever
-        :param job: ``jobId``, ``collectionName``, ``totalRows``, ``files``, ``place``
+        :param job: ``jobId``, ``collectionName``, ``dbName``, ``totalRows``, ``files``, ``place``
         """
         return str(self._control("POST", "jobs", {**job, "phases": list(phases)})["jobId"])
 
@@ -99,12 +143,54 @@ class LocalServer:
         self._control("DELETE", f"jobs/{job_id}")
 
     def add_fault(self, kind: str, **fault: Any) -> None:
-        """Let the next answers go wrong, see `airflow_zilliz.local.control.Fault`."""
+        """Let the next responses go wrong.
+
+        ``add_fault("status", status=503, times=3)``: three errors in the API's own JSON.
+        ``add_fault("code", code=65535, path="create", done_after=30)``: a create whose error says nothing of whether
+        a job is made, and which makes one when the clock is 30 seconds further.
+        ``add_fault("reset", path="create", done=True)``: a create that makes a job, and whose response is lost.
+        ``add_fault("code", code=2100, path="create")``: a create that is refused, since there are too many jobs.
+        ``add_fault("status", status=403, path="describe", job_id=job_id, times=None)``: a description that is
+        refused, while the list shows the job.
+        ``add_fault("proxy", status=407)``: the page of a proxy; 404 is that of a load balancer without a backend.
+        ``add_fault("restart", path="create", done=True, seconds=5, loses_jobs=True)``: the server makes a job, breaks
+        the connection, is unreachable for 5 seconds, and knows no job afterwards.
+
+        Faults are taken in the order in which they were added, each for as many responses as it is for.
+
+        :param kind: ``status``, ``code``, ``proxy``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``, ``redirect``
+            or ``restart``
+        :param fault: ``times``, ``path``, ``job_id``, ``after``, ``status``, ``code``, ``message``, ``retry_after``,
+            ``seconds``, ``done``, ``done_after``, ``loses_jobs``; each is described at
+            `airflow_zilliz.local.control.Fault`
+        :raises ValueError: for what is no fault
+        """
         self._control("POST", "faults", {"kind": kind, **fault})
 
     def set(self, **settings: Any) -> None:
-        """Change how the server is, see `airflow_zilliz.local.control.Settings`."""
+        """Change how the server is.
+
+        ``set(milvus="2.5")``: another version. ``set(list_lag=30)``: new jobs are in the list 30 seconds late;
+        with ``lists_alternate=True`` in every second list only. ``set(max_jobs=0)``: no further job is taken.
+
+        :param settings: ``milvus``, ``describe_routed``, ``success_code``, ``idempotency``, ``retention``,
+            ``old_shape``, ``requests_per_second``, ``api_key``, ``clusters``, ``collections``, ``list_lag``,
+            ``unlisted``, ``lists_alternate``, ``max_files``, ``max_jobs``, ``max_file_size``, ``max_request_size``;
+            each is described at `airflow_zilliz.local.control.Settings`
+        :raises ValueError: for an unknown setting, or a value that is none
+        """
         self._control("POST", "settings", settings)
+
+    def advance(self, seconds: float) -> None:
+        """Move the server's clock forward, at once.
+
+        Scripted jobs, retention, ``list_lag``, ``done_after``, and the seconds of ``slow`` and ``restart`` go by it;
+        `clear` sets it back to the machine's.
+
+        :param seconds: how far, not negative
+        :raises ValueError: for anything else
+        """
+        self._control("POST", "clock", {"seconds": seconds})
 
     def script(self, *phases: dict[str, Any], **job: Any) -> None:
         """Let every job that is created from now on be a scripted one."""
@@ -115,7 +201,10 @@ class LocalServer:
         return [request for request in self._control("GET", "requests") if request["path"].endswith(path)]
 
     def clear(self, what: str = "all") -> None:
-        """Forget jobs, faults, settings, script or requests, or all of it."""
+        """Forget jobs, faults, settings, script, requests or clock, or all of it.
+
+        :param what: one of these words, or ``all``
+        """
         self._control("DELETE", what)
 
     def connection(self, **extra: Any) -> str:
@@ -124,17 +213,25 @@ class LocalServer:
         if self.api_key:
             user, colon, password = self.api_key.partition(":")
             fields |= {"login": user, "password": password} if colon else {"password": user}
-        if self.face == "cloud" and not extra.keys() & {"cluster_id", "project_id"}:
+        if self.flavor == "cloud" and not extra.keys() & {"cluster_id", "project_id"}:
             fields["extra"] = {"cluster_id": "in01-local", **extra}
         return json.dumps(fields)
 
-    def wait_for_job(self, job_id: str, *states: str, within: float = 60.0, **place: str) -> dict[str, Any]:
-        """Return a job's description once it is in one of some states."""
+    def wait_for_job(
+        self, job_id: str, *states: str, within: float = 60.0, path: str = "describe", **place: str
+    ) -> dict[str, Any]:
+        """Return a job's description once it is in one of some states.
+
+        :param within: seconds
+        :param path: ``get_progress`` for a Milvus 2.4, which has no ``describe``
+        :param place: ``clusterId``, or ``projectId`` and ``regionId``, of the Cloud flavor
+        :raises TimeoutError: it is in none of them by then
+        """
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         until = time.monotonic() + within
         while True:
             answer = self._session.post(
-                f"{self.url}/v2/vectordb/jobs/import/describe",
+                f"{self.url}/v2/vectordb/jobs/import/{path}",
                 json={"jobId": job_id, **place},
                 headers=headers,
                 timeout=_TIMEOUT,
@@ -169,3 +266,11 @@ class LocalServer:
     def __exit__(self, *exc: object) -> None:
         self.stop()
         self._session.close()
+
+
+def _lose_jobs(data_dir: Path, options: tuple[str, ...]) -> None:
+    """Remove the file that a stopped server keeps its jobs in."""
+    words = list(options)
+    database = Path(words[words.index("--db") + 1]) if "--db" in words else data_dir / ".zilliz-local" / "milvus.db"
+    for path in database.parent.glob(f"{database.stem}.jobs.sqlite*"):
+        path.unlink()

@@ -405,11 +405,18 @@ def two_phase_job(server: LocalServer) -> str:
 
 
 def test_commit_of_a_job_that_commits_itself_is_refused(server: LocalServer) -> None:
+    server.set(milvus="2.6")
     job_id = run_operator(an_import, TaskInstance())["job_id"]
     with pytest.raises(ZillizApiError, match=rf"{job_id}.*auto_commit.*The job is Completed"):
         run_operator(lambda: ZillizCommitImportOperator(task_id="commit", job_id=job_id, **FAST), TaskInstance())
     with pytest.raises(ZillizApiError, match="The job is Completed"):
         run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=job_id), TaskInstance())
+
+
+def test_commit_of_a_completed_job_that_commits_itself_does_nothing_on_newer_servers(server: LocalServer) -> None:
+    job_id = run_operator(an_import, TaskInstance())["job_id"]
+    result = run_operator(lambda: ZillizCommitImportOperator(task_id="commit", job_id=job_id, **FAST), TaskInstance())
+    assert result["state"] == "Completed"
 
 
 def test_abort_may_be_repeated_and_leaves_a_failed_job_alone(server: LocalServer) -> None:

@@ -94,6 +94,7 @@ async def test_each_completion_in_the_collection_is_one_event(server: LocalServe
 
 async def test_a_restarted_triggerer_tells_what_it_missed_and_nothing_twice(server: LocalServer) -> None:
     store = Store()
+    server.set(collections=["books"])
     assert ids(await watch(store, lambda: end(server, "101"))) == ["101"]
     end(server, "102")
     assert ids(await watch(store)) == ["102"]

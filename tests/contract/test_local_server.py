@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from airflow_zilliz.local.testing import LocalServer
-from tests.contract.conftest import CLUSTER, DIM, client_of, make_collection, rows, rows_in, write_json
+from tests.contract.conftest import DIM, client_of, make_collection, rows, rows_in, write_json
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,10 @@ def write_files(folder: Path) -> dict[str, list[str]]:
         "parquet": ["rows.parquet"],
         "csv": ["rows.csv"],
         "numpy": ["numpy/id.npy", "numpy/vector.npy"],
-        "folder": ["numpy/"],
     }
 
 
-@pytest.mark.parametrize("kind", ["json", "object", "lines", "parquet", "csv", "numpy", "folder"])
+@pytest.mark.parametrize("kind", ["json", "object", "lines", "parquet", "csv", "numpy"])
 def test_kinds_of_file(server: LocalServer, kind: str) -> None:
     group = write_files(server.data_dir)[kind]
     job = ended(server, create(server, files=[group]))
@@ -100,7 +99,7 @@ def test_kinds_of_file(server: LocalServer, kind: str) -> None:
     client.load_collection("books")
     found = {row["id"]: row for row in client.query("books", filter="id > 0", output_fields=["*"])}
     assert list(found[1]["vector"]) == [0.5, 1, 2, 3]
-    if kind not in ("numpy", "folder"):
+    if kind != "numpy":
         assert {key: found[1][key] for key in ("title", "price", "sold", "extra")} == {
             key: FULL[0][key] for key in ("title", "price", "sold", "extra")
         }
@@ -172,7 +171,6 @@ def test_bad_rows(server: LocalServer, content: object, words: str) -> None:
         ("no.npy", b"not really", "not a readable NumPy file"),
         ("empty.csv", b"", "has no header line"),
         ("short.csv", b"id,vector\n1\n", "line 2 has 1 values, the header names 2"),
-        ("data.txt", b"x", "unexpect file type"),
     ],
 )
 def test_bad_files(server: LocalServer, name: str, content: bytes, words: str) -> None:
@@ -190,7 +188,7 @@ def test_a_bad_file_loads_nothing_of_the_good_ones(server: LocalServer) -> None:
     assert "bad.json row 1" in import_reason(server, "good.json", "bad.json")
 
 
-@pytest.mark.parametrize("path", ["../secret.json", "/etc/passwd", "a/../../secret.json", "link.json"])
+@pytest.mark.parametrize("path", ["../secret.json", "/../secret.json", "a/../../secret.json", "link.json"])
 def test_a_path_outside_the_data_folder_is_refused(server: LocalServer, path: str) -> None:
     outside = server.data_dir.parent / "secret.json"
     outside.write_text(json.dumps(rows(1)))
@@ -202,44 +200,9 @@ def test_a_path_outside_the_data_folder_is_refused(server: LocalServer, path: st
     assert "secret.json" not in reason.replace(path, "")
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        ({"collectionName": "nowhere", "files": [["a.json"]]}, 100),
-        ({"collectionName": "books", "files": [["a.json"]], "partitionName": "nowhere"}, 200),
-        ({"collectionName": "books", "files": [["a.json"]], "dbName": "nowhere"}, 800),
-        ({"files": [["a.json"]]}, 1802),
-        ({"collectionName": "books", "files": ["a.json"]}, 1801),
-        ({"collectionName": "books", "files": [[]]}, 1801),
-        ({"collectionName": "books", "files": []}, 1100),
-        ({"collectionName": "books"}, 1100),
-        ({"collectionName": 5, "files": [["a"]]}, 1801),
-        ({"collectionName": "books", "files": [["a"]], "options": {"timeout": 300}}, 1801),
-        ({"collectionName": "books", "files": [["a"]], "options": {"auto_commit": "maybe"}}, 1801),
-        ({"collectionName": "books", "files": [["a"]] * 1025}, 2100),
-    ],
-)
-def test_a_bad_request_makes_no_job(server: LocalServer, body: dict[str, Any], code: int) -> None:
-    answer = call(server, "create", **body)
-    assert answer["code"] == code
-    assert "data" not in answer
-    assert call(server, "list")["data"]["records"] == []
-
-
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null"])
-def test_what_is_no_json_object(server: LocalServer, body: bytes) -> None:
-    url = f"{server.url}/v2/vectordb/jobs/import/describe"
-    assert requests.post(url, data=body, timeout=10).json()["code"] == 1801
-
-
-def test_unknown_routes_and_jobs(server: LocalServer) -> None:
+def test_an_unknown_route(server: LocalServer) -> None:
     answer = requests.post(f"{server.url}/v2/vectordb/jobs/import/getProgress", json={}, timeout=10)
     assert (answer.status_code, answer.text) == (404, "404 page not found")
-    unknown = call(server, "describe", jobId="453468002260053160")
-    assert unknown["message"] == "import job does not exist, jobID=453468002260053160: importing data failed"
-    assert call(server, "describe", jobId="x")["code"] == 2100
-    assert call(server, "commit", jobId="x")["code"] == 1100
-    assert call(server, "describe")["code"] == 1802
 
 
 # -- retries, two phases, restarts --------------------------------------------------------------------------------
@@ -283,6 +246,7 @@ def test_an_aborted_import_leaves_nothing(server: LocalServer) -> None:
 
 
 def test_an_ordinary_job_can_be_neither_committed_nor_aborted(server: LocalServer) -> None:
+    server.set(milvus="2.6")
     write_json(server.data_dir, "good.json", rows(1))
     job_id = create(server, "good.json")
     for verb in ("commit", "abort"):
@@ -311,64 +275,6 @@ def test_jobs_survive_a_restart(tmp_path: Path, how: str) -> None:
         assert call(server, "describe", jobId=uncommitted)["data"]["state"] == "Uncommitted"
         call(server, "commit", jobId=uncommitted)
         assert ended(server, uncommitted)["state"] == "Completed"
-
-
-# -- the Cloud face -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("cloud"), face="cloud") as server:
-        make_collection(server, "books")
-        yield server
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        {"objectUrls": [["s3://bucket/good.json"]]},
-        {"objectUrls": [["https://s3.test/bucket/good.json?version=1"]]},
-        {"objectUrl": "s3://bucket/good.json"},
-        {"volumeName": "bucket", "dataPaths": [["good.json"]]},
-        {"objectUrls": [["s3://bucket/"]]},
-    ],
-)
-def test_cloud_sources(cloud: LocalServer, source: dict[str, Any]) -> None:
-    (cloud.data_dir / "bucket").mkdir(exist_ok=True)
-    write_json(cloud.data_dir / "bucket", "good.json", rows(3))
-    unused = {"files": None, "partitionName": "", "projectId": "", "regionId": ""}
-    body = {"clusterId": CLUSTER, "collectionName": "books", **unused, **source}
-    job_id = call(cloud, "create", **body)["data"]["jobId"]
-    job = cloud.wait_for_job(job_id, "Completed", "Failed", clusterId=CLUSTER)
-    assert (job["state"], job["importedRows"], job["reason"]) == ("Completed", 3, "")
-    assert call(cloud, "getProgress", jobId=job_id, clusterId=CLUSTER)["data"]["fileName"] == "good.json"
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        ({}, 96025),
-        ({"clusterId": CLUSTER, "projectId": "p", "regionId": "r"}, 80000),
-        ({"projectId": "p"}, 80000),
-        ({"clusterId": CLUSTER}, 96026),
-        ({"projectId": "p", "regionId": "r"}, 96026),
-    ],
-)
-def test_cloud_wants_one_place(cloud: LocalServer, body: dict[str, Any], code: int) -> None:
-    assert call(cloud, "describe", jobId="job-1", **body)["code"] == code
-
-
-def test_cloud_pages(cloud: LocalServer) -> None:
-    cloud.clear()
-    made = {cloud.add_job({"state": "Importing"}) for _ in range(25)}
-    first = call(cloud, "list", clusterId=CLUSTER)["data"]
-    assert (first["count"], first["pageSize"], len(first["records"])) == (25, 10, 10)
-    assert first["records"][0].keys() == {"collectionName", "jobId", "state"}
-    assert first["records"][0]["state"] == "InProgress"
-    pages = [call(cloud, "list", clusterId=CLUSTER, currentPage=n)["data"]["records"] for n in (1, 2, 3, 4)]
-    assert {record["jobId"] for page in pages for record in page} == made
-    assert call(cloud, "list", clusterId=CLUSTER, pageSize=101)["code"] == 96008
-    assert call(cloud, "list", clusterId=CLUSTER, currentPage=0)["code"] == 96009
 
 
 # -- the command line and the control route -----------------------------------------------------------------------

@@ -47,6 +47,34 @@ def test_pymilvus_imports_follows_and_lists(any_face: LocalServer) -> None:
     assert {"jobId": job_id, "state": "Completed"}.items() <= next(r for r in listed if r["jobId"] == job_id).items()
 
 
+def test_pymilvus_shows_a_failed_job(any_face: LocalServer) -> None:
+    key, place = KEYS[any_face.face], place_of(any_face)
+    write(any_face, "broken.json", [{"id": 1}])
+    created = bulk_import(any_face.url, "books", api_key=key, **place, **source_of(any_face, "broken.json")).json()
+    job_id = created["data"]["jobId"]
+    any_face.wait_for_job(job_id, "Failed", **({"clusterId": CLUSTER} if place else {}))
+    described = get_import_progress(any_face.url, job_id, api_key=key, **place).json()["data"]
+    assert (described["state"], described["progress"], "vector" in described["reason"]) == ("Failed", 0, True)
+
+
+def test_pymilvus_does_not_know_a_job(any_face: LocalServer) -> None:
+    code, text = (96026, "Job not found") if any_face.face == "cloud" else (2101, "import job does not exist, jobID=5")
+    with pytest.raises(MilvusException, match=rf"code: {code}, message: {text}"):
+        get_import_progress(any_face.url, "5", api_key=KEYS[any_face.face], **place_of(any_face))
+
+
+def test_pymilvus_pages(any_face: LocalServer) -> None:
+    any_face.clear()
+    made = {any_face.add_job({"state": "Importing"}) for _ in range(25)}
+    key, place = KEYS[any_face.face], place_of(any_face)
+    pages = [
+        list_import_jobs(any_face.url, api_key=key, page_size=20, current_page=page, **place).json()["data"]["records"]
+        for page in (1, 2)
+    ]
+    assert [len(page) for page in pages] == ([20, 5] if any_face.face == "cloud" else [25, 25])
+    assert {record["jobId"] for page in pages for record in page} == made
+
+
 def test_pymilvus_is_refused_with_a_wrong_key(any_face: LocalServer) -> None:
     with pytest.raises(MilvusException, match=r"401|apikey is illegal"):
         get_import_progress(any_face.url, "1", api_key="wrong", **place_of(any_face))
@@ -102,6 +130,7 @@ def test_our_list_request_is_pymilvus_s(
 ) -> None:
     hook = connect(monkeypatch, any_face)
     any_face.clear("requests")
+    any_face.set(collections=["books"])
     arguments = {"db_name": "films", "cluster_id": CLUSTER}
     list_import_jobs(any_face.url, collection, api_key=KEYS[any_face.face], page_size=100, **arguments)
     list(hook.list_import_jobs(collection_name=collection or None, **arguments))

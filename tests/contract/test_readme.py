@@ -152,4 +152,4 @@ def test_sample_pytest(tmp_path: Path) -> None:
     (tmp_path / "test_sample.py").write_text(SAMPLES["pytest"])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr

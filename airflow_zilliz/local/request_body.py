@@ -1,0 +1,110 @@
+"""Request bodies as Go decodes them: keys without regard to case, and no value in place of another type's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_zilliz.local.refusals import missing, not_json
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+class RequestBody:
+    """The JSON object that a request holds.
+
+    :param value: the object
+    """
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        self._values: dict[str, Any] = {}
+        for name, item in value.items():
+            folded = name.casefold()
+            # a null leaves what an earlier spelling of the same key said
+            if item is not None or folded not in self._values:
+                self._values[folded] = item
+
+    @classmethod
+    def parse(cls, raw: bytes) -> RequestBody:
+        """Return the body behind bytes.
+
+        :raises Refusal: 1801 for what is no JSON object
+        """
+        try:
+            value = json.loads(raw.decode("utf-8", "replace"), parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise not_json("the body is no JSON") from None
+        if not isinstance(value, dict):
+            raise not_json("the body is no JSON object")
+        return cls(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name.casefold() in self._values
+
+    def get(self, name: str) -> Any:
+        """Return a value as it came, None where there is none."""
+        return self._values.get(name.casefold())
+
+    def text(self, name: str) -> str:
+        """Return a text, ``""`` where there is none.
+
+        :raises Refusal: 1801 for another type
+        """
+        return _text(self.get(name), name)
+
+    def required_text(self, name: str) -> str:
+        """Return a text that must be there and not be empty.
+
+        :raises Refusal: 1801 for another type, 1802 where there is none
+        """
+        if not (value := self.text(name)):
+            raise missing(name)
+        return value
+
+    def number(self, name: str, default: int) -> int:
+        """Return a whole number.
+
+        :raises Refusal: 1801 for another type
+        """
+        value = self.get(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise not_json(f"{name} must be a number")
+        return value
+
+    def lists(self, name: str) -> tuple[tuple[str, ...], ...] | None:
+        """Return a list of lists of text, None where there is none; a null list in it is an empty one.
+
+        :raises Refusal: 1801 for another type
+        """
+        value = self.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(item is None or isinstance(item, list) for item in value):
+            raise not_json(f"{name} must be a list of lists of text")
+        return tuple(tuple(_text(text, name) for text in item or ()) for item in value)
+
+    def options(self, name: str = "options") -> dict[str, str]:
+        """Return an object of texts; a null in it is an empty text.
+
+        :raises Refusal: 1801 for another type
+        """
+        value = self.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise not_json(f"{name} must be an object")
+        return {_text(key, name): _text(item, f"{name}.{key}") for key, item in value.items()}
+
+
+def _text(value: Any, name: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise not_json(f"{name} must be text")
+    # half a surrogate pair is nothing that can be written anywhere; Go replaces it
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
