@@ -101,5 +101,6 @@ def test_each_mechanism_is_needed(
 @pytest.mark.parametrize("limit", LIMITS.values())
 def test_the_limits_are_real_and_the_docs_name_them(limit: str) -> None:
     limited = explore(Setting(), 1).limited + explore(Setting(neighbour="twin"), 1).limited
+    limited += explore(Setting(remembers=False), 2).limited
     assert limited[limit] > 0
     assert limit in (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
