@@ -87,7 +87,7 @@ def is_certain_refusal(err: ZillizError) -> bool:
     """Whether a create request that met this error cannot have started a job.
 
     A connection that was never made, rate limiting, and the codes that Milvus and Zilliz Cloud give before a job is
-    made (wire 4.7). Anything else may come after its effect, an error code too.
+    made (wire 4.10). Anything else may come after its effect, an error code too.
     """
     if isinstance(err, ZillizConfigError) or (isinstance(err, ZillizUnavailable) and err.was_not_taken):
         return True

@@ -1,4 +1,4 @@
-"""One wait as a state machine without I/O and without a clock: fed a look's outcome and ``now``, it says what to do.
+"""One wait as a state machine without I/O and without a clock: fed what a poll came to and ``now``, it says what to do.
 
 Poke, reschedule and deferrable mode all feed the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
@@ -43,9 +43,9 @@ CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do after a look.
+    """What to do after a poll.
 
-    :param delay: seconds until the next look; meaningless once ``end`` is set
+    :param delay: seconds until the next one; meaningless once ``end`` is set
     :param notes: lines for the task's log, each with its level of `logging`
     :param end: how the wait ended, None while it goes on
     :param look_up_connection: look the connection up again before the next poll: key or host may have changed
@@ -58,11 +58,11 @@ class Step:
 
     @property
     def is_last(self) -> bool:
-        """Whether there is nothing more to look at, or not with this connection."""
+        """Whether there is nothing more to poll, or not with this connection."""
         return self.end is not None or self.look_up_connection
 
 
-#: Before the first look.
+#: Before the first poll.
 NOT_LOOKED = Step()
 
 
@@ -73,7 +73,7 @@ class ImportWait:
     :param conn_id: named in messages
     :param target: where the job lives, named in messages
     :param started_at: when the wait began, epoch seconds
-    :param now: when this machine began to look, epoch seconds; trouble is counted from here at the earliest
+    :param now: when this machine began to poll, epoch seconds; trouble is counted from here at the earliest
     :param seen: what an earlier machine of the same wait remembered
     :param claimed: how the job ended by the word of a job list, to be asked for its description
     :param deadline: when the wait times out, epoch seconds; None for never
@@ -130,7 +130,7 @@ class ImportWait:
         return min(self.deadline, self.execution_deadline)
 
     def delay(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> float:
-        """Return the seconds until the next look: as `WaitPolicy.delay` says, but never beyond a deadline."""
+        """Return the seconds until the next poll: as `WaitPolicy.delay` says, but never beyond a deadline."""
         delay = self.policy.delay(now - self.started_at, self.spread, retry_after, at_most)
         ends_by = self.ends_by
         return delay if ends_by is None else max(0.0, min(delay, ends_by - now))
@@ -265,9 +265,7 @@ class ImportWait:
     def _on_unavailable(self, error: ZillizError, now: float) -> Step:
         tolerance = self.policy.poll_failure_tolerance
         if not self.in_trouble and now - self._clock.last_answer >= tolerance > 0:
-            self._clock.last_answer = (
-                now  # the pause alone was longer than the tolerance, which says nothing of the server
-            )
+            self._clock.last_answer = now  # one pause that was longer than the tolerance says nothing of the server
         since = self._clock.last_answer
         is_throttling = isinstance(error, ZillizUnavailable) and error.is_throttling
         if is_throttling:

@@ -38,7 +38,7 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 MAX_IDEMPOTENCY_KEY = 256  # wire 1.7
 
-# What a create request is refused with before a job can have been made (wire 4.7). Anything else, 65535 or
+# What a create request is refused with before a job can have been made (wire 4.10). Anything else, 65535 or
 # 2101 for instance, may come after the job was made.
 CREATE_REFUSAL_CODES = REFUSAL_CODES | {7, 8, 9, 1400, 1401, 1800, 1807}
 CREATE_REFUSAL_STATUSES = frozenset({400, 401, 403})  # with the API's own JSON: a proxy's page says nothing

@@ -332,3 +332,57 @@ def test_the_memory_of_a_trouble_crosses_processes_whole() -> None:
     assert Seen.from_json(json.dumps(seen.as_json())) == seen
     assert seen.moved_by(10) == replace(seen, trouble_since=11, unknown_since=12.5)
     assert Seen().moved_by(10) == Seen()
+
+
+# -- what is left behind, and other small things ------------------------------------------------------------------
+
+
+def test_a_trouble_and_a_doubt_that_are_over_leave_only_when_a_poll_last_failed() -> None:
+    waiting = wait()
+    waiting.on_progress(job(), START + 10)
+    before = waiting.seen
+    for error in (SILENT, UNKNOWN):
+        waiting.on_error(error, START + 40)
+        waiting.on_progress(job(), START + 50)
+    assert waiting.seen == replace(before, at=START + 50, failed_at=START + 40)
+
+
+def test_polls_that_fail_within_half_an_hour_are_one_trouble() -> None:
+    for pause, words in ((1799, "fail again"), (1800, "Could not poll")):
+        waiting = wait(deadline=None)
+        waiting.on_error(SILENT, START + 10)
+        waiting.on_progress(job(), START + 20)
+        assert words in warnings(waiting, SILENT, START + 10 + pause)[0]
+
+
+def test_a_step_is_the_last_one_at_an_end_and_before_a_look_up() -> None:
+    assert not wait().on_progress(job(), START + 1).is_last
+    assert wait().on_progress(job(ImportState.COMPLETED), START + 1).is_last
+    assert wait().on_error(ZillizAuthError("401", code=1800, http_status=401), START + 1).is_last
+
+
+def test_a_short_interval_is_kept() -> None:
+    assert wait(poke_interval=0.5).on_progress(job(), START + 1).delay == 0.5
+
+
+def test_an_execution_deadline_alone_ends_a_wait() -> None:
+    waiting = wait(deadline=None, execution_deadline=START + 60)
+    assert end_of(waiting.on_progress(job(), START + 60)).ending is Ending.EXECUTION_TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("error", "age", "pause"),
+    [
+        (SILENT, 1, 2.0),
+        (SILENT, 10, 10.0),
+        (SILENT, 100, 60.0),
+        (SILENT.with_retry_after(3600), 1, 60.0),
+        (SILENT.with_retry_after(7), 50, 7.0),
+    ],
+)
+def test_the_description_of_a_listed_failure_is_asked_for_in_growing_pauses(
+    error: ZillizError, age: float, pause: float
+) -> None:
+    claimed = end_of(wait().on_listed(listed(ImportState.FAILED), START))
+    step = wait(claimed=claimed).on_error(error, START + age)
+    assert (step.end, step.delay) == (None, pause)
