@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
 from airflow_zilliz.api import ImportState, Request
+from airflow_zilliz.arguments import check_literals, normalise_arguments
 from airflow_zilliz.awaiting import BACKSTOP_MARGIN
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import (
-    ZillizConfigError,
     ZillizError,
     ZillizImportFailed,
     ZillizJobNotFound,
@@ -160,6 +159,7 @@ class ZillizImportOperator(ImportOperatorBase):
         self.storage_conn_id = storage_conn_id
         self.idempotency_key = idempotency_key
         self.cancel_on_kill = cancel_on_kill
+        check_literals(self)
         self._check_source()
 
     def execute(self, context: Context) -> Any:
@@ -184,6 +184,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
 
     def _start(self, context: Context, submit_by: float) -> Any:
+        normalise_arguments(self)
         memory = ImportMemory(context, self)
         submitted = self._submit(memory, context, submit_by)
         self.job_id = submitted.job_id
@@ -368,14 +369,10 @@ class ZillizImportOperator(ImportOperatorBase):
             )
         if (self.volume_name is None) != (self.data_paths is None):
             raise ValueError("volume_name and data_paths go together")
-        if self.options is not None and isinstance(self.options, Mapping):
-            for name, value in self.options.items():
-                if isinstance(value, (list, tuple, dict, set)):
-                    raise ValueError(f"options[{name!r}] must be a plain value, not {value!r}")
 
     def _sources(self) -> dict[str, Any]:
         sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
-        groups = {name: _read_json(name, value) for name, value in sources.items() if value is not None}
+        groups = {name: value for name, value in sources.items() if value is not None}
         return {**groups, "volume_name": self.volume_name}
 
 
@@ -397,15 +394,3 @@ def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _groups_of(sources: dict[str, Any]) -> list[list[str]]:
     return next((list(map(list, value)) for name, value in sources.items() if name != "volume_name"), [])
-
-
-def _read_json(name: str, value: object) -> object:
-    """Return what a template gave, which is text where the DAG does not render native objects."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ZillizConfigError(
-            f"{name} must be a list of lists of paths, such as [['a.parquet'], ['b.parquet']], not {value!r}"
-        ) from None
