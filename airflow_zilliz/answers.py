@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
+from airflow_zilliz.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.wire import (
     AUTH_CODES,
     MAX_RETRY_AFTER,
@@ -22,17 +23,23 @@ from airflow_zilliz.wire import (
     UNKNOWN_JOB_CODES,
 )
 
+_MAX_SCRUBBED = 20_000
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer, read to its end. ``url`` is where it came from, for error texts."""
+    """One HTTP answer, read to its end.
+
+    :param url: where it came from, for error texts
+    :param scrub: what its texts pass through where they are shown; what is read is as the server sent it
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str]
     url: str = ""
+    scrub: Scrubber = PATTERNS_ONLY
 
     @property
     def request_id(self) -> str | None:
@@ -89,7 +96,7 @@ def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
     :raises ZillizApiError: any other error of the server, a permanent redirect, a route that does not exist
     """
     status = answer.status
-    said = " ".join(message.split())[:2000] or excerpt(answer)
+    said = answer.scrub(" ".join(message.split())[:_MAX_SCRUBBED])[:2000] or excerpt(answer)
     text = f"{answer.url} answered {_numbers(status, code)}: {said}"
     facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
     if answer.request_id:
@@ -150,5 +157,7 @@ def _numbers(status: int, code: int | None) -> str:
 
 def excerpt(answer: Answer) -> str:
     """Return the begin of a body, for error texts."""
-    text = " ".join(answer.body[:400].decode("utf-8", "replace").replace("\x00", "").split())
+    # scrubbed first, since what is cut off may end in the midst of a secret
+    text = answer.scrub(answer.body[:_MAX_SCRUBBED].decode("utf-8", "replace").replace("\x00", ""))
+    text = " ".join(text.split())
     return repr(text[:200]) if text else "an empty body"

@@ -68,7 +68,7 @@ async def exchange(endpoint: Endpoint, request: Request) -> Answer:
         ) as response:
             body = await _read(response, url)
             answer_headers = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status, endpoint.scrub(body), answer_headers, url)
+            return Answer(response.status, body, answer_headers, url, endpoint.scrubber)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
         raise ZillizUnavailable(describe_failure(url, err, endpoint)) from None
 

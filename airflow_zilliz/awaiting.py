@@ -261,12 +261,17 @@ class WaitsForImport(BaseOperator):
                 exponential_backoff=policy.exponential_backoff,
                 max_wait=policy.max_wait,
                 ignore_errors=policy.ignore_errors,
+                **self._trigger_options(),
                 **span,
             ),
             method_name="execute_complete",
             kwargs=span,
             timeout=timeout,
         )
+
+    def _trigger_options(self) -> dict[str, Any]:
+        """Return what a kind of task adds to its trigger's arguments."""
+        return {}
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
         from airflow_zilliz.triggers import ZillizImportTrigger  # here, since parsing a DAG needs no trigger

@@ -78,7 +78,7 @@ class BlockingCarrier:
             ) as response:
                 body = self._read(response, url, give_up_at)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, endpoint.scrub(body), headers, url)
+                return Answer(response.status_code, body, headers, url, endpoint.scrubber)
         except (requests.RequestException, HTTPError, OSError) as err:
             raise ZillizUnavailable(describe_failure(url, err, endpoint), was_sent=was_sent(err)) from None
 

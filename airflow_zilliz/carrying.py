@@ -102,4 +102,4 @@ def _causes(err: BaseException) -> list[BaseException]:
 
 
 def _clean(text: str, endpoint: Endpoint) -> str:
-    return endpoint.scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")[:500]
+    return endpoint.scrubber(text)[:500]

@@ -22,9 +22,11 @@ from airflow_zilliz.exceptions import (
     ZillizTooManyJobs,
 )
 from airflow_zilliz.killing import commits_by_itself
+from airflow_zilliz.masking import mask_signed_urls
 from airflow_zilliz.progress import parse_job
 from airflow_zilliz.remembering import ImportMemory
 from airflow_zilliz.returned_job import Origin, check_key
+from airflow_zilliz.scrubbing import Scrubber
 from airflow_zilliz.storage import NO_STORAGE, StorageKeys, keys_of
 from airflow_zilliz.submission import Submitted
 from airflow_zilliz.submit_keys import former_key_of, key_of
@@ -41,6 +43,7 @@ from airflow_zilliz.two_phase import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.triggers import ZillizImportTrigger
 
 __all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImportOperator"]
@@ -159,6 +162,7 @@ class ZillizImportOperator(ImportOperatorBase):
         self.storage_conn_id = storage_conn_id
         self.idempotency_key = idempotency_key
         self.cancel_on_kill = cancel_on_kill
+        self._storage: StorageKeys | None = None
         check_literals(self)
         self._check_source()
 
@@ -265,7 +269,30 @@ class ZillizImportOperator(ImportOperatorBase):
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
-        return super()._finish(end, context)
+        return super()._finish(end.scrubbed(Scrubber(self._storage_secrets())), context)
+
+    def _hook(self) -> ZillizHook:
+        hook = super()._hook()
+        hook.other_secrets = self._storage_secrets()
+        return hook
+
+    def _storage_secrets(self) -> tuple[str, ...]:
+        """Return the object storage's keys, which servers print in reasons; none where they cannot be had."""
+        if self._storage is None:
+            try:
+                keys = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
+            except ZillizError:
+                return ()  # whoever needs them says so
+            self._storage = keys
+        return self._storage.secrets
+
+    def _trigger_options(self) -> dict[str, Any]:
+        return {"withhold_reasons": True} if self.storage_conn_id else {}
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render, and have signed URLs masked before Airflow stores what was rendered; mapped tasks come here, too."""
+        super()._do_render_template_fields(*args, **kwargs)
+        mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
         storage = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
