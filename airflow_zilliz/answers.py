@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
+from airflow_zilliz.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.wire import (
     AUTH_CODES,
     MAX_RETRY_AFTER,
@@ -25,6 +26,7 @@ from airflow_zilliz.wire import (
 
 #: What Milvus, as every server that is written in Go, says of a path that it does not have (wire 1.1).
 _NO_SUCH_ROUTE = b"404 page not found"
+_MAX_SCRUBBED = 20_000
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
 
@@ -34,6 +36,7 @@ class Answer:
 
     :param url: what was asked, for error texts
     :param proxy: the address of the proxy that it came through
+    :param scrub: what its texts pass through where they are shown; what is read is as the server sent it
     """
 
     status: int
@@ -41,6 +44,7 @@ class Answer:
     headers: Mapping[str, str]
     url: str = ""
     proxy: str | None = None
+    scrub: Scrubber = PATTERNS_ONLY
 
     @property
     def source(self) -> str:
@@ -120,7 +124,7 @@ def raise_for_error(answer: Answer, code: int | None, message: str) -> NoReturn:
     status = answer.status
     if code is None:
         _raise_for_page(answer)
-    said = " ".join(message.split())[:2000] or excerpt(answer)
+    said = answer.scrub(" ".join(message.split())[:_MAX_SCRUBBED])[:2000] or excerpt(answer)
     text = f"{answer.source} answered code {code} (HTTP {status}): {said}"
     facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
     if answer.request_id:
@@ -196,5 +200,7 @@ def number_of(value: object) -> int | None:
 
 def excerpt(answer: Answer) -> str:
     """Return the begin of a body, for error texts."""
-    text = " ".join(answer.body[:400].decode("utf-8", "replace").replace("\x00", "").split())
+    # scrubbed first, since what is cut off may end in the midst of a secret
+    text = answer.scrub(answer.body[:_MAX_SCRUBBED].decode("utf-8", "replace").replace("\x00", ""))
+    text = " ".join(text.split())
     return repr(text[:200]) if text else "an empty body"

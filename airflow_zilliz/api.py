@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from airflow_zilliz.answers import Answer, excerpt, number_of, payload, raise_unrouted
 from airflow_zilliz.exceptions import ZillizApiError, ZillizConfigError, ZillizUnavailable
 from airflow_zilliz.progress import FileProgress, ImportProgress, ImportState, job_id_of, parse_job
+from airflow_zilliz.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.wire import (
     ABORT,
     COMMIT,
@@ -133,8 +134,10 @@ def create(request: Request) -> Exchange[str]:
     """
     answer = yield request
     data = payload(answer)
-    job_id = data.get("jobId") if isinstance(data, dict) else None
-    if not isinstance(job_id, str) or not job_id:
+    if isinstance(data, list) and len(data) == 1:  # as for descriptions; Milvus of early 2024 had an array of ids
+        data = data[0]
+    job_id = job_id_of(data if isinstance(data, dict) else {"jobId": data})
+    if job_id is None or not job_id.isascii() or job_id[:1] in ("{", "["):
         raise ZillizUnavailable(
             f"{answer.source} took the import and answered without a job id: {excerpt(answer)}", from_api=True
         )
@@ -178,10 +181,11 @@ class Page:
 
     records: Mapping[str, Mapping[str, Any]]
     full: bool
+    scrub: Scrubber = PATTERNS_ONLY
 
     def jobs(self) -> Iterator[ImportProgress]:
         """Yield the page's jobs."""
-        return (job for job in map(parse_job, self.records.values()) if job is not None)
+        return (job.scrubbed(self.scrub) for job in map(parse_job, self.records.values()) if job is not None)
 
     def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
         """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
@@ -191,7 +195,7 @@ class Page:
             if record == known[job_id]:
                 yield job_id, None
             elif (job := parse_job(record)) is not None:
-                yield job_id, job
+                yield job_id, job.scrubbed(self.scrub)
 
 
 def list_page(
@@ -213,7 +217,7 @@ def list_page(
     records, sent_page_size = _records(answer)
     ids = ((job_id_of(record), record) for record in records)
     by_id = {job_id: record for job_id, record in ids if job_id is not None}
-    return Page(by_id, len(records) == (sent_page_size or page_size))
+    return Page(by_id, len(records) == (sent_page_size or page_size), answer.scrub)
 
 
 def walk_list(
@@ -253,7 +257,7 @@ def _job(answer: Answer, job_id: str) -> ImportProgress:
         raise ZillizUnavailable(
             f"{answer.source} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
         )
-    return job
+    return job.scrubbed(answer.scrub)
 
 
 def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:

@@ -90,7 +90,9 @@ async def _exchange(
     ) as response:
         body = await _read(response, url)
         answer_headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status, endpoint.scrub(body), answer_headers, url, proxy.name if proxy else None)
+        return Answer(
+            response.status, body, answer_headers, url, proxy=proxy.name if proxy else None, scrub=endpoint.scrubber
+        )
 
 
 async def _note_pooled(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_zilliz.api import ImportProgress, ImportState, Target, target_arguments
+from airflow_zilliz.arguments import normalise_arguments
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
@@ -126,6 +127,7 @@ class WaitsForImport(BaseOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; how it ended is translated here alike on every Airflow."""
+        normalise_arguments(self)
         kwargs = next_kwargs or {}
         if next_method != "__fail__":
             return getattr(self, next_method)(context, **kwargs)
@@ -179,12 +181,12 @@ class WaitsForImport(BaseOperator):
         seen: Seen = NOTHING_SEEN,
         claimed: WaitEnd | None = None,
     ) -> ImportWait:
-        job_id = "" if self.job_id is None else str(self.job_id).strip()
-        if job_id in ("", "None"):
+        normalise_arguments(self)
+        if not self.job_id:
             raise ZillizConfigError(
                 f"job_id of task {self.task_id!r} is empty: did the task that submits the import return its id?"
             )
-        self.job_id = job_id
+        job_id = str(self.job_id)
         policy = WaitPolicy(
             target_state=ImportState(self.target_state),
             poke_interval=self.poke_interval,
@@ -274,12 +276,17 @@ class WaitsForImport(BaseOperator):
                 exponential_backoff=policy.exponential_backoff,
                 max_wait=policy.max_wait,
                 ignore_errors=policy.ignore_errors,
+                **self._trigger_options(),
                 **span,
             ),
             method_name="execute_complete",
             kwargs=span,
             timeout=timeout,
         )
+
+    def _trigger_options(self) -> dict[str, Any]:
+        """Return what a kind of task adds to its trigger's arguments."""
+        return {}
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
         from airflow_zilliz.triggers import ZillizImportTrigger  # here, since parsing a DAG needs no trigger

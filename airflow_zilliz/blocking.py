@@ -63,7 +63,8 @@ class BlockingCarrier:
             with self._response(endpoint, request, url, proxy) as response:
                 body = self._read(response, url, give_up_at)
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, endpoint.scrub(body), headers, url, proxy.name if proxy else None)
+                name = proxy.name if proxy else None
+                return Answer(response.status_code, body, headers, url, proxy=name, scrub=endpoint.scrubber)
         except (requests.RequestException, HTTPError, OSError) as err:
             raise ZillizUnavailable(describe_failure(url, err, endpoint, proxy), was_sent=was_sent(err)) from None
 

@@ -157,4 +157,4 @@ def _causes(err: BaseException) -> list[BaseException]:
 def _clean(text: str, endpoint: Endpoint, proxy: Proxy | None) -> str:
     if proxy is not None and proxy.credentials:
         text = text.replace(proxy.credentials, "***")
-    return endpoint.scrub(text.encode("utf-8", "replace")).decode("utf-8", "replace")[:500]
+    return endpoint.scrubber(text)[:500]

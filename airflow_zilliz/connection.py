@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from airflow_zilliz.api import Target
 from airflow_zilliz.exceptions import ZillizConfigError
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE
+from airflow_zilliz.scrubbing import Scrubber
 from airflow_zilliz.wire import is_printable_ascii
 
 CLOUD_URL = "https://api.cloud.zilliz.com"
@@ -46,7 +47,7 @@ class Endpoint:
     :param verify: check the TLS certificate: true, false, or the path of a CA bundle
     :param request_timeout: seconds for one request
     :param max_requests_per_second: for one process and one endpoint path
-    :param other_secrets: more that no answer's text may show: an object storage's keys
+    :param other_secrets: more that nothing shown may hold: an object storage's keys
     """
 
     conn_id: str
@@ -64,14 +65,10 @@ class Endpoint:
         """Whether this is Zilliz Cloud's control plane."""
         return urlsplit(self.base_url).hostname in CLOUD_HOSTS
 
-    def scrub(self, body: bytes) -> bytes:
-        """Return ``body`` without the token and its like, for a server that echoes it in a message."""
-        for secret in (self.token, *self.other_secrets):
-            if (
-                len(secret) >= 8
-            ):  # a shorter secret may be an ordinary word of the answer, and no server echoes half a one
-                body = body.replace(secret.encode(), b"***")
-        return body
+    @property
+    def scrubber(self) -> Scrubber:
+        """What texts pass through before they are shown: a server may echo the token and its like in a message."""
+        return Scrubber((self.token, *self.other_secrets))
 
 
 def endpoint_of(conn_id: str, conn: ConnectionFields) -> Endpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -20,6 +20,7 @@ from airflow_zilliz.exceptions import (
     ZillizUnavailable,
 )
 from airflow_zilliz.progress import ImportProgress, ImportState, parse_job
+from airflow_zilliz.scrubbing import Scrubber, mask_patterns
 
 EVENT_VERSION = 1
 # Airflow logs an event verbatim and stores it, so a job of 1,000 failed files must not fill it.
@@ -115,12 +116,25 @@ class WaitEnd:
             case _:
                 return ZillizConfigError(self.message)
 
+    def scrubbed(self, scrub: Scrubber) -> WaitEnd:
+        """Return the same end, with texts that may be shown."""
+        progress = self.progress and self.progress.scrubbed(scrub)
+        listed = self.listed and self.listed.scrubbed(scrub)
+        return replace(self, message=scrub(self.message), progress=progress, listed=listed)
+
+    def without_reasons(self) -> WaitEnd:
+        """Return a Failed job's end without what the server said of it, so that whoever takes over asks for it."""
+        if self.ending is not Ending.JOB_FAILED:
+            return self
+        job_id = next((job.job_id for job in (self.progress, self.listed) if job is not None), "")
+        return WaitEnd(self.ending, f"Import job {job_id} is Failed")
+
     def as_event(self) -> dict[str, Any]:
         """Return the payload of a trigger's event: JSON types, no secret, no whole answer."""
         return {
             "version": EVENT_VERSION,
             "ending": self.ending.value,
-            "message": _short(self.message),
+            "message": _short(mask_patterns(self.message)),
             "progress": _wire_shape(self.progress) if self.progress else None,
             "listed": _wire_shape(self.listed) if self.listed else None,
             "facts": self.facts,
@@ -164,7 +178,11 @@ def _wire_shape(job: ImportProgress) -> dict[str, Any]:
         "createTime": job.create_time.isoformat() if job.create_time else None,
         "completeTime": job.complete_time.isoformat() if job.complete_time else None,
         "details": [
-            {"fileName": part.file_name, "state": part.state.value, "reason": _short(part.reason, 1_000)}
+            {
+                "fileName": part.file_name and mask_patterns(part.file_name),
+                "state": part.state.value,
+                "reason": _short(part.reason, 1_000),
+            }
             for part in failed[:MAX_EVENT_FILES]
         ],
     }

@@ -20,6 +20,7 @@ from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnav
 from airflow_zilliz.flows import aexchange, aplay, describe, pause_before, play, send
 from airflow_zilliz.job_search import Clock, Log
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from airflow_zilliz.scrubbing import mask_patterns
 from airflow_zilliz.submission import Remember, Step, Submitted, submit
 from airflow_zilliz.submit_record import Record, TaskTry
 from airflow_zilliz.submit_values import Submission
@@ -47,6 +48,8 @@ class ZillizHook(BaseHook):
     def __init__(self, zilliz_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.zilliz_conn_id = zilliz_conn_id
+        #: Secrets beside the connection's own that nothing shown may hold.
+        self.other_secrets: tuple[str, ...] = ()
         self._endpoint: Endpoint | None = None
 
     @classmethod
@@ -283,7 +286,7 @@ class ZillizHook(BaseHook):
                 conn = self.get_connection(self.zilliz_conn_id)
             except Exception as err:  # noqa: BLE001 - a look-up fails in as many ways as there are secrets backends
                 raise _lookup_error(self.zilliz_conn_id, err) from None
-            self._endpoint = endpoint_of(self.zilliz_conn_id, conn)
+            self._endpoint = replace(endpoint_of(self.zilliz_conn_id, conn), other_secrets=self.other_secrets)
         return self._endpoint
 
     async def aendpoint(self) -> Endpoint:
@@ -330,4 +333,6 @@ class ZillizHook(BaseHook):
 def _lookup_error(conn_id: str, err: Exception) -> ZillizError:
     if isinstance(err, AirflowNotFoundException) or "isn't defined" in str(err):
         return ZillizConfigError(f"Connection {conn_id!r} does not exist")
-    return ZillizUnavailable(f"Connection {conn_id!r} could not be looked up: {type(err).__name__}: {err}")
+    return ZillizUnavailable(
+        f"Connection {conn_id!r} could not be looked up: {type(err).__name__}: {mask_patterns(str(err))}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,12 @@ from urllib.parse import urlsplit
 
 from airflow_zilliz.api import ImportProgress, Target
 from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.scrubbing import mask_patterns
 
 OPENLINEAGE = "airflow.providers.openlineage"
+_CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+# object names may hold a number sign, which begins no fragment here
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/?@]*)@)?([^/?@]+)([^?]*)")
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,13 @@ def lineage_of(
 
 def _dataset(path: str, namespace: str) -> tuple[str, str]:
     """Return a file's dataset: a URL's own place without what follows a question mark, which may be a signature."""
-    url = urlsplit(path)
-    if url.scheme and url.hostname:
-        port = f":{url.port}" if url.port else ""
-        return f"{url.scheme}://{url.hostname}{port}", url.path.lstrip("/") or "/"
-    return namespace, path
+    url = _URL.match(mask_patterns(path))
+    if url is None:
+        return namespace, mask_patterns(path)
+    scheme, user, place, name = url.groups()
+    # Azure's containers stand where other schemes have a user, and perhaps a password
+    container = f"{user}@" if user and ":" not in user and scheme.lower() in _CONTAINER_SCHEMES else ""
+    return f"{scheme}://{container}{place}", name.lstrip("/") or "/"
 
 
 def operator_lineage(lineage: Lineage) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -13,19 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
 from airflow_zilliz.api import ImportState, Request
+from airflow_zilliz.arguments import check_literals, normalise_arguments
 from airflow_zilliz.awaiting import BACKSTOP_MARGIN
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import (
-    ZillizConfigError,
     ZillizError,
     ZillizImportFailed,
     ZillizJobNotFound,
     ZillizTooManyJobs,
 )
 from airflow_zilliz.killing import commits_by_itself
+from airflow_zilliz.masking import mask_signed_urls
 from airflow_zilliz.progress import parse_job
 from airflow_zilliz.remembering import ImportMemory
 from airflow_zilliz.returned_job import Origin, check_key
+from airflow_zilliz.scrubbing import Scrubber
 from airflow_zilliz.storage import NO_STORAGE, StorageKeys, keys_of
 from airflow_zilliz.submission import Submitted
 from airflow_zilliz.submit_keys import former_key_of, key_of
@@ -42,6 +43,7 @@ from airflow_zilliz.two_phase import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.triggers import ZillizImportTrigger
 
 __all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImportOperator"]
@@ -160,6 +162,8 @@ class ZillizImportOperator(ImportOperatorBase):
         self.storage_conn_id = storage_conn_id
         self.idempotency_key = idempotency_key
         self.cancel_on_kill = cancel_on_kill
+        self._storage: StorageKeys | None = None
+        check_literals(self)
         self._check_source()
 
     def execute(self, context: Context) -> Any:
@@ -184,6 +188,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
 
     def _start(self, context: Context, submit_by: float) -> Any:
+        normalise_arguments(self)
         memory = ImportMemory(context, self)
         submitted = self._submit(memory, context, submit_by)
         self.job_id = submitted.job_id
@@ -264,7 +269,30 @@ class ZillizImportOperator(ImportOperatorBase):
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
-        return super()._finish(end, context)
+        return super()._finish(end.scrubbed(Scrubber(self._storage_secrets())), context)
+
+    def _hook(self) -> ZillizHook:
+        hook = super()._hook()
+        hook.other_secrets = self._storage_secrets()
+        return hook
+
+    def _storage_secrets(self) -> tuple[str, ...]:
+        """Return the object storage's keys, which servers print in reasons; none where they cannot be had."""
+        if self._storage is None:
+            try:
+                keys = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
+            except ZillizError:
+                return ()  # whoever needs them says so
+            self._storage = keys
+        return self._storage.secrets
+
+    def _trigger_options(self) -> dict[str, Any]:
+        return {"withhold_reasons": True} if self.storage_conn_id else {}
+
+    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
+        """Render, and have signed URLs masked before Airflow stores what was rendered; mapped tasks come here, too."""
+        super()._do_render_template_fields(*args, **kwargs)
+        mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
         storage = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
@@ -368,14 +396,10 @@ class ZillizImportOperator(ImportOperatorBase):
             )
         if (self.volume_name is None) != (self.data_paths is None):
             raise ValueError("volume_name and data_paths go together")
-        if self.options is not None and isinstance(self.options, Mapping):
-            for name, value in self.options.items():
-                if isinstance(value, (list, tuple, dict, set)):
-                    raise ValueError(f"options[{name!r}] must be a plain value, not {value!r}")
 
     def _sources(self) -> dict[str, Any]:
         sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
-        groups = {name: _read_json(name, value) for name, value in sources.items() if value is not None}
+        groups = {name: value for name, value in sources.items() if value is not None}
         return {**groups, "volume_name": self.volume_name}
 
 
@@ -397,15 +421,3 @@ def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _groups_of(sources: dict[str, Any]) -> list[list[str]]:
     return next((list(map(list, value)) for name, value in sources.items() if name != "volume_name"), [])
-
-
-def _read_json(name: str, value: object) -> object:
-    """Return what a template gave, which is text where the DAG does not render native objects."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ZillizConfigError(
-            f"{name} must be a list of lists of paths, such as [['a.parquet'], ['b.parquet']], not {value!r}"
-        ) from None

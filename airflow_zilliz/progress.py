@@ -6,10 +6,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
+
+from airflow_zilliz.scrubbing import Scrubber, mask_patterns
 
 
 class ImportState(str, Enum):
@@ -112,10 +114,17 @@ class ImportProgress:
     def file_reasons(self) -> tuple[tuple[str, str], ...]:
         """Pairs of file name and reason, for each file that failed or has a reason."""
         return tuple(
-            (part.file_name or "(unnamed file)", part.reason or "no reason given")
+            (mask_patterns(part.file_name or "(unnamed file)"), part.reason or "no reason given")
             for part in self.details
             if part.reason or part.state is ImportState.FAILED
         )
+
+    def scrubbed(self, scrub: Scrubber) -> ImportProgress:
+        """Return the job with reasons that may be shown; file names stay as they came, since jobs are known by them."""
+        if self.reason is None and not any(part.reason for part in self.details):
+            return self  # nearly always
+        details = tuple(replace(part, reason=part.reason and scrub(part.reason)) for part in self.details)
+        return replace(self, reason=self.reason and scrub(self.reason), details=details)
 
     @property
     def create_time(self) -> datetime | None:

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_zilliz.api import ImportState
+from airflow_zilliz.arguments import check_literals
 from airflow_zilliz.awaiting import WaitsForImport
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizImportFailed
@@ -96,6 +97,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             **kwargs,
         )
         self.job_id = job_id
+        check_literals(self)
 
     def execute(self, context: Context) -> Any:
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""

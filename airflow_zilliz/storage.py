@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_zilliz.exceptions import ZillizConfigError
+from airflow_zilliz.scrubbing import mask_patterns
 
 #: Where connections of type aws and generic keep the token of short-lived keys.
 _TOKEN_EXTRAS = ("session_token", "aws_session_token", "token")
@@ -41,7 +42,7 @@ def keys_of(conn_id: str, get_connection: Callable[[str], Any]) -> StorageKeys:
     try:
         conn = get_connection(conn_id)
     except Exception as err:  # noqa: BLE001 - a look-up fails in as many ways as there are secrets backends
-        raise ZillizConfigError(f"storage_conn_id {conn_id!r} cannot be looked up: {err}") from None
+        raise ZillizConfigError(f"storage_conn_id {conn_id!r} cannot be looked up: {mask_patterns(str(err))}") from None
     try:
         extra = json.loads(conn.extra or "{}")
     except ValueError:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_zilliz.api import ImportProgress, ImportState
+from airflow_zilliz.arguments import check_literals
 from airflow_zilliz.awaiting import WaitsForImport, seconds_of
 from airflow_zilliz.exceptions import ZillizApiError, ZillizError
 
@@ -86,6 +87,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
             **kwargs,
         )
         self.job_id = job_id
+        check_literals(self)
 
     def execute(self, context: Context) -> Any:
         """Commit the job, and wait for it."""
@@ -136,6 +138,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
             **kwargs,
         )
         self.job_id = job_id
+        check_literals(self)
 
     def execute(self, context: Context) -> Any:
         """Abort the job."""

@@ -64,8 +64,18 @@ def context_of(ti: TaskInstance, store: Path | None = None) -> Any:
     return context if store is None else {**context, "task_state_store": FileStore(store)}
 
 
-def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None = None, events: Any = None) -> Any:
-    """Run an operator to its end, deferrals included; a fresh one for each stretch on a worker."""
+def run_operator(
+    make: Callable[[], Any],
+    ti: TaskInstance,
+    store: Path | None = None,
+    events: Any = None,
+    on_event: Callable[[Any], None] = lambda _: None,
+) -> Any:
+    """Run an operator to its end, deferrals included; a fresh one for each stretch on a worker.
+
+    :param events: the outlets' events
+    :param on_event: called with each trigger's event
+    """
     context = {**context_of(ti, store), "outlet_events": events}
     resume = lambda: make().execute(context)  # noqa: E731 - replaced at each deferral
     while True:
@@ -74,6 +84,7 @@ def run_operator(make: Callable[[], Any], ti: TaskInstance, store: Path | None =
         except TaskDeferred as deferred:
             _, kwargs = deferred.trigger.serialize()
             event = asyncio.run(_event(type(deferred.trigger), json.loads(json.dumps(kwargs))))
+            on_event(event)
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": event}
             method = deferred.method_name
             resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -204,6 +205,49 @@ def test_storage_keys_come_from_their_connection_and_are_shown_nowhere(
     printed = capfd.readouterr()
     shown = [str(raised.value), json.dumps(ti.xcoms), printed.out, printed.err, repr(vars(operator))]
     assert not any(secret in text for secret in ("s3cret-0123456789", "t0ken-012345") for text in shown)
+
+
+STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
+SIGNED = "https://bucket.host/day/a.parquet?X-Amz-Credential=ASIA0123456789ABCDEF%2Fx&X-Amz-Signature=5196c0ffee"
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_failed_job_s_reason_shows_no_key_of_the_storage(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], deferrable: bool
+) -> None:
+    """Servers print what they read with, escaped as JSON and URLs escape, and signed URLs whole."""
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **STORAGE}))
+    forms = [form(value) for value in (STORAGE["login"], STORAGE["password"], "t0ken=/012345") for form in FORMS]
+    reason = f"cannot read {SIGNED} with {' '.join(forms)}"
+    server.script(
+        {"state": "Importing", "seconds": 0.5},
+        {"state": "Failed", "reason": reason},
+        files=[{"name": SIGNED, "reason": reason}],
+    )
+    ti, events = TaskInstance(), list[Any]()
+    make = lambda: an_import(  # noqa: E731 - a fresh operator for each stretch
+        files=[[SIGNED]], storage_conn_id="s3", deferrable=deferrable
+    )
+    with pytest.raises(
+        ZillizImportFailed, match=r"cannot read https://bucket.host/day/a.parquet with \*\*\*"
+    ) as raised:
+        run_operator(make, ti, on_event=events.append)
+    assert len(events) == deferrable
+    job = raised.value.progress
+    printed = capfd.readouterr()
+    shown = [str(raised.value), repr(job), json.dumps([ti.xcoms, events]), printed.out, printed.err]
+    searched = [*forms, *(form.strip('"') for form in forms), "X-Amz", "5196c0ffee", "ASIA0123456789ABCDEF"]
+    # the names of files are what jobs are known by, and lie in the error's progress as they came
+    shown[1] = repr((job.reason, job.file_reasons))
+    assert [secret for secret in searched for text in shown if secret in text] == []
+
+
+FORMS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda value: json.dumps(value)[1:-1].replace("&", "\\u0026").replace("/", "\\/"),
+    lambda value: quote(value, safe=""),
+    quote_plus,
+)
 
 
 @pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
+from airflow_zilliz.scrubbing import Scrubber
 from tests.unit.answers import answer, run
 
 JOB = {"jobId": "j", "state": "Importing", "progress": 40}
@@ -359,3 +361,61 @@ def test_no_bytes_make_the_parser_raise_anything_but_a_zilliz_error(body: bytes)
 def test_hostile_json_is_no_usable_answer(body: bytes) -> None:
     with pytest.raises(ZillizError):
         describe(answer(body))
+
+
+@pytest.mark.parametrize(
+    ("data", "job_id"),
+    [
+        ({"jobId": "450000000000000001"}, "450000000000000001"),
+        ({"jobId": 450000000000000001}, "450000000000000001"),
+        ({"jobID": "450000000000000001"}, "450000000000000001"),
+        ([{"jobId": "job-1"}], "job-1"),
+        (["450000000000000001"], "450000000000000001"),
+        ([450000000000000001], "450000000000000001"),
+    ],
+)
+def test_a_created_job_in_all_shapes(data: Any, job_id: str) -> None:
+    assert run(api.create(Request("/create")), answer({"code": 0, "data": data}))[0] == job_id
+
+
+@pytest.mark.parametrize("data", [{}, [], {"jobId": ""}, {"jobId": {"a": 1}}, {"jobId": True}, ["1", "2"], [[1]]])
+def test_a_created_job_without_an_id(data: Any) -> None:
+    with pytest.raises(ZillizUnavailable, match="without a job id"):
+        run(api.create(Request("/create")), answer({"code": 0, "data": data}))
+
+
+# -- secrets: what is read and what is shown ---------------------------------------------------------------------
+
+SCRUB = Scrubber(("books-of-2024", "s3cret/0123&56"))
+
+
+def scrubbed(body: Any, **more: Any) -> Answer:
+    return replace(answer(body, **more), scrub=SCRUB)
+
+
+def test_what_is_read_is_as_the_server_sent_it_also_where_it_equals_a_secret() -> None:
+    record = {**JOB, "collectionName": "books-of-2024", "details": [{"fileName": "books-of-2024/a.parquet"}]}
+    job = run(api.describe("j", Target()), scrubbed({"code": 0, "data": record}))[0][0]
+    assert (job.collection_name, job.details[0].file_name) == ("books-of-2024", "books-of-2024/a.parquet")
+    page = run(api.list_page(Target()), scrubbed({"code": 0, "data": {"records": [record]}}))[0]
+    assert [job.collection_name for job in page.jobs()] == ["books-of-2024"]
+
+
+def test_reasons_are_scrubbed_before_anybody_sees_them() -> None:
+    reason = "cannot read https://b/a?sig=abc with s3cret\\/0123\\u002656"
+    record = {**JOB, "state": "Failed", "reason": reason, "details": [{"fileName": "a", "reason": reason}]}
+    shown = "cannot read https://b/a with ***"
+    job = run(api.describe("j", Target()), scrubbed({"code": 0, "data": record}))[0][0]
+    assert (job.reason, job.file_reasons) == (shown, (("a", shown),))
+    page = run(api.list_page(Target()), scrubbed({"code": 0, "data": {"records": [record]}}))[0]
+    assert [job.reason for job in page.jobs()] == [shown]
+    assert [job.reason for _, job in page.news({"j": None}) if job is not None] == [shown]
+
+
+def test_error_texts_are_scrubbed_before_they_are_cut() -> None:
+    with pytest.raises(ZillizApiError) as raised:
+        run(api.describe("j", Target()), scrubbed({"code": 1100, "message": "x" * 1990 + " s3cret/0123&56"}))
+    assert "s3cret" not in str(raised.value)
+    with pytest.raises(ZillizUnavailable) as unusable:
+        run(api.describe("j", Target()), scrubbed(b"<html>" + b"x" * 185 + b"s3cret/0123&56"))
+    assert "s3cret" not in str(unusable.value)

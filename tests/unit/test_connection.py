@@ -158,10 +158,8 @@ def test_environment_variables_in_both_forms(monkeypatch: pytest.MonkeyPatch, te
 
 
 def test_a_body_that_echoes_the_token_is_scrubbed() -> None:
-    assert (
-        endpoint(password=KEY).scrub(b'{"message": "bad key ' + KEY.encode() + b'"}') == b'{"message": "bad key ***"}'
-    )
-    assert endpoint(password="short").scrub(b"a short word") == b"a short word"
+    assert endpoint(password=KEY).scrubber(f'{{"message": "bad key {KEY}"}}') == '{"message": "bad key ***"}'
+    assert endpoint(password="short").scrubber("a short word") == "a short word"
 
 
 def test_airflow_s_connection_has_the_fields_that_are_read() -> None:

@@ -129,3 +129,27 @@ def test_errors_can_be_pickled() -> None:
         back = pickle.loads(pickle.dumps(error))
         assert type(back) is type(error)
         assert (str(back), vars(back)) == (str(error), vars(error))
+
+
+def test_an_event_shows_no_signature_and_no_key() -> None:
+    url = "https://b/a.json?X-Amz-Signature=51960"
+    job = ImportProgress("j", ImportState.FAILED, details=(FileProgress(url, ImportState.FAILED, 0, "row 8"),))
+    event = WaitEnd.of(Ending.JOB_FAILED, f"cannot read {url} with AKIA0123456789ABCDEF", progress=job).as_event()
+    assert not any(part in json.dumps(event) for part in ("X-Amz", "51960", "AKIA"))
+    assert "https://b/a.json" in event["message"]
+
+
+def test_an_end_without_reasons_is_one_whose_job_is_described_again() -> None:
+    end = WaitEnd.of(Ending.JOB_FAILED, "bad file", progress=FAILED).without_reasons()
+    assert (end.message, end.progress, end.needs_description) == ("Import job j is Failed", None, True)
+    reached = WaitEnd.of(Ending.REACHED, "done", progress=FAILED)
+    assert reached.without_reasons() is reached
+
+
+def test_an_end_whose_texts_may_be_shown() -> None:
+    end = WaitEnd.of(Ending.JOB_FAILED, "bad file", progress=FAILED, listed=FAILED)
+    shown = end.scrubbed(lambda text: text.replace("bad", "***"))  # type: ignore[arg-type]
+    assert shown.message == "*** file"
+    assert shown.progress is not None
+    assert shown.listed is not None
+    assert (shown.progress.reason, shown.listed.reason) == ("*** file", "*** file")

@@ -50,6 +50,26 @@ def test_a_url_is_its_bucket_and_key_without_a_signature() -> None:
     assert found.inputs == (("s3://bucket", "day/a.parquet"), ("https://host:9000", "bucket/b.json"))
 
 
+@pytest.mark.parametrize(
+    ("path", "dataset"),
+    [
+        (
+            "abfss://books@account.dfs.core.windows.net/day/a.parquet",
+            ("abfss://books@account.dfs.core.windows.net", "day/a.parquet"),
+        ),
+        ("wasbs://books@account.blob.core.windows.net", ("wasbs://books@account.blob.core.windows.net", "/")),
+        ("abfss://user:pw@account/a", ("abfss://account", "a")),
+        ("s3://bucket/day#1/a#b.parquet", ("s3://bucket", "day#1/a#b.parquet")),
+        ("https://host/a.parquet#sig=secret", ("https://host", "a.parquet")),
+        ("s3://conn@bucket/a b.parquet", ("s3://bucket", "a b.parquet")),
+        ("day/a.parquet?X-Amz-Signature=51960", ("zilliz://in01-1", "day/a.parquet?X-Amz-Signature=***")),
+        ("https://[::1]:9000/b/a", ("https://[::1]:9000", "b/a")),
+    ],
+)
+def test_containers_and_number_signs_belong_to_the_name(path: str, dataset: tuple[str, str]) -> None:
+    assert lineage_of(CLOUD, Target(cluster_id="in01-1"), job(), [path]).inputs == (dataset,)
+
+
 def test_a_failed_import_has_its_error_and_no_rows() -> None:
     found = lineage_of(MILVUS, Target(), job(), error="row 8 is broken")
     assert (found.rows, found.size, found.error) == (None, None, "row 8 is broken")

@@ -1,0 +1,118 @@
+"""Masks secrets, and the signatures of URLs, in text that is shown; never in what is read. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
+
+MASK = "***"
+#: A shorter secret may be an ordinary word, and no server echoes half a one.
+SHORTEST_SECRET = 8
+
+_EQUALS = r"(?:=|%3D|\\+u003d)"
+_SIGNING_NAMES = (
+    r"X-(?:Amz|Goog|Oss|Cos|Obs)-(?:Signature|Credential|Security-Token)|Signature|sig|AWSAccessKeyId|OSSAccessKeyId"
+    r"|GoogleAccessId|AccessKeyId|security-token"
+)
+_KEY_NAMES = (
+    r"aws_access_key_id|aws_secret_access_key|aws_session_token|secret_?access_?key|secret_?key|access_?key(?:_?id)?"
+    r"|session_?token|account_?key|shared_?access_?signature|sas_?token|api_?key|password"
+)
+# a URL up to its query; inside JSON its slashes may be escaped
+_URL_QUERY = re.compile(
+    r"([a-z][a-z0-9+.-]*:(?://|\\+/\\+/)[^\s\"'<>?#]*)\?((?:[^\s\"'<>\\]|\\+u[0-9a-f]{4}|\\+/)*)", re.IGNORECASE
+)
+_SIGNED_FRAGMENT = re.compile(
+    rf"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]*)#[^\s\"'<>]*(?:{_SIGNING_NAMES})=[^\s\"'<>]*", re.IGNORECASE
+)
+_URL_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>/?#:@]*):[^\s\"'<>/?#@]+@", re.IGNORECASE)
+_ASSIGNED = re.compile(
+    rf"(?<![a-z0-9])((?:{_SIGNING_NAMES}|{_KEY_NAMES}){_EQUALS}[\"']?)"
+    r"(?:[^\s\"'&,;<>\\%\])}]|%(?!26)[0-9a-f]{2}|\\+/|\\+u(?!0026)[0-9a-f]{4})+",
+    re.IGNORECASE,
+)
+_IN_JSON = re.compile(
+    rf"((\\*[\"'])(?:{_SIGNING_NAMES}|{_KEY_NAMES})\2\s*:\s*\2)(?:(?!\2)(?:\\.|.))+", re.IGNORECASE | re.DOTALL
+)
+_KEY_IDS = re.compile(r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|GOOG[A-Z0-9]{20,}|LTAI[A-Za-z0-9]{12,})\b")
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~:-]{8,}")
+_CLOSING = ".,;:)]}"
+
+
+def mask_patterns(text: str) -> str:
+    """Return a text without what looks like a secret: queries of URLs, signatures, keys that are named as such."""
+    if "://" in text or "/\\" in text or "\\/" in text:
+        text = _URL_QUERY.sub(_without_query, text)
+        text = _SIGNED_FRAGMENT.sub(r"\1", text)
+        text = _URL_PASSWORD.sub(rf"\1:{MASK}@", text)
+    text = _ASSIGNED.sub(rf"\1{MASK}", text)
+    text = _IN_JSON.sub(rf"\1{MASK}", text)
+    text = _KEY_IDS.sub(MASK, text)
+    return _BEARER.sub(rf"\1 {MASK}", text)
+
+
+def _without_query(found: re.Match[str]) -> str:
+    query = found[2]
+    return found[1] + query[len(query.rstrip(_CLOSING)) :]
+
+
+@dataclass(frozen=True)
+class Scrubber:
+    """Masks secrets in texts that are shown, as they are and as JSON, URLs and HTTP headers write them.
+
+    :param secrets: keys, tokens and passwords; of ``login:password`` the password is one, too
+    """
+
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def __call__(self, text: str) -> str:
+        """Return the text without them, and without what `mask_patterns` masks."""
+        pattern = _pattern_of(self.secrets)
+        return mask_patterns(text if pattern is None else pattern.sub(MASK, text))
+
+    def also(self, secrets: Iterable[str]) -> Scrubber:
+        """Return a scrubber of these secrets as well."""
+        return Scrubber((*self.secrets, *secrets))
+
+
+PATTERNS_ONLY = Scrubber()
+
+
+def signing_values(url: str) -> tuple[str, ...]:
+    """Return what of a URL must not be shown: its query, and the values in it that sign it; nothing of other URLs."""
+    _, _, query = url.partition("?")
+    pairs = parse_qsl(query.partition("#")[0])
+    signing = [value for name, value in pairs if re.fullmatch(_SIGNING_NAMES, name, re.IGNORECASE)]
+    return (query, unquote(query), *signing) if "://" in url and signing else ()
+
+
+@functools.lru_cache(maxsize=256)
+def _pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
+    forms: set[str] = set()
+    for secret in secrets:
+        parts = [secret, secret.partition(":")[2]]
+        if ":" in secret:  # as HTTP's Basic authentication has it
+            parts.append(base64.b64encode(secret.encode()).decode().rstrip("="))
+        forms.update(part for part in parts if len(part) >= SHORTEST_SECRET)
+    if not forms:
+        return None
+    # the longest first, since one may be the begin of another
+    return re.compile("|".join("".join(map(_forms_of, form)) for form in sorted(forms, key=len, reverse=True)))
+
+
+@functools.lru_cache(maxsize=512)
+def _forms_of(character: str) -> str:
+    """Return a pattern of all ways to write a character: itself, and its escapes in JSON and in URLs."""
+    if character.isalnum() and character.isascii():
+        return character
+    escaped = [re.escape(character), *(rf"\\+u(?i:{unit})" for unit in [f"{ord(character):04x}"] if len(unit) == 4)]
+    escaped.append("".join(f"%(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass")))
+    if character in '/"\\':
+        escaped.insert(0, r"\\+" + re.escape(character))
+    if character == " ":
+        escaped.append(r"\+")
+    return f"(?:{'|'.join(escaped)})"
