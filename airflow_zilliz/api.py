@@ -172,13 +172,17 @@ class Page:
 
     def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
         """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
-        for job_id, record in self.records.items():
-            if job_id not in known:
-                continue
+        # of the two, the shorter one is gone through
+        for job_id in known.keys() & self.records.keys():
+            record = self.records[job_id]
             if record == known[job_id]:
                 yield job_id, None
             elif (job := parse_job(record)) is not None:
                 yield job_id, job
+
+    def is_of(self, collection_name: str) -> bool:
+        """Whether it has jobs of this collection alone."""
+        return all(record.get("collectionName") == collection_name for record in self.records.values())
 
 
 def list_page(

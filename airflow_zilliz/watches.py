@@ -19,6 +19,8 @@ class Watch:
     """
 
     __slots__ = (
+        "answered",
+        "collection",
         "described",
         "due",
         "error",
@@ -39,6 +41,10 @@ class Watch:
         self.due = not_before
         self.looked = not_before
         self.described = not_before
+        #: when a poll last told something of it
+        self.answered = not_before
+        #: the collection of its job, as far as known
+        self.collection = wait.seen.collection_name
         self.unlisted_until = -math.inf
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
         self.weight = 0.0
@@ -49,6 +55,11 @@ class Watch:
         self.error: BaseException | None = None
         #: another wait for the same job
         self.twin: Watch | None = None
+
+    @property
+    def pace(self) -> float:
+        """Seconds from its last poll to the next one."""
+        return 1 / self.weight if self.weight else math.inf
 
     def take(self) -> tuple[Step, ...]:
         """Return the steps that the owner has not seen, and forget them."""

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from airflow_zilliz import polling
+from airflow_zilliz import flows, polling
 from airflow_zilliz.api import Answer, Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
@@ -58,7 +58,7 @@ def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.Monkey
     server.loop = loop
     with monkeypatch.context() as patch:
         patch.setattr(polling, "time", SimpleNamespace(time=lambda: EPOCH + loop.now))
-        patch.setattr(polling, "acarry", server.carry)
+        patch.setattr(flows, "asend", server.carry)
         try:
             return loop.run_until_complete(main)
         finally:

@@ -26,9 +26,9 @@ def add(schedule: Schedule, wait: ImportWait, now: float, first_delay: float) ->
 
 
 def schedule_of(waits: int, first_delay: float = 0.0, **fields: Any) -> tuple[Schedule, list[Watch]]:
-    schedule = Schedule(refresh_every=2.0)
+    schedule = Schedule()
     watches = [add(schedule, wait(f"j-{number}", **fields), NOW, first_delay) for number in range(waits)]
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     return schedule, watches
 
 
@@ -42,13 +42,18 @@ def job(number: int, state: ImportState = ImportState.IMPORTING) -> ImportProgre
 
 def descriptions(schedule: Schedule, now: float) -> list[str]:
     found = []
-    while (job_id := schedule.next_description(now)) is not None:
-        found.append(job_id)
+    while (description := schedule.next_description(now)) is not None:
+        found.append(description.job_id)
     return found
 
 
+def settle(schedule: Schedule, now: float) -> None:
+    while schedule.settle(now):
+        pass
+
+
 def walk(schedule: Schedule, now: float, *pages: list[ImportProgress], whole: bool = True) -> None:
-    schedule.settle(now)
+    settle(schedule, now)
     assert schedule.begin_walk(now) is not None
     for page in pages:
         schedule.on_page(now)
@@ -80,7 +85,7 @@ def test_a_list_longer_than_the_waits_are_many_is_given_up() -> None:
         schedule.on_page(NOW)
     assert not schedule.walk_is_worth_a_page
     schedule.end_walk(NOW, whole=False)
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     assert schedule.begin_walk(NOW) is None
     assert len(descriptions(schedule, NOW)) == 10
 
@@ -111,7 +116,7 @@ def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() ->
     schedule, _ = schedule_of(300)
     walk(schedule, NOW, *[[job(number) for number in range(100 * page, 100 * page + 100)] for page in range(3)])
     add(schedule, wait("young", started_at=NOW), NOW, 2.0)
-    schedule.settle(NOW + 2)
+    settle(schedule, NOW + 2)
     assert schedule.begin_walk(NOW + 2) is None
     assert descriptions(schedule, NOW + 2) == ["young"]
 
@@ -119,7 +124,7 @@ def test_one_young_wait_among_many_old_ones_is_described_and_starts_no_walk() ->
 def test_two_waits_for_one_job_cost_one_description() -> None:
     schedule, _ = schedule_of(0)
     pair = [add(schedule, wait("j-0"), NOW, 0.0) for _ in range(2)]
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     assert descriptions(schedule, NOW) == ["j-0"]
     schedule.on_described("j-0", job(0, ImportState.COMPLETED), NOW, NOW + 1)
     assert [watch.steps[-1].end is not None for watch in pair] == [True, True]
@@ -142,11 +147,11 @@ def test_a_job_missing_from_a_whole_walk_is_described_until_a_list_shows_it() ->
     schedule, _ = schedule_of(10)
     others = [job(number) for number in range(9)]
     walk(schedule, NOW, others)
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     assert descriptions(schedule, NOW) == ["j-9"]
     schedule.on_described("j-9", job(9), NOW, NOW)
     walk(schedule, NOW + 30, [*others, job(9)])
-    schedule.settle(NOW + 60)
+    settle(schedule, NOW + 60)
     assert descriptions(schedule, NOW + 60) == []
 
 
@@ -170,15 +175,15 @@ def test_a_refused_list_is_left_alone_for_a_while_and_each_wait_is_told() -> Non
     schedule, watches = schedule_of(10)
     schedule.begin_walk(NOW)
     schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     assert all("no use" in watch.steps[-1].notes[-1][1] for watch in watches)
     assert descriptions(schedule, NOW), "they go on by descriptions"
     schedule.on_described(watches[0].wait.job_id, job(0), NOW, NOW + 1)
-    schedule.settle(NOW + 40)
+    settle(schedule, NOW + 40)
     assert schedule.begin_walk(NOW + 40) is None
     for job_id in descriptions(schedule, NOW + 40):
         schedule.on_described(job_id, job(int(job_id[2:])), NOW + 40, NOW + LIST_RETRY)
-    schedule.settle(NOW + LIST_RETRY + 40)
+    settle(schedule, NOW + LIST_RETRY + 40)
     assert schedule.begin_walk(NOW + LIST_RETRY + 40) is not None
 
 
@@ -188,12 +193,12 @@ def test_a_list_that_alone_fails_again_and_again_is_useless() -> None:
     for _ in range(MAX_WALK_FAILURES):
         assert schedule.begin_walk(now) is not None
         schedule.fail_walk(DOWN, now, now)
-        schedule.settle(now)
+        settle(schedule, now)
         now += 1
         for job_id in descriptions(schedule, now):
             schedule.on_described(job_id, job(0), now, now)
         now += 1
-        schedule.settle(now)
+        settle(schedule, now)
     assert "no use" in watches[-1].steps[-1].notes[-1][1]
     assert schedule.begin_walk(now) is None
 
@@ -209,7 +214,7 @@ def test_where_both_fail_they_are_tried_in_turn() -> None:
     schedule, _ = schedule_of(1)
     now, tried = NOW, []
     for _ in range(4):
-        schedule.settle(now)
+        settle(schedule, now)
         if schedule.begin_walk(now) is not None:
             tried.append("list")
             schedule.fail_walk(DOWN, now, now)
@@ -223,7 +228,7 @@ def test_where_both_fail_they_are_tried_in_turn() -> None:
 def test_throttled_descriptions_are_no_reason_for_a_list() -> None:
     schedule, _ = schedule_of(1)
     schedule.on_described(descriptions(schedule, NOW)[0], SLOW_DOWN, NOW, NOW)
-    schedule.settle(NOW + 60)
+    settle(schedule, NOW + 60)
     assert schedule.begin_walk(NOW + 60) is None
 
 
@@ -241,10 +246,11 @@ def test_a_wait_that_a_pause_delays_is_told_once() -> None:
     schedule, watches = schedule_of(3)
     add(schedule, wait("j-3"), NOW, 1.0)
     first = schedule.next_description(NOW)
-    assert first == "j-0"
-    schedule.on_described(first, SLOW_DOWN, NOW, NOW)
+    assert first is not None
+    assert first.job_id == "j-0"
+    schedule.on_described("j-0", SLOW_DOWN, NOW, NOW)
     for later in (0.5, 2.0, 6.0):
-        schedule.settle(NOW + later)
+        settle(schedule, NOW + later)
     assert [len(watch.steps) for watch in watches] == [1, 1, 1]
 
 
@@ -252,19 +258,20 @@ def test_a_server_that_is_down_is_asked_one_thing_at_a_time() -> None:
     schedule, _ = schedule_of(3)
     for job_id in descriptions(schedule, NOW):
         schedule.on_described(job_id, DOWN, NOW, NOW)
-    schedule.settle(NOW + 40)
+    settle(schedule, NOW + 40)
     assert schedule.begin_walk(NOW + 40) is not None
     assert descriptions(schedule, NOW + 40) == []
     schedule.fail_walk(DOWN, NOW + 40, NOW + 41)
-    schedule.settle(NOW + 100)
+    settle(schedule, NOW + 100)
     assert len(descriptions(schedule, NOW + 100)) == 1
 
 
 def test_a_refused_key_is_told_to_every_wait() -> None:
     schedule, watches = schedule_of(3)
-    job_id = schedule.next_description(NOW)
-    assert job_id is not None
-    schedule.on_described(job_id, KEY_REFUSED, NOW, NOW)
+    first = schedule.next_description(NOW)
+    assert first is not None
+    schedule.on_described(first.job_id, KEY_REFUSED, NOW, NOW)
+    settle(schedule, NOW)
     assert all(watch.steps[-1].look_up_connection for watch in watches)
     assert len(schedule) == 0, "each joins again with its connection's new key"
 
@@ -273,27 +280,29 @@ def test_a_key_that_a_walk_was_refused_is_not_taken_for_a_useless_list() -> None
     schedule, watches = schedule_of(10)
     schedule.begin_walk(NOW)
     schedule.fail_walk(KEY_REFUSED, NOW, NOW)
-    schedule.settle(NOW)
+    settle(schedule, NOW)
     asked = descriptions(schedule, NOW)
     assert len(asked) == FEW
     schedule.on_described(asked[0], KEY_REFUSED, NOW, NOW)
+    settle(schedule, NOW)
     assert [len(watch.steps) for watch in watches] == [1] * 10
     assert all(watch.steps[0].look_up_connection for watch in watches)
 
 
 def test_a_right_that_one_collection_lacks_is_told_to_its_wait_alone() -> None:
     schedule, _ = schedule_of(3)
-    job_id = schedule.next_description(NOW)
-    assert job_id is not None
-    schedule.on_described(job_id, ZillizAuthError("PermissionDenied", http_status=403), NOW, NOW)
+    first = schedule.next_description(NOW)
+    assert first is not None
+    schedule.on_described(first.job_id, ZillizAuthError("PermissionDenied", http_status=403), NOW, NOW)
     assert len(schedule) == 2
 
 
 def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
     schedule, watches = schedule_of(3)
-    job_id = schedule.next_description(NOW)
-    assert job_id == "j-0"
-    schedule.on_described(job_id, ZillizJobNotFound("no such job"), NOW, NOW)
+    first = schedule.next_description(NOW)
+    assert first is not None
+    assert first.job_id == "j-0"
+    schedule.on_described("j-0", ZillizJobNotFound("no such job"), NOW, NOW)
     assert watches[0].steps[-1].end is not None
     assert [watch.steps for watch in watches[1:]] == [(), ()]
 
@@ -301,7 +310,7 @@ def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
 def test_a_wait_that_cannot_be_looked_at_still_times_out() -> None:
     schedule, watches = schedule_of(1, deadline=NOW + 50)
     assert schedule.next_description(NOW) is not None, "and no answer ever comes"
-    schedule.settle(NOW + 50 + OVERDUE + 1)
+    settle(schedule, NOW + 50 + OVERDUE + 1)
     end = watches[0].steps[-1].end
     assert end is not None
     assert end.ending is Ending.TIMED_OUT
@@ -324,7 +333,7 @@ def test_a_wait_that_leaves_disturbs_no_other() -> None:
 
 
 def test_ended_waits_leave_no_trace() -> None:
-    schedule = Schedule(refresh_every=2.0)
+    schedule = Schedule()
     for number in range(2000):
         schedule.remove(add(schedule, wait(f"j-{number}", deadline=NOW + 10**6), NOW, 2.0))
     assert schedule._looks._size + schedule._ends._size < 300
