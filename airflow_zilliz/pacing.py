@@ -12,7 +12,7 @@ import hashlib
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from airflow_zilliz.connection import Endpoint
 
@@ -21,11 +21,11 @@ FIRST_SHARE = 0.4
 #: Until the first refusal the rate doubles in so many seconds.
 DOUBLING_SECONDS = 10.0
 #: A refusal among so many first answers says that many processes began together; so much is given back then.
-FIRST_ANSWERS = 8
+FIRST_ANSWERS = 30
 FIRST_CUT = 0.6
 #: Later refusals take this part of the rate for each request per second that it is, and never more than MAX_CUT.
 CUT_PER_RATE = 0.1
-MAX_CUT = 0.3
+MAX_CUT = 0.5
 #: Requests that are on their way together are refused together: within so many seconds only the first one counts.
 CUT_SECONDS = 1.0
 #: The rate grows each second by its square times this, and by SLOW_GROWTH times the cube of the minutes since then.
@@ -45,12 +45,14 @@ class RateLimiter:
     Times are seconds of any clock that does not jump.
 
     :param draw: returns a number from 0 to 1 at random
+    :param siblings: the limiters of the key's other paths: as many processes send there
     """
 
-    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+    def __init__(self, draw: Callable[[], float] = random.random, siblings: Iterable[RateLimiter] = ()) -> None:
         #: when the server last answered anybody of this process with something else than a refusal
         self.answered_at = -math.inf
         self._draw = draw
+        self._siblings = siblings
         self._lock = threading.Lock()
         self._next = 0.0
         self._paused_until = -math.inf
@@ -144,10 +146,18 @@ class RateLimiter:
 
     def _take(self, at: float, ceiling: float, together: float) -> None:
         if self._began is None:
-            self._began = at
+            self._begin(at, ceiling)
         rate = self.rate(at, ceiling)
         pause = together / rate
         self._next = at + (pause if rate >= ceiling else self._pause(pause))
+
+    def _begin(self, at: float, ceiling: float) -> None:
+        """Begin with what is left of the limit on another path, where that is known."""
+        self._began = at
+        known = [other.rate(at, ceiling) for other in self._siblings if other._cut_at is not None]
+        if known and self._cut_at is None:
+            self._cut_to = self._target = min(known)
+            self._cut_at = at
 
     def _pause(self, seconds: float) -> float:
         return seconds * (1 + JITTER * (2 * self._draw() - 1))
@@ -157,6 +167,7 @@ class RateLimiter:
 Account = tuple[str, str]
 
 _limiters: dict[tuple[Account, str], RateLimiter] = {}
+_siblings: dict[Account, list[RateLimiter]] = {}
 
 
 def account_of(endpoint: Endpoint) -> Account:
@@ -166,4 +177,16 @@ def account_of(endpoint: Endpoint) -> Account:
 
 def limiter_of(endpoint: Endpoint, path: str) -> RateLimiter:
     """Return the limiter that all callers of this process share for a path of an endpoint and its key."""
-    return _limiters.setdefault((account_of(endpoint), path), RateLimiter())
+    account = account_of(endpoint)
+    limiter = _limiters.get((account, path))
+    if limiter is None:
+        siblings = _siblings.setdefault(account, [])
+        limiter = _limiters.setdefault((account, path), RateLimiter(siblings=siblings))
+        siblings.append(limiter)
+    return limiter
+
+
+def forget_limits() -> None:
+    """Forget what is known of every server: for tests, and for who plays several processes in one."""
+    _limiters.clear()
+    _siblings.clear()

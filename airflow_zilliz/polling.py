@@ -223,7 +223,7 @@ class _Poller:
         return max(1, min(MAX_PAGES_AT_ONCE, int(rate / 2)))
 
     async def _take_in(self, page: Page) -> None:
-        self._schedule.on_page(self._loop.time(), len(page.records))
+        self._schedule.on_page(self._loop.time(), len(page.records), page.count)
         for number, (job_id, job) in enumerate(page.news(self._schedule.listed), 1):
             self._schedule.on_listed(job_id, job, self._loop.time())
             if number % _SLICE == 0:
@@ -235,9 +235,7 @@ class _Poller:
         """Ask for pages together; those that are refused are asked for again one by one, in their turn."""
         await self._turn(queue_of(self._endpoint, LIST), need, len(numbers))
         exchange = partial(self._exchange, need, has_turn=True)
-        flows = (
-            aplay(api.list_page(self._target, number, collection_name=collection), exchange) for number in numbers
-        )
+        flows = (aplay(api.list_page(self._target, number, collection_name=collection), exchange) for number in numbers)
         pages = await asyncio.gather(*flows, return_exceptions=True)
         for page in pages:
             if isinstance(page, BaseException):

@@ -57,6 +57,28 @@ class Walk:
     pages: int = 0
     records: int = 0
     shows_late_ones: bool = False
+    _on_page: Counter[int] = field(default_factory=Counter, init=False, repr=False)
+    _deepest: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._on_page.update(watch.page for watch in self.missing)
+        self._deepest = max(self._on_page, default=0)
+
+    def is_rid_of(self, watch: Watch) -> None:
+        """Take in that a wait was shown, or is gone."""
+        if watch in self.missing:
+            self.missing.discard(watch)
+            self._on_page[watch.page] -= 1
+
+    @property
+    def pages_left(self) -> int:
+        """How many more pages it may take to show what is missing: to where lists showed it before, or to the end."""
+        while self._deepest and not self._on_page[self._deepest]:
+            self._deepest -= 1
+        if not self._on_page[0] and self.pages < self._deepest:
+            return self._deepest - self.pages
+        # beyond the end that was expected there may be as many pages again
+        return self.expected - self.pages if self.pages < self.expected else self.pages
 
 
 class Description(NamedTuple):
@@ -150,7 +172,7 @@ class Schedule:
         self._aside.discard(watch)
         self._unqueue(watch)
         if self.walk is not None:
-            self.walk.missing.discard(watch)
+            self.walk.is_rid_of(watch)
         self._looks.tidy(self._size)
         self._ends.tidy(self._size)
 
@@ -280,7 +302,8 @@ class Schedule:
             watch.answered = now
             self._aside.discard(watch)
             if self.walk is not None:
-                self.walk.missing.discard(watch)
+                self.walk.is_rid_of(watch)
+                watch.page = self.walk.pages
                 self.walk.shows_late_ones |= watch.looked < watch.not_before > self.walk.began
             epoch = now + self.offset
             if job is not None:
@@ -290,15 +313,18 @@ class Schedule:
             if watch.weight and now - watch.described > REFRESH_INTERVALS / watch.weight:
                 self._to_refresh[watch] = None
 
-    def on_page(self, now: float, records: int = 0) -> None:
+    def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
         """Take in that a page has come.
 
         :param records: how many jobs it has, whoever waits for them
+        :param count: how many the list has, as far as the server says so
         """
         self._health.on_answer(now)
         if self.walk is not None:
             self.walk.pages += 1
             self.walk.records += records
+            if records == LIST_PAGE_SIZE:
+                self.walk.expected = max(self.walk.expected, min(MAX_LIST_PAGES, math.ceil(count / LIST_PAGE_SIZE)))
             self.walk.shows_late_ones = False
 
     @property
@@ -324,10 +350,8 @@ class Schedule:
         walk = self.walk
         if walk is None or not walk.pages:
             return walk is not None and bool(walk.missing)
-        # beyond the last walk's end there may be as many pages again
-        left = walk.expected - walk.pages if walk.pages < walk.expected else walk.pages
         # where many waits come while a walk is under way, it would end before their pages, time and again
-        return len(walk.missing) > left or walk.shows_late_ones
+        return len(walk.missing) > walk.pages_left or walk.shows_late_ones
 
     def can_walk_at(self, per_second: float) -> bool:
         """Whether a walk at this rate keeps every wait's poke_interval."""
@@ -516,4 +540,3 @@ class Schedule:
         if step.notes or step.is_last:
             watch.steps += (step,)
             self._changed.append(watch)
-

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.claims import ClaimRetry
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -30,8 +31,6 @@ UNKNOWN_JOB_GRACE = 60.0
 THROTTLE_GRACE = 60.0
 #: A look that got no usable answer is made again after this long at the most, also where poke_interval is longer.
 TROUBLE_DELAY = 30.0
-#: For how long a job that the list showed as ended is asked for its description before the list's word stands.
-CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,11 @@ class ImportWait:
     _last_answer: float = field(init=False, repr=False)
     _listed_at: float = field(default=0.0, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
+    _claim_retry: ClaimRetry | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.claimed is not None:
+            self._claim_retry = ClaimRetry(f"{self.job_id} {self.now}", self.now)
         self._last_answer = self.seen.trouble_since if self.seen.trouble_since is not None else self.now
 
     @property
@@ -256,10 +258,10 @@ class ImportWait:
 
     def _claim_stands_or_waits(self, claimed: WaitEnd, error: ZillizError, now: float) -> Step:
         """Go on asking for a description, or end as the list said."""
-        since = now - self.now
-        if isinstance(error, ZillizUnavailable) and since < CLAIM_PATIENCE[claimed.ending]:
-            # at most half of the patience a pause, so that a Retry-After of an hour holds no worker
-            pause = max(2.0, min(error.retry_after or since, CLAIM_PATIENCE[claimed.ending] / 2))
+        pause = None
+        if isinstance(error, ZillizUnavailable) and self._claim_retry is not None:
+            pause = self._claim_retry.pause(claimed.ending, error, now)
+        if pause is not None:
             return Step(delay=pause, notes=self._take_notes())
         lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is what the list had, if any"
         self._note(

@@ -27,6 +27,7 @@ class Watch:
         "keeper",
         "looked",
         "not_before",
+        "page",
         "steps",
         "twin",
         "unlisted_until",
@@ -45,6 +46,8 @@ class Watch:
         self.answered = not_before
         #: the collection of its job, as far as known
         self.collection = wait.seen.collection_name
+        #: the page of the list that last showed it, 0 for none
+        self.page = 0
         self.unlisted_until = -math.inf
         #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
         self.weight = 0.0
