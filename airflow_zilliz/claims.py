@@ -14,7 +14,7 @@ CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 THROTTLED_PATIENCE = 1800.0
 #: A pause after a 429 is drawn from 0 to so many seconds, which double each time, since many tasks resume together.
 FIRST_WINDOW = 2.0
-LAST_WINDOW = 32.0
+LAST_WINDOW = 20.0
 #: The longest part of a Retry-After that is heeded while a worker is held.
 LONGEST_RETRY_AFTER = 60.0
 

@@ -34,7 +34,7 @@ SLOW_GROWTH = 0.1
 #: Where nothing was answered between two refusals the rate is halved, and after that it doubles in so many seconds.
 RECOVERY_SECONDS = 5.0
 #: The fewest requests per second, whatever is refused.
-FLOOR = 0.1
+FLOOR = 0.25
 #: Below the ceiling pauses vary by this part, so that processes do not meet at the server in step.
 JITTER = 0.05
 
@@ -149,7 +149,7 @@ class RateLimiter:
             self._begin(at, ceiling)
         rate = self.rate(at, ceiling)
         pause = together / rate
-        self._next = at + (pause if rate >= ceiling else self._pause(pause))
+        self._next = at + max(together / ceiling, self._pause(pause) if rate < ceiling else 0.0)
 
     def _begin(self, at: float, ceiling: float) -> None:
         """Begin with what is left of the limit on another path, where that is known."""

@@ -220,7 +220,7 @@ class _Poller:
         # twice a second at the most, so that the limit holds in every second
         ceiling = self._endpoint.max_requests_per_second
         rate = limiter_of(self._endpoint, LIST).rate(self._loop.time(), ceiling)
-        return max(1, min(MAX_PAGES_AT_ONCE, int(rate / 2)))
+        return min(MAX_PAGES_AT_ONCE, int(rate / 2)) if rate >= MAX_PAGES_AT_ONCE else 1
 
     async def _take_in(self, page: Page) -> None:
         self._schedule.on_page(self._loop.time(), len(page.records), page.count)

@@ -74,20 +74,28 @@ class Turns:
 
     def next_at(self, now: float) -> float:
         """Return when there is a request whose kind may be sent, infinity for never."""
-        return min((self.allowed_at(turn, now) for turn in self._turns), default=math.inf)
+        first = math.inf
+        for turn in self._turns:
+            first = min(first, self.allowed_at(turn, now))
+            if first <= now:
+                break
+        return first
 
     def pop(self, now: float) -> Turn | None:
         """Take out the most urgent request whose kind may be sent; refreshes come last."""
-        allowed = [turn for turn in self._turns if self.allowed_at(turn, now) <= now + _TICK]
-        if not allowed:
+        found, most = None, -math.inf
+        for turn in self._turns:  # thousands, where a key has many targets
+            urgency = turn.need.urgency(now) if not turn.need.is_refresh else -math.inf
+            if (found is None or urgency > most) and self.allowed_at(turn, now) <= now + _TICK:
+                found, most = turn, urgency
+        if found is None:
             return None
-        turn = max(allowed, key=lambda one: (not one.need.is_refresh, one.need.urgency(now)))
-        if turn.need.is_refresh:
-            self._refresh_at = now + turn.together / (REFRESH_SHARE * turn.ceiling)
-        elif now < turn.need.eager_until:
-            self._eager_at = now + turn.together / (EAGER_SHARE * turn.ceiling)
-        del self._turns[turn]
-        return turn
+        if found.need.is_refresh:
+            self._refresh_at = now + found.together / (REFRESH_SHARE * found.ceiling)
+        elif now < found.need.eager_until:
+            self._eager_at = now + found.together / (EAGER_SHARE * found.ceiling)
+        del self._turns[found]
+        return found
 
     def allowed_at(self, turn: Turn, now: float) -> float:
         """Return when a request's kind may be sent."""

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 SPREAD = 40.0
 PATIENCE = {"ours": 400.0, "session": 150.0}
 PER_SECOND = 20
+CLUSTERS_END = 180.0
 WAYS = {"ours": "this provider", "session": "describe each, one session"}
 
 
@@ -35,8 +36,11 @@ class Setup:
     waits: int
     way: str = "ours"
     resume: bool = False
+    clusters: int = 0
 
     def __str__(self) -> str:
+        if self.clusters:
+            return f"{self.clusters:,} clusters x {self.processes * self.waits // self.clusters}"
         return f"{self.processes} x {self.waits:,}{' + tasks' if self.resume else ''}"
 
 
@@ -46,6 +50,7 @@ SETUPS = (
     Setup(5, 1_000),
     Setup(10, 1_000),
     Setup(10, 300, resume=True),
+    Setup(1, 10_000, clusters=1_000),
     *(Setup(processes, 1_000, "session") for processes in (2, 5, 10)),
 )
 
@@ -63,9 +68,9 @@ class Server:
         self.process.terminate()
         self.process.wait()
 
-    def plan(self, number: int, begin: float, failing: int = 0, spread: float = SPREAD) -> dict[str, float]:
+    def plan(self, number: int, begin: float, failing: int = 0, clusters: int = 0) -> dict[str, float]:
         """Make jobs and return when each ends."""
-        body = {"number": number, "begin": begin, "spread": spread, "failing": failing}
+        body = {"number": number, "begin": begin, "spread": SPREAD, "failing": failing, "clusters": clusters}
         ends: dict[str, float] = requests.post(f"{self.url}/plan", json=body, timeout=10).json()
         return ends
 
@@ -78,7 +83,7 @@ class Server:
 def start(role: str, url: str, home: str) -> subprocess.Popen[str]:
     env = {**os.environ, "AIRFLOW_HOME": home, "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, str(HERE / "fleet.py"), role, url]
-    with open(f"{home}/errors.txt", "ab") as errors:
+    with Path(home, "errors.txt").open("ab") as errors:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=env
         )
@@ -105,11 +110,14 @@ def run(setup: Setup) -> dict[str, Any]:
         for process in fleet:
             wait_ready(process)
         begin = time.time() + (10 if setup.resume else 2)
-        ends = server.plan(number, begin, failing=10 if setup.resume else 0)
+        # with clusters they end long after all have come, and the last one, which is new then, in between
+        late = CLUSTERS_END if setup.clusters else 0.0
+        ends = server.plan(number, begin + late, 10 if setup.resume else 0, setup.clusters)
         jobs = list(ends)
         for index, process in enumerate(fleet):
             mine = jobs[index :: setup.processes]
             plan = {"jobs": mine, "begin": begin, "resume": setup.resume, "patience": PATIENCE[setup.way]}
+            plan["clusters"] = setup.clusters
             assert process.stdin is not None
             process.stdin.write(json.dumps(plan) + "\n")
             process.stdin.flush()
@@ -141,9 +149,12 @@ def summary(
         "halves": [min(halves), max(halves)],
         "cpu": sum(result["cpu"] for result in results),
         "useless": sum(result["useless"] for result in results),
-        "wrong": sum((result["wrong"] for result in results), []),
+        "wrong": [text for result in results for text in result["wrong"]],
         "lag": max(result["lag"] for result in results),
     }
+    if setup.clusters:
+        new = list(ends)[-1]
+        found["new wait"] = results[0]["seen"][new] - ends[new]
     if setup.resume:
         tasks = [task for result in results for task in result["resumed"]]
         found |= resumed(tasks, begin)

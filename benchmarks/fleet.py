@@ -12,6 +12,7 @@ missing, which spreads the tasks of a real fleet and so makes this harder for th
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ import aiohttp
 
 HERE = Path(__file__).parent
 INTERVAL = 30.0
+#: Where there are clusters, the last wait comes so many seconds after all others, into a process that is busy.
+NEW_AFTER = 150.0
+#: What a task's first poll, on its worker, saw before it deferred.
+FIRST_POLL = json.dumps({"summary": "Importing 40 %", "state": "Importing", "percent": 40, "rows": 400})
 #: How many tasks one worker runs at a time (Celery's default is 16, Airflow's ``core.parallelism`` 32).
 SLOTS = 32
 
@@ -41,46 +47,73 @@ def main(role: str, url: str) -> dict[str, Any]:
 # -- a triggerer ---------------------------------------------------------------------------------------------------
 
 
-async def triggerer(role: str, url: str) -> dict[str, Any]:
-    from pollers import PeerTrigger, load_a_triggerer
+@dataclass
+class Triggerer:
+    """One triggerer process and what its waits come to."""
 
-    from airflow_zilliz.seen import Seen
+    plan: dict[str, Any]
+    url: str
+    worker: Worker | None
+    seen: dict[str, float] = field(default_factory=dict)
+    useless: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+
+    def tell(self, job_id: str, texts: list[str]) -> None:
+        if any("no use" in text for text in texts):
+            self.useless.add(job_id)
+
+    async def ours(self, job_id: str) -> None:
+        clusters, place = self.plan["clusters"], int(job_id.removeprefix("job-"))
+        if clusters and job_id == self.plan["jobs"][-1]:
+            await asyncio.sleep(NEW_AFTER)
+        cluster_id = f"in01-{place % clusters}" if clusters else "in01-bench"
+        async for event in trigger_of(self, job_id, cluster_id).run():
+            self.seen[job_id] = time.time()
+            if event.payload["ending"] not in ("reached", "job_failed"):
+                self.wrong.append(f"{job_id}: {event.payload['message']}")
+            if self.worker is not None:
+                self.worker.resume(job_id, event.payload)
+
+    async def session(self, job_id: str, client: aiohttp.ClientSession) -> None:
+        from pollers import PeerTrigger
+
+        async for _ in PeerTrigger(self.url, job_id, client).run():
+            self.seen[job_id] = time.time()
+
+
+@functools.cache
+def trigger_class() -> type[Any]:
     from airflow_zilliz.triggers import ZillizImportTrigger
+
+    class Trigger(ZillizImportTrigger):
+        triggerer: Triggerer
+
+        def tell(self, step: Any) -> None:
+            self.triggerer.tell(self.job_id, [text for _, text in step.notes])
+
+    return Trigger
+
+
+def trigger_of(triggerer: Triggerer, job_id: str, cluster_id: str) -> Any:
+    """Return this provider's trigger, with what its task's first poll on a worker saw."""
+    trigger = trigger_class()(job_id, "bench", cluster_id=cluster_id, poke_interval=INTERVAL, seen=FIRST_POLL)
+    trigger.triggerer = triggerer
+    return trigger
+
+
+async def triggerer(role: str, url: str) -> dict[str, Any]:
+    from pollers import load_a_triggerer
 
     load_a_triggerer()
     plan = await asyncio.to_thread(read_plan)
-    worker = Worker(url, SLOTS) if plan["resume"] else None
-    told = json.dumps(Seen(summary="Importing 40 %", state="Importing", percent=40, rows=400).as_json())
-    seen: dict[str, float] = {}
-    useless: set[str] = set()
-    wrong: list[str] = []
-
-    class Trigger(ZillizImportTrigger):
-        def tell(self, step: Any) -> None:
-            if any("no use" in text for _, text in step.notes):
-                useless.add(self.job_id)
-
-    async def ours(job_id: str) -> None:
-        trigger = Trigger(job_id, "bench", cluster_id="in01-bench", poke_interval=INTERVAL, seen=told)
-        async for event in trigger.run():
-            seen[job_id] = time.time()
-            if event.payload["ending"] not in ("reached", "job_failed"):
-                wrong.append(f"{job_id}: {event.payload['message']}")
-            if worker is not None:
-                worker.resume(job_id, event.payload)
-
+    one = Triggerer(plan, url, Worker(url, SLOTS) if plan["resume"] else None)
     async with aiohttp.ClientSession() as client:
-
-        async def session(job_id: str) -> None:
-            async for _ in PeerTrigger(url, job_id, client).run():
-                seen[job_id] = time.time()
-
         await asyncio.sleep(plan["begin"] - time.time())
         lags: list[float] = []
         watchdog = asyncio.create_task(watch_loop(lags))
         cpu = time.process_time()
-        way = {"ours": ours, "session": session}[role]
-        tasks = [asyncio.create_task(way(job_id)) for job_id in plan["jobs"]]
+        waits = (one.ours(job_id) if role == "ours" else one.session(job_id, client) for job_id in plan["jobs"])
+        tasks = [asyncio.create_task(wait) for wait in waits]
         done, left = await asyncio.wait(tasks, timeout=plan["begin"] + plan["patience"] - time.time())
         cpu = time.process_time() - cpu
         watchdog.cancel()
@@ -89,9 +122,9 @@ async def triggerer(role: str, url: str) -> dict[str, Any]:
         await asyncio.gather(*left, return_exceptions=True)
     for task in done:
         task.result()
-    result = {"seen": seen, "cpu": cpu, "useless": len(useless), "wrong": wrong, "lag": max(lags, default=0.0)}
-    if worker is not None:
-        result["resumed"] = await asyncio.to_thread(worker.results)
+    result = {"seen": one.seen, "cpu": cpu, "useless": len(one.useless), "wrong": one.wrong, "lag": max(lags)}
+    if one.worker is not None:
+        result["resumed"] = await asyncio.to_thread(one.worker.results)
     return result
 
 
@@ -135,13 +168,14 @@ def resumes() -> dict[str, Any]:
     from airflow_zilliz import pacing
     from airflow_zilliz.sensors import ZillizImportSensor
 
-    pacing._limiters = OfThread()  # type: ignore[assignment]
+    own = pacing._limiters, pacing._siblings = OfThread(), OfThread()
     print("ready", flush=True)
     plan = json.loads(sys.stdin.readline())
     started = time.time()
 
     def resume(job_id: str, payload: dict[str, Any]) -> dict[str, Any]:
-        pacing._limiters.renew()  # type: ignore[attr-defined]
+        for registry in own:
+            registry.renew()
         began = time.time()
         ids = {"zilliz_conn_id": "bench", "cluster_id": "in01-bench"}
         task = ZillizImportSensor(task_id=f"wait-{job_id}", job_id=job_id, deferrable=True, **ids)
@@ -159,9 +193,11 @@ def resumes() -> dict[str, Any]:
 
 
 class OfThread(dict[Any, Any]):
-    """Rate limiters of the thread that asks, as if it were a process of its own."""
+    """What the thread that asks knows of limits, as if it were a process of its own."""
 
-    own = threading.local()
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = threading.local()
 
     def renew(self) -> None:
         self.own.known = {}

@@ -151,13 +151,17 @@ class Server:
     def state(self, job: Job) -> str:
         return job.outcome if self.loop.now >= job.end else "Importing"
 
+    def listed(self, body: dict[str, Any]) -> list[Job]:
+        """Return the jobs of the list that is asked for."""
+        jobs = [job for job in self.jobs.values() if job.listed and job.known] + self._others
+        if self.filters and (name := body.get("collectionName")) is not None:
+            jobs = [job for job in jobs if job.collection == name]
+        return jobs
+
     def _list(self, body: dict[str, Any]) -> Answer:
         if self.list_answer is not None:
             return Answer(200, self.list_answer, {}, "u")
-        jobs = [job for job in self.jobs.values() if job.listed and job.known]
-        jobs += self._others
-        if self.filters and (name := body.get("collectionName")) is not None:
-            jobs = [job for job in jobs if job.collection == name]
+        jobs = self.listed(body)
         if self.order == "random":
             self.random.shuffle(jobs)
         elif self.order == "newest first":
@@ -175,7 +179,11 @@ class Server:
         state = self.state(job)
         if self.percents:
             return {"jobId": job.id, "collectionName": job.collection, "state": state, "progress": 40}
-        return {"jobId": job.id, "collectionName": job.collection, "state": {"Importing": "InProgress"}.get(state, state)}
+        return {
+            "jobId": job.id,
+            "collectionName": job.collection,
+            "state": {"Importing": "InProgress"}.get(state, state),
+        }
 
     def _describe(self, job_id: str) -> Answer:
         self.looks[job_id].append(self.loop.now)

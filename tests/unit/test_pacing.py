@@ -108,7 +108,7 @@ def test_requests_that_are_refused_together_count_once() -> None:
 def test_nothing_is_sent_right_after_a_refusal() -> None:
     one = grown()
     refuse(one, 100.0)
-    assert one.free_in(100.0) == pytest.approx(1 / 7)
+    assert one.free_in(100.0) == pytest.approx(1 / (CEILING * (1 - MAX_CUT)))
 
 
 def test_a_server_that_refuses_everything_is_asked_ever_less_and_soon_again_once_it_answers() -> None:
@@ -120,7 +120,7 @@ def test_a_server_that_refuses_everything_is_asked_ever_less_and_soon_again_once
     one.on_answer(299.0)
     assert one.refused_for(300.0) == 0
     assert one.rate(298.0 + 10, CEILING) == pytest.approx(4 * FLOOR)
-    assert one.rate(298.0 + 31, CEILING) == pytest.approx(7, rel=0.1)
+    assert one.rate(298.0 + 31, CEILING) == pytest.approx(CEILING * (1 - MAX_CUT), rel=0.1)
 
 
 def test_a_rate_that_is_not_refused_comes_back() -> None:
@@ -182,7 +182,7 @@ def test_whatever_happens_the_ceiling_holds_and_sending_never_stops(
             one.on_answer(now)
         else:
             one.on_refusal(now, now, ceiling, 5.0 if kind == "pause" else None)
-        assert FLOOR <= one.rate(now, ceiling) <= ceiling
+        assert min(FLOOR, FIRST_SHARE * ceiling) <= one.rate(now, ceiling) <= ceiling
         assert one.paused_for(now) <= 5
     assert sent == sorted(sent)
     for index, at in enumerate(sent):

@@ -8,10 +8,12 @@ from airflow_zilliz.api import ImportProgress, ImportState, Target
 from airflow_zilliz.ending import Ending
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
 from airflow_zilliz.job_list import LIST_RETRY, MAX_WALK_FAILURES
+from airflow_zilliz.list_filter import WHOLE_LIST
 from airflow_zilliz.policy import WaitPolicy
-from airflow_zilliz.schedule import FEW, OVERDUE, Schedule
+from airflow_zilliz.schedule import FEW, HANDED_AT_ONCE, OVERDUE, UNHEARD, Schedule
 from airflow_zilliz.waiting import ImportWait
 from airflow_zilliz.watches import Watch
+from airflow_zilliz.wire import MAX_LIST_PAGES
 
 NOW = 1000.0
 DOWN = ZillizUnavailable("HTTP 503", http_status=503)
@@ -339,3 +341,226 @@ def test_ended_waits_leave_no_trace() -> None:
     assert schedule._looks._size + schedule._ends._size < 300
     assert not schedule._jobs
     assert not schedule.listed
+
+
+# -- long lists and many waits ------------------------------------------------------------------------------------
+
+
+def test_waits_that_a_walk_was_given_up_before_are_described() -> None:
+    schedule, _ = schedule_of(200)
+    shown = [job(number) for number in range(195)]
+    walk(schedule, NOW, shown[:100], shown[100:], *([[]] * 4), whole=False)
+    settle(schedule, NOW)
+    assert descriptions(schedule, NOW) == [f"j-{number}" for number in range(195, 200)]
+
+
+def test_a_wait_beyond_the_last_page_is_set_aside() -> None:
+    schedule, _ = schedule_of(2000)
+    schedule.begin_walk(NOW)
+    for _ in range(MAX_LIST_PAGES):
+        schedule.on_page(NOW, 100)
+    schedule.end_walk(NOW, whole=False)
+    settle(schedule, NOW)
+    assert schedule.begin_walk(NOW) is None
+    assert len(descriptions(schedule, NOW)) == 2000
+    for number in range(2000):
+        schedule.on_described(f"j-{number}", job(number), NOW, NOW)
+    settle(schedule, NOW + 31)
+    assert schedule.begin_walk(NOW + 31) is None, "for a while"
+
+
+def test_a_wait_of_which_nothing_is_heard_is_described_whatever_becomes_of_walks() -> None:
+    schedule, _ = schedule_of(10)
+    for seconds in (0.0, UNHEARD - 1):
+        assert schedule.begin_walk(NOW + seconds) is not None
+        schedule.fail_walk(SLOW_DOWN, NOW + seconds, NOW + seconds)
+        assert descriptions(schedule, NOW + seconds + 8) == []
+    schedule.begin_walk(NOW + UNHEARD + 10)
+    schedule.fail_walk(SLOW_DOWN, NOW + UNHEARD + 10, NOW + UNHEARD + 10)
+    assert descriptions(schedule, NOW + UNHEARD + 20) == ["j-0"], "the first one tells whether the server answers"
+    schedule.on_described("j-0", job(0), NOW + UNHEARD + 20, NOW + UNHEARD + 21)
+    assert len(descriptions(schedule, NOW + UNHEARD + 21)) == 9
+
+
+def test_being_asked_to_slow_down_says_nothing_of_the_list() -> None:
+    schedule, watches = schedule_of(10)
+    for turn in range(2 * MAX_WALK_FAILURES):
+        now = NOW + 8 * turn
+        assert schedule.begin_walk(now) is not None
+        schedule.fail_walk(SLOW_DOWN, now, now)
+    settle(schedule, NOW + 100)
+    assert not any("no use" in text for watch in watches for step in watch.steps for _, text in step.notes)
+    assert not descriptions(schedule, NOW)
+
+
+def test_the_server_s_count_says_how_far_a_walk_has_to_go() -> None:
+    schedule, _ = schedule_of(150)
+    schedule.begin_walk(NOW)
+    schedule.on_page(NOW, 100, 100)
+    assert schedule.pages_expected == 2, "a count of a page's records says nothing"
+    schedule.on_page(NOW, 100, 1950)
+    assert schedule.pages_expected == 20
+    for number in range(132):
+        schedule.on_listed(f"j-{number}", job(number), NOW)
+    assert not schedule.walk_is_worth_a_page, "18 waits, and 18 pages"
+    schedule.on_page(NOW, 100, 1950)
+    assert schedule.walk_is_worth_a_page
+
+
+def test_a_walk_goes_no_farther_than_lists_showed_its_waits_before() -> None:
+    schedule, _ = schedule_of(200)
+    jobs = [job(number) for number in range(200)]
+    walk(schedule, NOW, jobs[:100], jobs[100:], *([[]] * 8), whole=True)
+    settle(schedule, NOW + 31)
+    schedule.begin_walk(NOW + 31)
+    schedule.on_page(NOW + 31)
+    for number in range(195):
+        schedule.on_listed(f"j-{number}", job(number), NOW + 31)
+    assert schedule.walk_is_worth_a_page, "the next page showed the other five"
+    schedule.on_page(NOW + 31)
+    assert not schedule.walk_is_worth_a_page, "they have moved: five descriptions cost less than eight pages"
+
+
+def test_ten_thousand_due_waits_are_taken_in_slices() -> None:
+    schedule = Schedule()
+    for number in range(10_000):
+        add(schedule, wait(f"j-{number}"), NOW, 0.0)
+    rounds = 1
+    while schedule.settle(NOW):
+        rounds += 1
+    assert rounds == 10
+    assert schedule.begin_walk(NOW) is not None
+
+
+def test_what_concerns_every_wait_is_handed_out_in_slices() -> None:
+    schedule, watches = schedule_of(1000)
+    schedule.begin_walk(NOW)
+    schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
+    handed = []
+    while schedule.settle(NOW):
+        handed.append(len(schedule.take_changed()))
+    handed.append(len(schedule.take_changed()))
+    assert handed == [HANDED_AT_ONCE] * 10
+    assert all("no use" in watch.steps[-1].notes[-1][1] for watch in watches)
+
+
+def test_whoever_has_news_is_named_once() -> None:
+    schedule, watches = schedule_of(3)
+    schedule.on_described("j-1", job(1), NOW, NOW)
+    assert schedule.take_changed() == [watches[1]]
+    assert schedule.take_changed() == []
+
+
+# -- how urgent a request is --------------------------------------------------------------------------------------
+
+
+def test_a_description_is_as_urgent_as_its_wait_is_young() -> None:
+    schedule, _ = schedule_of(0)
+    add(schedule, wait("old"), NOW - 40, 0.0)
+    add(schedule, wait("young", started_at=NOW), NOW, 2.0)
+    settle(schedule, NOW + 2)
+    needs = {}
+    while (found := schedule.next_description(NOW + 2)) is not None:
+        needs[found.job_id] = found.need
+    assert (needs["young"].since, needs["young"].pace) == (NOW + 2, 2.0)
+    assert not needs["old"].is_refresh
+
+
+def test_a_walk_becomes_more_urgent_when_a_young_wait_is_due_meanwhile() -> None:
+    schedule, _ = schedule_of(10)
+    walk(schedule, NOW, [job(number) for number in range(10)])
+    add(schedule, wait("young", started_at=NOW + 29), NOW + 29, 2.0)
+    settle(schedule, NOW + 30)
+    begun = schedule.begin_walk(NOW + 30)
+    assert begun is not None
+    assert (begun.need.since, begun.need.pace) == (NOW + 30, 30.0)
+    assert begun.need.eager_until == NOW + 30, "whoever was polled 30 s ago is not polled sooner than asked for"
+    settle(schedule, NOW + 31)
+    assert begun.need.pace == 2.0
+
+
+def test_a_refresh_waits_for_its_turn_without_being_in_anybody_s_way() -> None:
+    schedule, _ = schedule_of(10)
+    page = [job(number) for number in range(10)]
+    for turn in range(25):
+        walk(schedule, NOW + 30 * turn, page)
+    now = NOW + 721
+    refresh = schedule.next_description(now)
+    assert refresh is not None
+    assert refresh.need.is_refresh
+    add(schedule, wait("young", started_at=now), now, 2.0)
+    settle(schedule, now + 2)
+    assert schedule.begin_walk(now + 2) is not None
+    schedule.on_described(refresh.job_id, job(0), now, now + 3, is_refresh=True)
+    assert len(descriptions(schedule, now + 3)) == 1, "the next refresh"
+
+
+# -- collections --------------------------------------------------------------------------------------------------
+
+
+def of_collection(number: int, name: str = "books") -> ImportProgress:
+    return ImportProgress(f"j-{number}", ImportState.IMPORTING, collection_name=name, raw={"state": "Importing"})
+
+
+def with_others(waits: int = 20) -> Schedule:
+    """A schedule whose last walk had 1,000 records, of which these waits were few."""
+    schedule, _ = schedule_of(waits)
+    schedule.begin_walk(NOW)
+    for page in range(10):
+        schedule.on_page(NOW, 100, 1000)
+        for number in range(waits) if page == 0 else ():
+            schedule.on_listed(f"j-{number}", of_collection(number), NOW)
+    schedule.end_walk(NOW, whole=False)
+    settle(schedule, NOW + 31)
+    return schedule
+
+
+def test_where_others_jobs_fill_the_list_it_is_asked_for_by_collection() -> None:
+    schedule = with_others()
+    begun = schedule.begin_walk(NOW + 31)
+    assert begun is not None
+    assert begun.lists == ("books",)
+    schedule.on_page(NOW + 31, 20)
+    for number in range(20):
+        schedule.on_listed(f"j-{number}", of_collection(number), NOW + 31)
+    schedule.end_walk(NOW + 31, whole=True)
+    settle(schedule, NOW + 62)
+    again = schedule.begin_walk(NOW + 62)
+    assert again is not None
+    assert again.lists == ("books",)
+
+
+def test_a_server_that_does_not_filter_is_asked_for_all() -> None:
+    schedule = with_others()
+    begun = schedule.begin_walk(NOW + 31)
+    assert begun is not None
+    schedule.on_filter_ignored(NOW + 31)
+    assert begun.lists == WHOLE_LIST
+    schedule.end_walk(NOW + 31, whole=False)
+    assert schedule._filter.lists(schedule._collections, NOW + 32) == WHOLE_LIST
+
+
+def test_a_filter_that_hides_a_wait_sets_none_aside() -> None:
+    schedule = with_others()
+    schedule.begin_walk(NOW + 31)
+    schedule.on_page(NOW + 31, 19)
+    for number in range(19):
+        schedule.on_listed(f"j-{number}", of_collection(number), NOW + 31)
+    schedule.end_walk(NOW + 31, whole=True)
+    assert descriptions(schedule, NOW + 31) == ["j-19"]
+    schedule.on_described("j-19", of_collection(19), NOW + 31, NOW + 31)
+    settle(schedule, NOW + 62)
+    begun = schedule.begin_walk(NOW + 62)
+    assert begun is not None
+    assert begun.lists == WHOLE_LIST
+    assert len(begun.missing) == 20
+
+
+def test_a_collection_s_list_that_is_refused_is_no_reason_against_the_whole_one() -> None:
+    schedule = with_others()
+    schedule.begin_walk(NOW + 31)
+    schedule.fail_walk(ZillizApiError("collection not found"), NOW + 31, NOW + 31)
+    settle(schedule, NOW + 31)
+    begun = schedule.begin_walk(NOW + 31)
+    assert begun is not None
+    assert begun.lists == WHOLE_LIST
