@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from airflow_zilliz.big_json import loads
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
 from airflow_zilliz.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.wire import (
@@ -67,7 +67,7 @@ class Answer:
     def json_object(self) -> dict[str, Any] | None:
         """Return the body where it is a JSON object, else None."""
         try:
-            value = json.loads(self.body)
+            value = loads(self.body)
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None

@@ -177,11 +177,13 @@ class Page:
 
     :param records: its jobs by their ids, as they came
     :param full: whether it holds as many records as it could, so that another page may follow
+    :param count: how many jobs the server says the list has; on some it is the page's number
     """
 
     records: Mapping[str, Mapping[str, Any]]
     full: bool
     scrub: Scrubber = PATTERNS_ONLY
+    count: int = 0
 
     def jobs(self) -> Iterator[ImportProgress]:
         """Yield the page's jobs."""
@@ -189,13 +191,17 @@ class Page:
 
     def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
         """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
-        for job_id, record in self.records.items():
-            if job_id not in known:
-                continue
+        # of the two, the shorter one is gone through
+        for job_id in known.keys() & self.records.keys():
+            record = self.records[job_id]
             if record == known[job_id]:
                 yield job_id, None
             elif (job := parse_job(record)) is not None:
                 yield job_id, job.scrubbed(self.scrub)
+
+    def is_of(self, collection_name: str) -> bool:
+        """Whether it has jobs of this collection alone."""
+        return all(record.get("collectionName") == collection_name for record in self.records.values())
 
 
 def list_page(
@@ -214,10 +220,10 @@ def list_page(
         "currentPage": page,
     }
     answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
-    records, sent_page_size = _records(answer)
+    records, sent_page_size, count = _records(answer)
     ids = ((job_id_of(record), record) for record in records)
     by_id = {job_id: record for job_id, record in ids if job_id is not None}
-    return Page(by_id, len(records) == (sent_page_size or page_size), answer.scrub)
+    return Page(by_id, len(records) == (sent_page_size or page_size), answer.scrub, count or 0)
 
 
 def walk_list(
@@ -260,12 +266,13 @@ def _job(answer: Answer, job_id: str) -> ImportProgress:
     return job.scrubbed(answer.scrub)
 
 
-def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None]:
-    """Return a page's records, and the page size that the server says it used."""
+def _records(answer: Answer) -> tuple[list[dict[str, Any]], int | None, int | None]:
+    """Return a page's records, the page size that the server says it used, and its count."""
     data = payload(answer)
     # Milvus and Cloud v2 say records, v1's example says tasks, an empty list may come as null (wire 1.8, 5)
     fields = data if isinstance(data, dict) else {"records": data}
     records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
     if records is not None and not isinstance(records, list):
         raise ZillizUnavailable(f"{answer.source} answered without a list of jobs: {excerpt(answer)}", from_api=True)
-    return [record for record in records or () if isinstance(record, dict)], number_of(fields.get("pageSize"))
+    found = [record for record in records or () if isinstance(record, dict)]
+    return found, number_of(fields.get("pageSize")), number_of(fields.get("count"))

@@ -19,7 +19,6 @@ from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
 from airflow_zilliz.wait_texts import IGNORED
-from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.lineage import Lineage
     from airflow_zilliz.triggers import ZillizImportTrigger
+    from airflow_zilliz.waiting import ImportWait, Step
 
 #: Airflow itself ends a deferral this much after the trigger's own deadline, in case no triggerer is alive.
 BACKSTOP_MARGIN = timedelta(minutes=2)
@@ -181,6 +181,8 @@ class WaitsForImport(BaseOperator):
         seen: Seen = NOTHING_SEEN,
         claimed: WaitEnd | None = None,
     ) -> ImportWait:
+        from airflow_zilliz.waiting import ImportWait  # here, since parsing a DAG needs no state machine
+
         normalise_arguments(self)
         if not self.job_id:
             raise ZillizConfigError(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
+import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from airflow_zilliz import api
 from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
+from airflow_zilliz.big_json import BIG_BYTES
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizError
-from airflow_zilliz.pacing import pacer_of
+from airflow_zilliz.pacing import limiter_of
+from airflow_zilliz.wire import THROTTLING_CODES
 
 S = TypeVar("S")
 T = TypeVar("T")
 _CARRIER = "airflow_zilliz.asynchronous"
+_LONGEST_ERROR = 2000
 
 # Which route describes a job on a server, learnt from its answers: it changes with the server's release only.
 _describe_paths: dict[str, str] = {}
@@ -49,9 +54,31 @@ async def aplay(flow: Exchange[T], exchange: Callable[[Request], Awaitable[Answe
     try:
         request = next(flow)
         while True:
-            request = flow.send(await exchange(request))
+            answer = await exchange(request)
+            if len(answer.body) > BIG_BYTES:
+                following = await asyncio.to_thread(_read, flow, answer)
+                if isinstance(following, _Value):
+                    return following.value
+                request = following
+            else:
+                request = flow.send(answer)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return] # StopIteration carries the generator's T untyped
+
+
+@dataclass(frozen=True)
+class _Value(Generic[T]):
+    """What a flow came to."""
+
+    value: T
+
+
+def _read(flow: Exchange[T], answer: Answer) -> Request | _Value[T]:
+    """Let a flow read its answer; no thread can hand on a StopIteration."""
+    try:
+        return flow.send(answer)
+    except StopIteration as done:
+        return _Value(done.value)
 
 
 def send(walk: Generator[Any, Any, None], answer: Answer) -> Any:
@@ -62,23 +89,55 @@ def send(walk: Generator[Any, Any, None], answer: Answer) -> Any:
         return None
 
 
-def pause_before(endpoint: Endpoint, path: str, now: float, together: float = 1) -> float:
-    """Take the place of one or more requests in the line of their path and return the seconds until their turn."""
-    return pacer_of(endpoint, path).reserve(now, endpoint.max_requests_per_second, together)
+def is_refused(answer: Answer) -> bool:
+    """Whether the server is well and asks for fewer requests."""
+    if answer.status == 429:
+        return True
+    # no page of a list is so short, and none has such a code
+    body = answer.json_object() if len(answer.body) < _LONGEST_ERROR else None
+    return body is not None and body.get("code") in THROTTLING_CODES
+
+
+def exchange(endpoint: Endpoint, request: Request, carry: Callable[[Endpoint, Request], Answer]) -> Answer:
+    """Send a request in its turn and return the answer."""
+    limiter = limiter_of(endpoint, request.path)
+    time.sleep(limiter.reserve(time.monotonic(), endpoint.max_requests_per_second))
+    sent_at = time.monotonic()
+    answer = carry(endpoint, request)
+    _note(endpoint, request, answer, sent_at, time.monotonic())
+    return answer
 
 
 async def acarry(endpoint: Endpoint, request: Request) -> Answer:
+    """Send a request at once, let its path's rate follow from what became of it, and return the answer."""
+    clock = asyncio.get_running_loop().time
+    sent_at = clock()
+    answer = await asend(endpoint, request)
+    _note(endpoint, request, answer, sent_at, clock())
+    return answer
+
+
+async def asend(endpoint: Endpoint, request: Request) -> Answer:
     """Send a request and return the answer."""
     # here, since a worker needs no aiohttp; in a thread, since the import takes longer than a loop may stand still
     if _CARRIER not in sys.modules:
         await asyncio.to_thread(importlib.import_module, _CARRIER)
     answer: Answer = await importlib.import_module(_CARRIER).exchange(endpoint, request)
-    if answer.status == 429:
-        pacer_of(endpoint, request.path).slow_down(asyncio.get_running_loop().time())
     return answer
 
 
 async def aexchange(endpoint: Endpoint, request: Request) -> Answer:
     """Send a request in its turn and return the answer."""
-    await asyncio.sleep(pause_before(endpoint, request.path, asyncio.get_running_loop().time()))
+    limiter = limiter_of(endpoint, request.path)
+    now = asyncio.get_running_loop().time()
+    await asyncio.sleep(limiter.reserve(now, endpoint.max_requests_per_second))
     return await acarry(endpoint, request)
+
+
+def _note(endpoint: Endpoint, request: Request, answer: Answer, sent_at: float, now: float) -> None:
+    """Let the rate of the path follow from what became of a request."""
+    limiter = limiter_of(endpoint, request.path)
+    if is_refused(answer):
+        limiter.on_refusal(now, sent_at, endpoint.max_requests_per_second, answer.retry_after)
+    elif answer.status < 500:
+        limiter.on_answer(now)

@@ -17,7 +17,7 @@ from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
 from airflow_zilliz.checking import check
 from airflow_zilliz.connection import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
-from airflow_zilliz.flows import aexchange, aplay, describe, pause_before, play, send
+from airflow_zilliz.flows import aexchange, aplay, describe, exchange, play, send
 from airflow_zilliz.job_search import Clock, Log
 from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
 from airflow_zilliz.scrubbing import mask_patterns
@@ -323,8 +323,7 @@ class ZillizHook(BaseHook):
         return BlockingCarrier()
 
     def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
-        time.sleep(pause_before(endpoint, request.path, time.monotonic()))
-        return self._carrier.exchange(endpoint, request)
+        return exchange(endpoint, request, self._carrier.exchange)
 
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
         return play(flow, partial(self._exchange, endpoint))

@@ -58,7 +58,12 @@ class JobList:
         self.pages, self._pages_until = pages, now + LIST_RETRY
 
     def on_failed_walk(self, error: Exception, now: float) -> bool:
-        """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while."""
+        """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while.
+
+        Being asked to slow down says nothing of its use.
+        """
+        if isinstance(error, ZillizUnavailable) and error.is_throttling:
+            return False
         self.is_in_doubt = True
         self.is_the_better_bet = False
         may_be_the_key = isinstance(error, ZillizAuthError) and error.concerns_every_job

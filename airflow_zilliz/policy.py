@@ -57,7 +57,7 @@ class WaitPolicy:
         if age < 10 * self.poke_interval:  # later would make a long wait cost more looks than poke_interval says
             delay *= spread
         if delay > at_most:
-            delay = max(at_most, SHORTEST_YOUNG_DELAY)
+            delay = max(at_most * spread, SHORTEST_YOUNG_DELAY)  # a fleet that fails together comes back in turn
         delay = max(delay, SHORTEST_DELAY)
         if retry_after is not None:
             delay = max(delay, retry_after * (2 - spread))

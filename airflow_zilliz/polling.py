@@ -8,33 +8,33 @@ import math
 import time
 from collections.abc import Coroutine
 from functools import partial
-from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz import api
 from airflow_zilliz.api import Answer, ImportProgress, Page, Request, Target
 from airflow_zilliz.connection import Endpoint
+from airflow_zilliz.connection_lookup import endpoint_of_connection, lookup_of
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
-from airflow_zilliz.flows import acarry, aplay, describe, pause_before
-from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.schedule import Schedule
+from airflow_zilliz.flows import acarry, aplay, describe, is_refused
+from airflow_zilliz.pacing import Account, account_of, limiter_of
+from airflow_zilliz.request_queue import EAGER_SHARE, Need, RequestQueue, queue_of
+from airflow_zilliz.schedule import Description, Schedule, Walk
 from airflow_zilliz.waiting import ImportWait
 from airflow_zilliz.watches import Watch
-from airflow_zilliz.wire import LIST, MAX_LIST_PAGES
+from airflow_zilliz.wire import DESCRIBE, LIST, MAX_LIST_PAGES
+
+__all__ = ["endpoint_of_connection", "join", "leave", "news_of"]
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
 #: The most pages of a list that are asked for at once: neither the way to the server bounds the rate of a walk then,
 #: nor does the loop wake up for each.
 MAX_PAGES_AT_ONCE = 5
-#: The part of a path's requests that walks take to look at young waits sooner than poke_interval asks for: another
-#: triggerer, and whatever else uses the key, has the same server's limit.
-EAGER_SHARE = 0.5
-#: The part of a path's requests that may go to waits which lists look at already.
-REFRESH_SHARE = 0.05
-#: For how many seconds triggers that start together share one look-up of their connection.
-LOOKUP_SECONDS = 5.0
+#: A refused request is sent again in its turn as long as the server answered others within so many seconds, and asked
+#: for a pause that is no longer than this. Beyond, the waits are told.
+REFUSED_SECONDS = 30.0
+LONGEST_QUIET_PAUSE = 10.0
 #: How much longer a round takes for each wait, and how long at the most.
 SECONDS_PER_WAIT = 0.0001
 LONGEST_ROUND = 0.5
@@ -53,7 +53,7 @@ def join(conn_id: str, wait: ImportWait, first_look: float, looked_up_after: flo
     :param looked_up_after: the loop's time that the look-up of the connection must not be older than
     """
     watch = Watch(wait, first_look)
-    _lookup_of(conn_id, looked_up_after).take_in(watch)
+    lookup_of(conn_id, looked_up_after).take_in(watch, _hand_over)
     return watch
 
 
@@ -76,63 +76,6 @@ def leave(watch: Watch) -> None:
         watch.keeper.leave(watch)
 
 
-async def endpoint_of_connection(conn_id: str) -> Endpoint:
-    """Look a connection up, together with other triggers; raises as `ZillizHook.endpoint` does."""
-    return await asyncio.shield(_lookup_of(conn_id, 0.0).task)
-
-
-def _lookup_of(conn_id: str, not_before: float) -> _Lookup:
-    loop = asyncio.get_running_loop()
-    known = _lookups.setdefault(loop, {})
-    lookup = known.get(conn_id)
-    if lookup is None or lookup.began < max(not_before, loop.time() - LOOKUP_SECONDS) or lookup.failed:
-        lookup = known[conn_id] = _Lookup(conn_id, loop)
-    return lookup
-
-
-class _Lookup:
-    """One look-up of a connection, which many watches wait for, and any of them may leave."""
-
-    def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.began = loop.time()
-        self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
-        self.task.add_done_callback(self._on_done)
-        self._waiting: dict[Watch, None] = {}
-        self._forwarding: asyncio.Task[None] | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether it is over without an endpoint."""
-        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
-
-    def take_in(self, watch: Watch) -> None:
-        """Let a watch wait for the endpoint, or go on with it."""
-        if self.task.done():
-            _hand_over(watch, self.task.result())
-        else:
-            watch.keeper = self
-            self._waiting[watch] = None
-
-    def leave(self, watch: Watch) -> None:
-        """Let a watch go."""
-        self._waiting.pop(watch, None)
-
-    def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._forwarding = task.get_loop().create_task(self._forward(task.result()))
-            return
-        for watch in self._waiting:
-            watch.fail(error)
-
-    async def _forward(self, endpoint: Endpoint) -> None:
-        while self._waiting:
-            for watch in list(islice(self._waiting, _SLICE)):
-                del self._waiting[watch]
-                _hand_over(watch, endpoint)
-            await asyncio.sleep(0)
-
-
 def _hand_over(watch: Watch, endpoint: Endpoint) -> None:
     """Give a watch to the poller of its target, merged with what the connection says."""
     try:
@@ -149,9 +92,7 @@ class _Poller:
         self._endpoint = endpoint
         self._target = target
         self._loop = asyncio.get_running_loop()
-        self._schedule = Schedule(1 / (REFRESH_SHARE * self._endpoint.max_requests_per_second))
-        # twice a second at the most, so that the limit holds in every second
-        self._pages_at_once = max(1, min(MAX_PAGES_AT_ONCE, int(self._endpoint.max_requests_per_second / 2)))
+        self._schedule = Schedule()
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -190,17 +131,25 @@ class _Poller:
         if pollers.get(self._key) is self:
             del pollers[self._key]
 
+    def _wake_owners(self) -> None:
+        for watch in self._schedule.take_changed():
+            watch.wake()
+
     async def _poll(self) -> None:
         schedule, loop = self._schedule, self._loop
         while True:
             self._changed.clear()
             now = loop.time()
             schedule.offset = time.time() - now
-            schedule.settle(now)
-            if schedule.begin_walk(now) is not None:
-                self._start(self._walk())
-            while len(self._running) < MAX_IN_FLIGHT and (job_id := schedule.next_description(now)) is not None:
-                self._start(self._describe(job_id))
+            has_more = schedule.settle(now)
+            self._wake_owners()
+            if has_more:
+                await asyncio.sleep(0)
+                continue
+            if (walk := schedule.begin_walk(now)) is not None:
+                self._start(self._walk(walk))
+            while len(self._running) < MAX_IN_FLIGHT and (found := schedule.next_description(now)) is not None:
+                self._start(self._describe(found))
             # thousands of waits are due at thousands of moments: not each of them is worth a round of its own
             at = max(schedule.next_at(now), now + min(LONGEST_ROUND, len(schedule) * SECONDS_PER_WAIT))
             alarm = loop.call_at(at, self._changed.set) if at < math.inf else None
@@ -210,81 +159,131 @@ class _Poller:
                 if alarm is not None:
                     alarm.cancel()
 
-    async def _describe(self, job_id: str) -> None:
+    async def _describe(self, asked: Description) -> None:
         began = self._loop.time()
         outcome: ImportProgress | ZillizError
         try:
-            outcome = await aplay(describe(self._endpoint, job_id, self._target), self._exchange)
+            exchange = partial(self._exchange, asked.need)
+            outcome = await aplay(describe(self._endpoint, asked.job_id, self._target), exchange)
         except ZillizError as err:
             outcome = err
+            self._note_others()
         except Exception as err:  # noqa: BLE001 - a mistake of ours in reading one answer must not end other waits
-            outcome = ZillizUnavailable(f"Looking at import job {job_id} failed unexpectedly: {err!r}")
-        self._schedule.on_described(job_id, outcome, began, self._loop.time())
+            outcome = ZillizUnavailable(f"Looking at import job {asked.job_id} failed unexpectedly: {err!r}")
+        now = self._loop.time()
+        self._schedule.on_described(asked.job_id, outcome, began, now, is_refresh=asked.need.is_refresh)
+        self._wake_owners()
 
-    async def _walk(self) -> None:
+    async def _walk(self, walk: Walk) -> None:
         began = self._loop.time()
+        ceiling = self._endpoint.max_requests_per_second
+        limiter_of(self._endpoint, LIST).expect(min(ceiling, self._schedule.pages_a_second))
+        if not self._schedule.can_walk_at(EAGER_SHARE * ceiling):
+            walk.need.eager_until = -math.inf
         try:
-            whole = await self._turn_pages()
+            whole, lists = True, walk.lists
+            for collection in lists:
+                if walk.lists == lists:  # else the server does not filter, and has shown all
+                    whole = whole and await self._turn_pages(walk, collection)
         except Exception as err:  # noqa: BLE001 - whatever is wrong with lists, waits go on by descriptions
+            self._note_others()
             self._schedule.fail_walk(err, began, self._loop.time())
         else:
             self._schedule.end_walk(self._loop.time(), whole=whole)
+        self._wake_owners()
 
-    async def _turn_pages(self) -> bool:
-        """Walk through the list, and return whether to its end."""
+    def _note_others(self) -> None:
+        """Let the schedule know when anybody who uses the key was last answered."""
+        answered = (limiter_of(self._endpoint, path).answered_at for path in (DESCRIBE, LIST))
+        self._schedule.others_answered_at = max(answered)
+
+    async def _turn_pages(self, walk: Walk, collection: str | None) -> bool:
+        """Walk through a list, and return whether to its end."""
         schedule, seen = self._schedule, set[str]()
         first = 1
         while first <= MAX_LIST_PAGES and schedule.walk_is_worth_a_page:
-            together = self._pages_at_once if schedule.is_known_to_page else 1
-            last = max(first, min(first + together - 1, schedule.pages_expected))
-            for page in await self._pages(first, last):
-                schedule.on_page(self._loop.time())
-                for number, (job_id, job) in enumerate(page.news(schedule.listed), 1):
-                    schedule.on_listed(job_id, job, self._loop.time())
-                    if number % _SLICE == 0:
-                        await asyncio.sleep(0)
+            last = max(first, min(first + self._pages_at_once() - 1, schedule.pages_expected))
+            for page in await self._pages(walk.need, range(first, last + 1), collection):
+                if collection is not None and not page.is_of(collection):
+                    schedule.on_filter_ignored(self._loop.time())  # and so this is a page of the whole list
+                    collection = None
+                await self._take_in(page)
                 if not page.full or page.records.keys() <= seen:
                     return True
                 seen.update(page.records)
             first = last + 1
         return False
 
-    async def _pages(self, first: int, last: int) -> list[Page]:
-        numbers = range(first, last + 1)
-        eager = self._schedule.can_walk_at(EAGER_SHARE * self._endpoint.max_requests_per_second)
-        await self._turn(LIST, len(numbers) / EAGER_SHARE if eager else len(numbers))
-        flows = (aplay(api.list_page(self._target, number), partial(acarry, self._endpoint)) for number in numbers)
+    def _pages_at_once(self) -> int:
+        if not self._schedule.is_known_to_page:
+            return 1
+        # twice a second at the most, so that the limit holds in every second
+        ceiling = self._endpoint.max_requests_per_second
+        rate = limiter_of(self._endpoint, LIST).rate(self._loop.time(), ceiling)
+        return min(MAX_PAGES_AT_ONCE, int(rate / 2)) if rate >= MAX_PAGES_AT_ONCE else 1
+
+    async def _take_in(self, page: Page) -> None:
+        self._schedule.on_page(self._loop.time(), len(page.records), page.count)
+        for number, (job_id, job) in enumerate(page.news(self._schedule.listed), 1):
+            self._schedule.on_listed(job_id, job, self._loop.time())
+            if number % _SLICE == 0:
+                self._wake_owners()
+                await asyncio.sleep(0)
+        self._wake_owners()
+
+    async def _pages(self, need: Need, numbers: range, collection: str | None) -> list[Page]:
+        """Ask for pages together; those that are refused are asked for again one by one, in their turn."""
+        await self._turn(queue_of(self._endpoint, LIST), need, len(numbers))
+        exchange = partial(self._exchange, need, has_turn=True)
+        flows = (aplay(api.list_page(self._target, number, collection_name=collection), exchange) for number in numbers)
         pages = await asyncio.gather(*flows, return_exceptions=True)
         for page in pages:
             if isinstance(page, BaseException):
                 raise page
         return [page for page in pages if isinstance(page, Page)]
 
-    async def _exchange(self, request: Request) -> Answer:
-        await self._turn(request.path)
-        return await acarry(self._endpoint, request)
+    async def _exchange(self, need: Need, request: Request, *, has_turn: bool = False) -> Answer:
+        """Send a request in its turn, and again where it was refused and others were not."""
+        queue = queue_of(self._endpoint, request.path)
+        while True:
+            if not has_turn:
+                await self._turn(queue, need)
+            has_turn = False
+            answer = await acarry(self._endpoint, request)
+            if not is_refused(answer):
+                return answer
+            if (answer.retry_after or 0.0) > LONGEST_QUIET_PAUSE:
+                queue.fail(_paused(answer.url, queue.limiter.paused_for(self._loop.time())))
+                return answer
+            if queue.limiter.refused_for(self._loop.time()) > REFUSED_SECONDS:
+                return answer
 
-    async def _turn(self, path: str, together: float = 1) -> None:
+    async def _turn(self, queue: RequestQueue, need: Need, together: int = 1) -> None:
         """Wait for the turn of one or more requests, and for as long as the target asks to be left alone."""
         pause = 1.0
         while pause > 0:
-            await asyncio.sleep(pause_before(self._endpoint, path, self._loop.time(), together))
+            if (left := queue.limiter.paused_for(self._loop.time())) > LONGEST_QUIET_PAUSE:
+                raise _paused(self._endpoint.base_url, left)
+            await queue.turn(need, self._endpoint.max_requests_per_second, together)
             if (pause := self._schedule.paused_for(self._loop.time())) > 0:
                 await asyncio.sleep(pause)
 
 
+def _paused(url: str, seconds: float) -> ZillizUnavailable:
+    text = f"{url} answered HTTP 429: it asks to be left alone for {seconds:.0f} s"
+    return ZillizUnavailable(text, retry_after=seconds, http_status=429)
+
+
 #: What makes two waits share a poll: where requests go, and with what.
-_Key = tuple[str, str, "bool | str", float, float, Target]
+_Key = tuple[Account, "bool | str", float, float, Target]
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Poller]] = WeakKeyDictionary()
-_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Lookup]] = WeakKeyDictionary()
 
 
 def _poller_of(endpoint: Endpoint, target: Target) -> _Poller:
     # two connections to the same place with the same key share a poll
     key = (
-        endpoint.base_url,
-        endpoint.token,
+        account_of(endpoint),
         endpoint.verify,
         endpoint.request_timeout,
         endpoint.max_requests_per_second,

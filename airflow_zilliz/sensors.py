@@ -23,10 +23,11 @@ from airflow_zilliz.awaiting import WaitsForImport
 from airflow_zilliz.ending import WaitEnd
 from airflow_zilliz.exceptions import ZillizImportFailed
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
-from airflow_zilliz.waiting import ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from airflow_zilliz.waiting import ImportWait, Step
 
 _MEMORY_KEY = "zilliz_wait"
 

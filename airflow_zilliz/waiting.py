@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from airflow_zilliz import wait_texts
 from airflow_zilliz.api import ImportProgress, ImportState, Target
+from airflow_zilliz.claims import ClaimRetry
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -37,8 +38,6 @@ TROUBLE_DELAY = 30.0
 STEADY = 1800.0
 #: A poll after a deadline that got no usable answer is made once more, after this long.
 LAST_POLL_DELAY = 2.0
-#: For how long a job that the list showed as ended is asked for its description before the list's word stands.
-CLAIM_PATIENCE = {Ending.REACHED: 30.0, Ending.JOB_FAILED: 120.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +95,11 @@ class ImportWait:
     _listed_at: float = field(default=0.0, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
     _clock: WaitClock = field(init=False, repr=False)
+    _claim_retry: ClaimRetry | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.claimed is not None:
+            self._claim_retry = ClaimRetry(f"{self.job_id} {self.now}", self.now)
         seen = self.seen
         last_answer = seen.trouble_since if seen.trouble_since is not None else self.now
         self._clock = WaitClock(self.now, seen.polled_at, seen.due, last_answer)
@@ -321,10 +323,10 @@ class ImportWait:
 
     def _claim_stands_or_waits(self, claimed: WaitEnd, error: ZillizError, now: float) -> Step:
         """Go on asking for a description, or end as the list said."""
-        since = now - self.now
-        if isinstance(error, ZillizUnavailable) and since < CLAIM_PATIENCE[claimed.ending]:
-            # at most half of the patience a pause, so that a Retry-After of an hour holds no worker
-            pause = max(2.0, min(error.retry_after or since, CLAIM_PATIENCE[claimed.ending] / 2))
+        pause = None
+        if isinstance(error, ZillizUnavailable) and self._claim_retry is not None:
+            pause = self._claim_retry.pause(claimed.ending, error, now)
+        if pause is not None:
             return Step(delay=pause, notes=self._take_notes())
         lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is what the list had, if any"
         self._note(

@@ -19,6 +19,8 @@ class Watch:
     """
 
     __slots__ = (
+        "answered",
+        "collection",
         "described",
         "due",
         "error",
@@ -26,6 +28,7 @@ class Watch:
         "keeper",
         "looked",
         "not_before",
+        "page",
         "steps",
         "twin",
         "unlisted_until",
@@ -40,6 +43,12 @@ class Watch:
         self.due = not_before
         self.looked = not_before
         self.described = not_before
+        #: when a poll last told something of it
+        self.answered = not_before
+        #: the collection of its job, as far as known
+        self.collection = wait.seen.collection_name
+        #: the page of the list that last showed it, 0 for none
+        self.page = 0
         self.unlisted_until = -math.inf
         #: a deadline has passed, and the last chance of a poll runs
         self.is_overdue = False
@@ -52,6 +61,11 @@ class Watch:
         self.error: BaseException | None = None
         #: another wait for the same job
         self.twin: Watch | None = None
+
+    @property
+    def pace(self) -> float:
+        """Seconds from its last poll to the next one."""
+        return 1 / self.weight if self.weight else math.inf
 
     def take(self) -> tuple[Step, ...]:
         """Return the steps that the owner has not seen, and forget them."""

@@ -2,7 +2,8 @@
 
 Each run has a server process of its own with Zilliz Cloud's limit (20 requests a second for each path) and a client
 process of its own, in which only the waits count: see pollers.py. All jobs are waited for with an interval of 30 s;
-they end evenly over 40 s, and a run is given up after 150 s. Prints a table and, with --picture, draws it.
+they end evenly over 40 s, and a run is given up after 150 s. Each figure is the median of so many --runs. Prints a
+table and, with --picture, draws it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -66,6 +68,26 @@ def table(results: list[dict[str, Any]]) -> str:
 DELAYS = ("p50", "p99", "max")
 
 
+def medians(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the runs of each way and number as one, with the median of each figure."""
+    by: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for result in results:
+        by.setdefault((result["way"], result["waits"]), []).append(result)
+    return [
+        {
+            name: value if name in ("way", "waits") or value is None else _median(runs, name)
+            for name, value in runs[0].items()
+        }
+        for runs in by.values()
+    ]
+
+
+def _median(runs: list[dict[str, Any]], name: str) -> Any:
+    values = sorted(run[name] for run in runs if run[name] is not None)
+    middle = statistics.median(values)
+    return round(middle) if isinstance(values[0], int) else middle
+
+
 def verdicts(results: list[dict[str, Any]]) -> list[tuple[bool, str]]:
     """Return what was aimed at, and whether it held in this run."""
     by = {(one["way"], one["waits"]): one for one in results}
@@ -112,13 +134,17 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--waits", type=int, nargs="*", default=NUMBERS, help="how many waits, each a run")
+    parser.add_argument("--runs", type=int, default=3, help="how many of each, whose median counts")
     parser.add_argument("--picture", type=Path, help="draw requests and CPU seconds over the number of waits")
     arguments = parser.parse_args()
     small = [(way, number) for number in arguments.waits if number <= 1_000 for way in WAYS]
-    with ThreadPoolExecutor(max(1, len(small))) as pool:
-        results = list(pool.map(lambda run: measure(*run), small))
-    # so many waits want a core for themselves
-    results += [measure(way, number) for number in arguments.waits if number > 1_000 for way in WAYS]
+    results = []
+    for _ in range(arguments.runs):
+        with ThreadPoolExecutor(max(1, len(small))) as pool:
+            results += pool.map(lambda run: measure(*run), small)
+        # so many waits want a core for themselves
+        results += [measure(way, number) for number in arguments.waits if number > 1_000 for way in WAYS]
+    results = medians(results)
     print(table(results))
     if arguments.picture:
         draw(results, arguments.picture)

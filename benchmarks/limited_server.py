@@ -17,15 +17,35 @@ PAGE_SIZE = 100
 
 
 class Jobs:
-    """Jobs that end one after the other, in an order of their own, within ``spread`` seconds of ``begin``."""
+    """Jobs that end one after the other, in an order of their own, within ``spread`` seconds of ``begin``.
 
-    def __init__(self, number: int = 0, begin: float = 0.0, spread: float = 1.0) -> None:
+    :param failing: every so many-th job fails, 0 for none
+    :param clusters: over how many clusters they lie, each with a list of its own; 0 for one list of all
+    """
+
+    def __init__(
+        self, number: int = 0, begin: float = 0.0, spread: float = 1.0, failing: int = 0, clusters: int = 0
+    ) -> None:
         ends = [begin + spread * (place + 1) / number for place in range(number)]
         random.Random(7).shuffle(ends)
         self.ends = {f"job-{place}": end for place, end in enumerate(ends)}
+        self.ids = list(self.ends)
+        self.clusters = clusters
+        self.failing = failing
 
     def state(self, job_id: str) -> str:
-        return "Completed" if time.time() >= self.ends[job_id] else "Importing"
+        if time.time() < self.ends[job_id]:
+            return "Importing"
+        return "Failed" if self.fails(job_id) else "Completed"
+
+    def of_cluster(self, cluster_id: str) -> list[str]:
+        """Return a list's job ids, in the list's order."""
+        if not self.clusters:
+            return self.ids
+        return self.ids[int(cluster_id.removeprefix("in01-")) :: self.clusters]
+
+    def fails(self, job_id: str) -> bool:
+        return bool(self.failing) and int(job_id.removeprefix("job-")) % self.failing == 0
 
 
 class Limit:
@@ -75,6 +95,8 @@ class Server:
     def describe(self, job_id: str) -> dict[str, Any]:
         state = self.jobs.state(job_id)
         done = state == "Completed"
+        if state == "Failed":
+            return {"jobId": job_id, "collectionName": "books", "state": state, "reason": f"row 8 of {job_id} is bad"}
         return {
             "jobId": job_id,
             "collectionName": "books",
@@ -86,13 +108,14 @@ class Server:
 
     def list(self, body: dict[str, Any]) -> dict[str, Any]:
         page = body.get("currentPage", 1)
-        ids = list(self.jobs.ends)[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+        listed = self.jobs.of_cluster(body["clusterId"])
+        ids = listed[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
         words = {"Importing": "InProgress"}
         states = ((job_id, self.jobs.state(job_id)) for job_id in ids)
         records = [
             {"collectionName": "books", "jobId": job_id, "state": words.get(state, state)} for job_id, state in states
         ]
-        return {"count": len(self.jobs.ends), "currentPage": page, "pageSize": PAGE_SIZE, "records": records}
+        return {"count": len(listed), "currentPage": page, "pageSize": PAGE_SIZE, "records": records}
 
 
 async def main() -> None:

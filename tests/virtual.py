@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import selectors
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from airflow_zilliz import polling
+from airflow_zilliz import flows, polling
 from airflow_zilliz.api import Answer, Request
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
@@ -58,7 +58,7 @@ def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.Monkey
     server.loop = loop
     with monkeypatch.context() as patch:
         patch.setattr(polling, "time", SimpleNamespace(time=lambda: EPOCH + loop.now))
-        patch.setattr(polling, "acarry", server.carry)
+        patch.setattr(flows, "asend", server.carry)
         try:
             return loop.run_until_complete(main)
         finally:
@@ -74,6 +74,7 @@ class Job:
     outcome: str = "Completed"
     listed: bool = True
     known: bool = True
+    collection: str = "c"
 
 
 @dataclass
@@ -98,24 +99,45 @@ class Server:
     list_answer: bytes | None = None
     troubles: list[Trouble] = field(default_factory=list)
     seed: int = 0
+    #: requests that it takes in any second for a path, all others are refused
+    per_second: int | None = None
+    filters: bool = True
+    refused: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     looks: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     loop: VirtualLoop = None  # type: ignore[assignment] # `run` sets it
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self._others = [Job(f"other-{number}", 0.0, collection="other") for number in range(self.others)]
+        self._taken: dict[str, deque[float]] = defaultdict(deque)
 
     async def carry(self, endpoint: Endpoint, request: Request) -> Answer:
         now = self.loop.now
         self.sent[request.path].append(now)
+        is_taken = self._takes(request.path, now)
         await asyncio.sleep(self.random.uniform(0.01, 0.2))
         for trouble in self.troubles:
             if trouble.start <= now < trouble.start + trouble.seconds and request.path.endswith(trouble.path):
                 return self._trouble(trouble)
+        if not is_taken:
+            self.refused[request.path].append(now)
+            return _answer({"code": 8, "message": "rate limit exceeded"}, 429)
         assert request.body is not None
         if request.path == LIST:
             return self._list(request.body)
         return self._describe(str(request.body["jobId"]))
+
+    def _takes(self, path: str, now: float) -> bool:
+        if self.per_second is None:
+            return True
+        taken = self._taken[path]
+        while taken and taken[0] <= now - 1:
+            taken.popleft()
+        if len(taken) < self.per_second:
+            taken.append(now)
+            return True
+        return False
 
     def _trouble(self, trouble: Trouble) -> Answer:
         if trouble.kind == "lost":
@@ -129,11 +151,17 @@ class Server:
     def state(self, job: Job) -> str:
         return job.outcome if self.loop.now >= job.end else "Importing"
 
+    def listed(self, body: dict[str, Any]) -> list[Job]:
+        """Return the jobs of the list that is asked for."""
+        jobs = [job for job in self.jobs.values() if job.listed and job.known] + self._others
+        if self.filters and (name := body.get("collectionName")) is not None:
+            jobs = [job for job in jobs if job.collection == name]
+        return jobs
+
     def _list(self, body: dict[str, Any]) -> Answer:
         if self.list_answer is not None:
             return Answer(200, self.list_answer, {}, "u")
-        jobs = [job for job in self.jobs.values() if job.listed and job.known]
-        jobs += [Job(f"other-{number}", 0.0) for number in range(self.others)]
+        jobs = self.listed(body)
         if self.order == "random":
             self.random.shuffle(jobs)
         elif self.order == "newest first":
@@ -150,8 +178,12 @@ class Server:
     def _record(self, job: Job) -> dict[str, Any]:
         state = self.state(job)
         if self.percents:
-            return {"jobId": job.id, "collectionName": "c", "state": state, "progress": 40}
-        return {"jobId": job.id, "collectionName": "c", "state": {"Importing": "InProgress"}.get(state, state)}
+            return {"jobId": job.id, "collectionName": job.collection, "state": state, "progress": 40}
+        return {
+            "jobId": job.id,
+            "collectionName": job.collection,
+            "state": {"Importing": "InProgress"}.get(state, state),
+        }
 
     def _describe(self, job_id: str) -> Answer:
         self.looks[job_id].append(self.loop.now)

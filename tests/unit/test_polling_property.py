@@ -155,7 +155,7 @@ servers = st.builds(
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_wait_is_lost_wrong_or_left_alone(server: Server, single: list[Plan], fleet: list[Plan]) -> None:
     server = Server(**{name: getattr(server, name) for name in _INPUTS})
-    pacing._pacers.clear()
+    pacing.forget_limits()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
         stories = virtual.run(live(server, single + fleet), server, monkeypatch)

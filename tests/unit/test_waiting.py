@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_zilliz.api import FileProgress, ImportProgress, ImportState, Target
+from airflow_zilliz.claims import CLAIM_PATIENCE
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -19,7 +20,7 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import Seen
-from airflow_zilliz.waiting import CLAIM_PATIENCE, THROTTLE_GRACE, TROUBLE_DELAY, ImportWait, Step
+from airflow_zilliz.waiting import THROTTLE_GRACE, TROUBLE_DELAY, ImportWait, Step
 
 START = 1_790_000_000.0
 POLICY = WaitPolicy(poll_failure_tolerance=600, poke_interval=30)

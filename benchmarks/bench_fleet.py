@@ -1,0 +1,222 @@
+"""P triggerer processes of W waits that share one key, the tasks that resume included: see fleet.py.
+
+One server with Zilliz Cloud's limit (20 requests a second for each path) holds P x W jobs, the waits for which lie
+evenly over the processes. All begin together; the jobs end evenly over 40 s, the interval is 30 s. With resuming tasks
+every tenth job fails, and each task wants its job's rows or reason. Prints a table and, with --picture, draws it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+HERE = Path(__file__).parent
+SPREAD = 40.0
+PATIENCE = {"ours": 400.0, "session": 150.0}
+PER_SECOND = 20
+CLUSTERS_END = 180.0
+WAYS = {"ours": "this provider", "session": "describe each, one session"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One run: P processes of W waits each, in one way."""
+
+    processes: int
+    waits: int
+    way: str = "ours"
+    resume: bool = False
+    clusters: int = 0
+
+    def __str__(self) -> str:
+        if self.clusters:
+            return f"{self.clusters:,} clusters x {self.processes * self.waits // self.clusters}"
+        return f"{self.processes} x {self.waits:,}{' + tasks' if self.resume else ''}"
+
+
+SETUPS = (
+    Setup(1, 10_000),
+    Setup(2, 1_000),
+    Setup(5, 1_000),
+    Setup(10, 1_000),
+    Setup(10, 300, resume=True),
+    Setup(1, 10_000, clusters=1_000),
+    *(Setup(processes, 1_000, "session") for processes in (2, 5, 10)),
+)
+
+
+class Server:
+    """The server of one run."""
+
+    def __enter__(self) -> Server:
+        self.process = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{self.process.stdout.readline().strip()}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def plan(self, number: int, begin: float, failing: int = 0, clusters: int = 0) -> dict[str, float]:
+        """Make jobs and return when each ends."""
+        body = {"number": number, "begin": begin, "spread": SPREAD, "failing": failing, "clusters": clusters}
+        ends: dict[str, float] = requests.post(f"{self.url}/plan", json=body, timeout=10).json()
+        return ends
+
+    def counts(self) -> dict[str, int]:
+        """Return what came until now."""
+        found: dict[str, int] = requests.get(f"{self.url}/counts", timeout=10).json()
+        return found
+
+
+def start(role: str, url: str, home: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "AIRFLOW_HOME": home, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, str(HERE / "fleet.py"), role, url]
+    with Path(home, "errors.txt").open("ab") as errors:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=env
+        )
+
+
+def wait_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("ready"):
+            return
+    raise SystemExit("a process of the fleet did not start")
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate()
+    return dict(json.loads(next(line for line in out.splitlines() if line.startswith("{"))))
+
+
+def run(setup: Setup) -> dict[str, Any]:
+    """Run a fleet once."""
+    number = setup.processes * setup.waits
+    with Server() as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        fleet = [start(setup.way, server.url, home) for _ in range(setup.processes)]
+        for process in fleet:
+            wait_ready(process)
+        begin = time.time() + (10 if setup.resume else 2)
+        # with clusters they end long after all have come, and the last one, which is new then, in between
+        late = CLUSTERS_END if setup.clusters else 0.0
+        ends = server.plan(number, begin + late, 10 if setup.resume else 0, setup.clusters)
+        jobs = list(ends)
+        for index, process in enumerate(fleet):
+            mine = jobs[index :: setup.processes]
+            plan = {"jobs": mine, "begin": begin, "resume": setup.resume, "patience": PATIENCE[setup.way]}
+            plan["clusters"] = setup.clusters
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(plan) + "\n")
+            process.stdin.flush()
+        try:
+            results = [finish(process) for process in fleet]
+        except StopIteration:
+            raise SystemExit(Path(home, "errors.txt").read_text()[-3000:]) from None
+        return summary(setup, ends, results, server.counts(), begin)
+
+
+def summary(
+    setup: Setup, ends: dict[str, float], results: list[dict[str, Any]], counts: dict[str, int], begin: float
+) -> dict[str, Any]:
+    each = [sorted(at - ends[job] for job, at in result["seen"].items()) for result in results]
+    delays = sorted(delay for delays in each for delay in delays)
+    halves = [percentile(delays, 0.5) for delays in each if delays]
+    sent = sum(counts.get(verb, 0) for verb in ("describe", "list"))
+    found = {
+        "setup": str(setup),
+        "way": setup.way,
+        "processes": setup.processes,
+        "waits": setup.waits,
+        "requests": sent,
+        "refused": counts.get("429", 0) / max(sent, 1),
+        "seen": len(delays),
+        "p50": percentile(delays, 0.5),
+        "p99": percentile(delays, 0.99),
+        "max": percentile(delays, 1.0),
+        "halves": [min(halves), max(halves)],
+        "cpu": sum(result["cpu"] for result in results),
+        "useless": sum(result["useless"] for result in results),
+        "wrong": [text for result in results for text in result["wrong"]],
+        "lag": max(result["lag"] for result in results),
+    }
+    if setup.clusters:
+        new = list(ends)[-1]
+        found["new wait"] = results[0]["seen"][new] - ends[new]
+    if setup.resume:
+        tasks = [task for result in results for task in result["resumed"]]
+        found |= resumed(tasks, begin)
+    print(f"  done: {setup}, {WAYS[setup.way]}: {json.dumps(found)}", file=sys.stderr, flush=True)
+    return found
+
+
+def resumed(tasks: list[dict[str, Any]], began: float) -> dict[str, Any]:
+    """Return what became of tasks that resumed, and how long all took beside what the limit allows."""
+    failing = [task for task in tasks if int(task["job"].removeprefix("job-")) % 10 == 0]
+    completing = [task for task in tasks if int(task["job"].removeprefix("job-")) % 10]
+    return {
+        "tasks": len(tasks),
+        "rows lost": sum(task["rows"] != 1000 for task in completing),
+        "reasons lost": sum(f"row 8 of {task['job']} is bad" not in (task["reason"] or "") for task in failing),
+        "took": max(task["done"] for task in tasks) - began,
+        "task p50": percentile(sorted(task["done"] - task["began"] for task in tasks), 0.5),
+        "task max": percentile(sorted(task["done"] - task["began"] for task in tasks), 1.0),
+        "allowed": len(tasks) / PER_SECOND,
+    }
+
+
+def run_burst(number: int) -> dict[str, Any]:
+    """Resume so many tasks at the same moment, with nothing else on the server."""
+    with Server() as server, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        process = start("resumes", server.url, home)
+        wait_ready(process)
+        ends = server.plan(number, time.time() - SPREAD, failing=10)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"slots": number}) + "\n")
+        began = time.time()
+        for job in ends:
+            failed = int(job.removeprefix("job-")) % 10 == 0
+            listed = {"jobId": job, "collectionName": "books", "state": "Failed" if failed else "Completed"}
+            ending = "job_failed" if failed else "reached"
+            event = {"version": 1, "ending": ending, "message": "m", "progress": None, "listed": listed, "facts": {}}
+            process.stdin.write(json.dumps([job, event]) + "\n")
+        process.stdin.flush()
+        tasks = finish(process)["resumed"]
+        counts = server.counts()
+        refused = counts.get("429", 0)
+        found = {"setup": f"{number} tasks at once", "requests": counts["describe"], "refused": refused}
+        found |= resumed(tasks, began)
+        print(f"  done: {json.dumps(found)}", file=sys.stderr, flush=True)
+        return found
+
+
+def percentile(ordered: list[float], part: float) -> float:
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("nan")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="*", help="set-ups such as '10 x 1,000', or 'tasks'")
+    arguments = parser.parse_args()
+    for setup in SETUPS:
+        if not arguments.only or str(setup) in arguments.only:
+            run(setup)
+    if not arguments.only or "tasks" in arguments.only:
+        run_burst(500)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
