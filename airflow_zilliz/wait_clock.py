@@ -66,6 +66,6 @@ class WaitClock:
         self._look_up_at = now + min(now - self._trouble_began, LOOK_UP_EVERY)
         return True
 
-    def had_a_poll_since(self, time: float) -> bool:
-        """Whether the last poll was not the first one after a time."""
-        return self.polled_before is not None and self.polled_before >= time
+    def had_a_poll_since(self, time: float | None) -> bool:
+        """Whether the last poll was not the first one after a time, None for never."""
+        return time is not None and self.polled_before is not None and self.polled_before >= time

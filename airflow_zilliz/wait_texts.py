@@ -38,14 +38,14 @@ def forgotten(subject: str, error: ZillizError, last_seen: str) -> str:
     )
 
 
-def last_seen(seen: Seen, listed_at: float) -> str:
+def last_seen(seen: Seen, listed_at: float | None) -> str:
     """Return what the job was when last seen.
 
-    :param listed_at: when a job list last showed it as it was, epoch seconds
+    :param listed_at: when a job list last showed it as it was, epoch seconds; None for never
     """
     if seen.summary is None or seen.at is None:
         return "The job's state has not been seen in this wait"
-    moment = datetime.fromtimestamp(max(seen.at, listed_at), timezone.utc)
+    moment = datetime.fromtimestamp(max(seen.at, listed_at or seen.at), timezone.utc)
     return f"The job was {seen.summary} when last seen, {moment:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -92,7 +92,7 @@ class ImportWait:
     execution_deadline: float | None = None
     spread: float = 1.0
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
-    _listed_at: float = field(default=0.0, init=False, repr=False)
+    _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
     _clock: WaitClock = field(init=False, repr=False)
     _claim_retry: ClaimRetry | None = field(default=None, init=False, repr=False)
@@ -117,7 +117,7 @@ class ImportWait:
     @property
     def has_seen_the_job(self) -> bool:
         """Whether a poll of this wait has shown the job."""
-        return self.seen.at is not None or self._listed_at > 0
+        return self.seen.at is not None or self._listed_at is not None
 
     @property
     def can_be_listed(self) -> bool:
@@ -392,8 +392,8 @@ class ImportWait:
         self._clock.last_answer = now
 
     def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Step:
-        delay, ends_by = self.delay(now, retry_after, at_most), self.ends_by
-        if delay <= 0 and self.in_trouble and ends_by is not None and not self._clock.had_a_poll_since(ends_by):
+        delay = self.delay(now, retry_after, at_most)
+        if delay <= 0 and self.in_trouble and not self._clock.had_a_poll_since(self.ends_by):
             delay = LAST_POLL_DELAY  # one failed poll after a deadline does not tell whether the job is done
         if delay <= 0:
             return self._time_out(now)

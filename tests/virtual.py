@@ -57,7 +57,7 @@ def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.Monkey
     loop = VirtualLoop()
     server.loop = loop
     with monkeypatch.context() as patch:
-        patch.setattr(polling, "time", SimpleNamespace(time=lambda: EPOCH + loop.now))
+        patch.setattr(polling, "time", SimpleNamespace(time=lambda: EPOCH + loop.now + server.asleep))
         patch.setattr(flows, "asend", server.carry)
         try:
             return loop.run_until_complete(main)
@@ -103,6 +103,8 @@ class Server:
     per_second: int | None = None
     filters: bool = True
     refused: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    #: by how many seconds the clock of this machine is ahead of its loop's: it slept, or was set
+    asleep: float = 0.0
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     looks: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     loop: VirtualLoop = None  # type: ignore[assignment] # `run` sets it

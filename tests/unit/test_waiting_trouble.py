@@ -337,14 +337,41 @@ def test_the_memory_of_a_trouble_crosses_processes_whole() -> None:
 # -- what is left behind, and other small things ------------------------------------------------------------------
 
 
-def test_a_trouble_and_a_doubt_that_are_over_leave_only_when_a_poll_last_failed() -> None:
+@pytest.mark.parametrize(("error", "failed_at"), [(SILENT, START + 40), (UNKNOWN, None)])
+def test_a_trouble_and_a_doubt_that_are_over_leave_only_when_a_poll_last_failed(
+    error: ZillizError, failed_at: float | None
+) -> None:
     waiting = wait()
     waiting.on_progress(job(), START + 10)
     before = waiting.seen
-    for error in (SILENT, UNKNOWN):
-        waiting.on_error(error, START + 40)
-        waiting.on_progress(job(), START + 50)
-    assert waiting.seen == replace(before, at=START + 50, failed_at=START + 40)
+    waiting.on_error(error, START + 40)
+    assert waiting.seen.due is not None
+    waiting.on_progress(job(), START + 50)
+    assert waiting.seen == replace(before, at=START + 50, failed_at=failed_at)
+
+
+def test_what_an_earlier_version_warned_of_is_not_warned_of_again() -> None:
+    seen = Seen(told=("list", "uncommitted", "unknown job", "failing again", "stall"), failed_at=START)
+    useless = ZillizApiError("no such route")
+    assert wait(seen).on_list_useless(useless, START).notes == ()
+    assert len(wait(seen).on_progress(job(ImportState.UNCOMMITTED, 99), START + 1).notes) == 1
+    assert wait(seen).on_error(UNKNOWN, START + 1).notes == ()
+    assert wait(seen).on_error(SILENT, START + 1).notes == ()
+    stalled = replace(seen, summary="Importing 40 %", state="Importing", percent=40, moved_at=START)
+    assert wait(stalled, deadline=None).on_progress(job(), START + 3000).notes == ()
+
+
+def test_a_wait_shows_nothing_of_its_inside() -> None:
+    for name in ("_clock", "_notes", "_listed_at", "_key_refused"):
+        assert name not in repr(wait())
+
+
+def test_the_last_state_is_told_with_the_time_of_the_last_list() -> None:
+    waiting = wait()
+    waiting.on_progress(job(), START + 10)
+    assert "14:13:30 UTC" in end_of(waiting.on_overdue(START + 4000)).message
+    waiting.on_unchanged(START + 70)
+    assert "14:14:30 UTC" in end_of(waiting.on_overdue(START + 4000)).message
 
 
 def test_polls_that_fail_within_half_an_hour_are_one_trouble() -> None:
@@ -385,4 +412,5 @@ def test_the_description_of_a_listed_failure_is_asked_for_in_growing_pauses(
 ) -> None:
     claimed = end_of(wait().on_listed(listed(ImportState.FAILED), START))
     step = wait(claimed=claimed).on_error(error, START + age)
-    assert (step.end, step.delay) == (None, pause)
+    assert step.end is None
+    assert step.delay == pytest.approx(pause, rel=0.26)
