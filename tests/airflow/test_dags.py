@@ -182,6 +182,37 @@ def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
     assert found["all_or_nothing", -1] == ("success" if as_wanted else "failed")
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_what_templates_and_xcoms_hand_over(runs: Runs, native: bool) -> None:
+    runs.server.clear()
+    runs.server.script(DONE)
+    found = runs.run(Path(__file__).with_name("templates_dag.py"), f"templates_{native}")
+    assert set(found.values()) == {"success"}, found
+    bodies = {body["collectionName"]: body for body in (request["body"] for request in runs.server.requests("create"))}
+    assert bodies["20240101"] == {
+        "collectionName": "20240101",
+        "files": [["1.parquet"], ["2.parquet"]],
+        "options": {"timeout": "300s"},
+    }
+    sent = [request["body"]["files"] for request in runs.server.requests("create")]
+    assert sent.count([["1.parquet"], ["2.parquet"]]) == 2
+    assert [["s3://bucket/day/a b.parquet"]] in sent
+    assert sum("X-Amz-Signature=5196" in json.dumps(files) for files in sent) == 3
+
+
+def test_signatures_are_in_no_rendered_field(runs: Runs) -> None:
+    """Airflow stores rendered fields before a task begins, and shows them; the signed URLs come from XComs here."""
+    query = "SELECT task_id, map_index, rendered_fields FROM rendered_task_instance_fields WHERE task_id IN (?, ?)"
+    with sqlite3.connect(runs.database) as db:
+        stored = db.execute(query, ("each", "one_signed")).fetchall()
+    assert {(task, index) for task, index, _ in stored} == {("each", 0), ("each", 1), ("one_signed", -1)}
+    assert all("https://bucket.host/" in fields for _, _, fields in stored)
+    secrets = ("5196c0ffee", "AKIA0123456789ABCDEF")
+    assert [(task, secret) for task, _, fields in stored for secret in secrets if secret in fields] == []
+    printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
+    assert [line for line in printed for secret in secrets if secret in line] == []
+
+
 def test_every_example_is_run() -> None:
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
     here, by_a_whole_airflow = ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], ["zilliz_on_import.py"]
