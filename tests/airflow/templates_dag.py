@@ -61,3 +61,24 @@ for native in (True, False):
         ZillizImportSensor.partial(task_id="each_by_key").expand(
             job_id=each.output.map(lambda result: result["job_id"])
         )
+
+#: Of a URL that no XCom and no DAG's source holds whole.
+STORAGE_SIGNATURE = "77aa" + "beefcafe"
+
+
+def signed_macro() -> list[list[str]]:
+    query = f"X-Amz-Credential={KEY_ID[::-1]}&X-Amz-Signature={STORAGE_SIGNATURE}"
+    return [[f"https://bucket.host/day/a.parquet?{query}"]]
+
+
+with DAG(
+    "storage", schedule=None, start_date=datetime(2026, 1, 1), user_defined_macros={"signed": signed_macro}
+) as storage:
+    for deferrable in (True, False):
+        an_import(
+            f"fails_{deferrable}",
+            "{{ signed() }}",
+            storage_conn_id="s3",
+            wait_for_completion=True,
+            deferrable=deferrable,
+        )

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -211,6 +212,43 @@ def test_signatures_are_in_no_rendered_field(runs: Runs) -> None:
     assert [(task, secret) for task, _, fields in stored for secret in secrets if secret in fields] == []
     printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
     assert [line for line in printed for secret in secrets if secret in line] == []
+
+
+STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
+
+
+def test_storage_keys_and_signatures_are_found_nowhere(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search all that two failed imports have left, whose server prints what it read with, also escaped."""
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **STORAGE}))
+    values = (STORAGE["login"], STORAGE["password"], "t0ken=/012345")
+    forms = [form(str(value)) for value in values for form in (str, in_go_s_json, quote_everything, quote_plus)]
+    signature = "77aa" + "beefcafe"
+    reason = f"cannot read https://bucket.host/day/a.parquet?X-Amz-Signature={signature} with {' '.join(forms)}"
+    runs.server.clear()
+    runs.server.script(*RUNNING, {"state": "Failed", "reason": reason}, files=[{"name": "a", "reason": reason}])
+    before = len(runs.output)
+    found = runs.run(Path(__file__).with_name("templates_dag.py"), "storage")
+    assert set(found.values()) == {"failed"}
+    output = "\n".join(line for line in runs.output[before:].splitlines() if "MaskSecret" not in line)
+    assert output.count("cannot read https://bucket.host/day/a.parquet with ***") >= 2, "the reason came through"
+    with sqlite3.connect(runs.database) as db:
+        dump = "\n".join(db.iterdump())
+        rendered = db.execute(
+            "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = 'storage'"
+        ).fetchall()
+    assert len(rendered) == 2
+    assert all("https://bucket.host/day/a.parquet" in fields for (fields,) in rendered)
+    logs = "\n".join(path.read_text(errors="replace") for path in HOME.rglob("*.log"))
+    searched = {*forms, signature}
+    assert [text for text in searched for place in (output, dump, logs) if text in place] == []
+
+
+def in_go_s_json(value: str) -> str:
+    return json.dumps(value)[1:-1].replace("&", "\\u0026").replace("/", "\\/")
+
+
+def quote_everything(value: str) -> str:
+    return quote(value, safe="")
 
 
 def test_every_example_is_run() -> None:
