@@ -17,7 +17,7 @@ from airflow_zilliz.operators import ZillizImportOperator
 from airflow_zilliz.sensors import ZillizImportSensor
 
 BOOKS: dict[str, Any] = {"collection_name": "books", "wait_for_completion": False}
-# in two parts each, so that a search of the logs for one finds no line of this file
+# in two parts each, so that a search of the logs for one finds no line of this file; a URL is taken by its end alone
 KEY_ID, SIGNATURE = "AKIA012345678" + "9ABCDEF", "5196" + "c0ffee"
 
 
@@ -28,7 +28,7 @@ def group(number: int) -> list[str]:
 
 @task(show_return_value_in_logs=False)
 def signed(number: int) -> list[list[str]]:
-    query = f"X-Amz-Credential={KEY_ID}%2Fx&X-Amz-Signature={SIGNATURE}{number}"
+    query = f"X-Amz-Credential={KEY_ID}%2Fx&X-Amz-Signature={SIGNATURE}{number}&name=.parquet"
     return [[f"https://bucket.host/{number}.parquet?{query}"]]
 
 
@@ -67,7 +67,7 @@ STORAGE_SIGNATURE = "77aa" + "beefcafe"
 
 
 def signed_macro() -> list[list[str]]:
-    query = f"X-Amz-Credential={KEY_ID[::-1]}&X-Amz-Signature={STORAGE_SIGNATURE}"
+    query = f"X-Amz-Credential={KEY_ID[::-1]}&X-Amz-Signature={STORAGE_SIGNATURE}&name=.parquet"
     return [[f"https://bucket.host/day/a.parquet?{query}"]]
 
 
