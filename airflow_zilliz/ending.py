@@ -122,12 +122,17 @@ class WaitEnd:
         listed = self.listed and self.listed.scrubbed(scrub)
         return replace(self, message=scrub(self.message), progress=progress, listed=listed)
 
-    def without_reasons(self) -> WaitEnd:
-        """Return a Failed job's end without what the server said of it, so that whoever takes over asks for it."""
+    def without_reasons(self, why: str = "") -> WaitEnd:
+        """Return a Failed job's end without what the server said of it, so that whoever takes over asks for it.
+
+        :param why: what the message says in its place
+        """
         if self.ending is not Ending.JOB_FAILED:
             return self
-        job_id = next((job.job_id for job in (self.progress, self.listed) if job is not None), "")
-        return WaitEnd(self.ending, f"Import job {job_id} is Failed")
+        job = self.progress or self.listed
+        text = f"Import job {job.job_id} is Failed" if job is not None else "The import job is Failed"
+        where = f" (collection {job.collection_name!r})" if job is not None and job.collection_name else ""
+        return WaitEnd(self.ending, f"{text}{where}{why}")
 
     def as_event(self) -> dict[str, Any]:
         """Return the payload of a trigger's event: JSON types, no secret, no whole answer."""

@@ -269,7 +269,13 @@ class ZillizImportOperator(ImportOperatorBase):
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
-        return super()._finish(end.scrubbed(Scrubber(self._storage_secrets())), context)
+        end = end.scrubbed(Scrubber(self._storage_secrets()))
+        if self.storage_conn_id and self._storage is None:
+            end = end.without_reasons(
+                ". Its reason is not shown, since it may hold the keys of storage_conn_id "
+                f"{self.storage_conn_id!r}, which cannot be looked up now"
+            )
+        return super()._finish(end, context)
 
     def _hook(self) -> ZillizHook:
         hook = super()._hook()

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -180,6 +181,74 @@ def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
     assert {rows_in(runs.server, name) for name in names} == ({3} if as_wanted else {0})
     assert len(runs.server.requests("commit" if as_wanted else "abort")) == 3
     assert found["all_or_nothing", -1] == ("success" if as_wanted else "failed")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_templates_and_xcoms_hand_over(runs: Runs, native: bool) -> None:
+    runs.server.clear()
+    runs.server.script(DONE)
+    found = runs.run(Path(__file__).with_name("templates_dag.py"), f"templates_{native}")
+    assert set(found.values()) == {"success"}, found
+    bodies = {body["collectionName"]: body for body in (request["body"] for request in runs.server.requests("create"))}
+    assert bodies["20240101"] == {
+        "collectionName": "20240101",
+        "files": [["1.parquet"], ["2.parquet"]],
+        "options": {"timeout": "300s"},
+    }
+    sent = [request["body"]["files"] for request in runs.server.requests("create")]
+    assert sent.count([["1.parquet"], ["2.parquet"]]) == 2
+    assert [["s3://bucket/day/a b.parquet"]] in sent
+    assert sum("X-Amz-Signature=5196" in json.dumps(files) for files in sent) == 3
+
+
+def test_signatures_are_in_no_rendered_field(runs: Runs) -> None:
+    """Airflow stores rendered fields before a task begins, and shows them; the signed URLs come from XComs here."""
+    query = "SELECT task_id, map_index, rendered_fields FROM rendered_task_instance_fields WHERE task_id IN (?, ?)"
+    with sqlite3.connect(runs.database) as db:
+        stored = db.execute(query, ("each", "one_signed")).fetchall()
+    assert {(task, index) for task, index, _ in stored} == {("each", 0), ("each", 1), ("one_signed", -1)}
+    assert all("https://bucket.host/" in fields for _, _, fields in stored)
+    secrets = ("5196c0ffee", "AKIA0123456789ABCDEF")
+    assert [(task, secret) for task, _, fields in stored for secret in secrets if secret in fields] == []
+    printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
+    assert [line for line in printed for secret in secrets if secret in line] == []
+
+
+STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
+
+
+def test_storage_keys_and_signatures_are_found_nowhere(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search all that two failed imports have left, whose server prints what it read with, also escaped."""
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **STORAGE}))
+    values = (STORAGE["login"], STORAGE["password"], "t0ken=/012345")
+    forms = [form(str(value)) for value in values for form in (str, in_go_s_json, quote_everything, quote_plus)]
+    signature = "77aa" + "beefcafe"
+    reason = f"cannot read https://bucket.host/day/a.parquet?X-Amz-Signature={signature} with {' '.join(forms)}"
+    runs.server.clear()
+    runs.server.script(*RUNNING, {"state": "Failed", "reason": reason}, files=[{"name": "a", "reason": reason}])
+    before = len(runs.output)
+    found = runs.run(Path(__file__).with_name("templates_dag.py"), "storage")
+    assert set(found.values()) == {"failed"}
+    output = "\n".join(line for line in runs.output[before:].splitlines() if "MaskSecret" not in line)
+    assert output.count("cannot read https://bucket.host/day/a.parquet with ***") >= 2, "the reason came through"
+    with sqlite3.connect(runs.database) as db:
+        dump = "\n".join(db.iterdump())
+        rendered = db.execute(
+            "SELECT rendered_fields FROM rendered_task_instance_fields WHERE dag_id = 'storage'"
+        ).fetchall()
+    assert len(rendered) == 2
+    assert all("https://bucket.host/day/a.parquet" in fields for (fields,) in rendered)
+    logs = "\n".join(path.read_text(errors="replace") for path in HOME.rglob("*.log"))
+    searched = {*forms, signature}
+    assert [text for text in searched for place in (output, dump, logs) if text in place] == []
+
+
+def in_go_s_json(value: str) -> str:
+    return json.dumps(value)[1:-1].replace("&", "\\u0026").replace("/", "\\/")
+
+
+def quote_everything(value: str) -> str:
+    return quote(value, safe="")
 
 
 def test_every_example_is_run() -> None:

@@ -208,7 +208,7 @@ def test_storage_keys_come_from_their_connection_and_are_shown_nowhere(
 
 
 STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
-SIGNED = "https://bucket.host/day/a.parquet?X-Amz-Credential=ASIA0123456789ABCDEF%2Fx&X-Amz-Signature=5196c0ffee"
+SIGNED = "https://bucket.host/day/a.parquet?X-Amz-Credential=ASIA0123456789ABCDEF%2Fx&X-Amz-Signature=5196c0ffee&name=.parquet"
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -240,6 +240,20 @@ def test_a_failed_job_s_reason_shows_no_key_of_the_storage(
     # the names of files are what jobs are known by, and lie in the error's progress as they came
     shown[1] = repr((job.reason, job.file_reasons))
     assert [secret for secret in searched for text in shown if secret in text] == []
+
+
+def test_a_reason_is_not_shown_where_the_keys_to_mask_cannot_be_had(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **STORAGE}))
+    server.script({"state": "Importing", "seconds": 0.5}, {"state": "Failed", "reason": f"with {STORAGE['password']}"})
+    with pytest.raises(ZillizImportFailed, match=r"storage_conn_id 's3', which cannot be looked up") as raised:
+        run_operator(
+            lambda: an_import(storage_conn_id="s3", deferrable=True),
+            TaskInstance(),
+            on_event=lambda _: monkeypatch.delenv("AIRFLOW_CONN_S3"),
+        )
+    assert STORAGE["password"] not in f"{raised.value} {raised.value.progress}"
 
 
 FORMS: tuple[Callable[[str], str], ...] = (

@@ -100,6 +100,14 @@ def test_sample_import(milvus: LocalServer, database: Path) -> None:  # noqa: F8
     assert milvus.requests("create")[-1]["body"]["files"] == [["a.parquet"]]
 
 
+def test_sample_mapped_imports(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    milvus.script(*RUNNING, DONE, totalRows=42)
+    path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme_mapped.py"
+    path.write_text(SAMPLES["mapped_imports"])
+    found = Runs(milvus, database).run(path, "imports")
+    assert found == {(task, index): "success" for task in ("start", "wait") for index in (0, 1)}
+
+
 def test_sample_local_settings() -> None:
     sample = SAMPLES["local_settings"]
     assert sample in (ROOT / "benchmarks" / "advice" / "airflow_local_settings.py").read_text(), "another was measured"

@@ -141,7 +141,11 @@ def test_an_event_shows_no_signature_and_no_key() -> None:
 
 def test_an_end_without_reasons_is_one_whose_job_is_described_again() -> None:
     end = WaitEnd.of(Ending.JOB_FAILED, "bad file", progress=FAILED).without_reasons()
-    assert (end.message, end.progress, end.needs_description) == ("Import job j is Failed", None, True)
+    assert (end.message, end.progress, end.needs_description) == (
+        "Import job j is Failed (collection 'books')",
+        None,
+        True,
+    )
     reached = WaitEnd.of(Ending.REACHED, "done", progress=FAILED)
     assert reached.without_reasons() is reached
 
