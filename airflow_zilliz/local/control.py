@@ -1,4 +1,4 @@
-"""What the control route of the local server is told: scripted jobs, faults and settings, for tests."""
+"""What the control route of the local server is told: faults and settings, for tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from airflow_zilliz.local.jobs import FileEntry, Job, Phase
+from airflow_zilliz.local.jobs import Job
 from airflow_zilliz.local.limits import Limits
 from airflow_zilliz.local.versions import VERSIONS, MilvusVersion
 
@@ -71,6 +72,7 @@ class Fault:
     loses_jobs: bool = False
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}")
         if self.kind == "code" and self.code is None:
@@ -79,16 +81,17 @@ class Fault:
             raise ValueError(f"status must be an HTTP status, got {self.status}")
         if self.done and self.done_after is not None:
             raise ValueError("done and done_after exclude each other")
-        if not self.seconds >= 0 or not (self.done_after or 0) >= 0:
-            raise ValueError("seconds and done_after must not be negative")
-        if not isinstance(self.path, str) or not isinstance(self.message, str):
-            raise ValueError("path and message are text")
+        for name in ("seconds", "done_after", "after", "retry_after"):
+            if not (getattr(self, name) or 0) >= 0:
+                raise ValueError(f"{name} must not be negative")
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"times must be at least 1, got {self.times}")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Fault:
         """Return the fault behind a JSON object.
 
-        :raises ValueError: for values that fit no fault; TypeError for an unknown name
+        :raises ValueError: for values that fit no fault; TypeError for an unknown name or a value of another type
         """
         return cls(**value)
 
@@ -141,6 +144,7 @@ class Settings:
     max_request_size: int | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.milvus is not None and self.milvus not in VERSIONS:
             raise ValueError(f"milvus must be one of {', '.join(VERSIONS)}, got {self.milvus!r}")
         for name in ("retention", "list_lag", "max_files", "max_jobs", "max_file_size", "max_request_size"):
@@ -173,6 +177,23 @@ class Settings:
         """
         names = [f.name for f in fields(started)]
         return replace(started, **_given(**{name: getattr(self, name) for name in names}))
+
+
+def _check_types(value: Fault | Settings) -> None:
+    """Raise TypeError for a field whose value has another type than its annotation says."""
+    for name, annotation in get_type_hints(type(value)).items():
+        given = getattr(value, name)
+        kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+        if not any(_is_of(given, kind) for kind in kinds):
+            raise TypeError(f"{name} must be {annotation}, got {given!r}")
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(isinstance(item, get_args(kind)) for item in value)
+    if kind is float:
+        kind = (int, float)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -250,33 +271,3 @@ class Control:
         record = {"method": method, "path": path, "headers": shown, "body": body, "status": None, "at": time.time()}
         self.requests.append(record)
         return record
-
-
-def scripted_job(job_id: str, value: Mapping[str, Any], now: float) -> Job:
-    """Return the scripted job that a JSON object describes.
-
-    Its keys are ``phases`` (a list, see `Phase`), and optionally ``jobId``, ``collectionName``, ``dbName``,
-    ``totalRows``, ``files`` (a list, see `FileEntry`) and ``place`` (of the Cloud flavor).
-
-    :param now: when its first phase begins, in epoch seconds
-    :raises ValueError: for what is no such object; TypeError for an unknown key inside
-    """
-    known = {"jobId", "collectionName", "dbName", "totalRows", "phases", "files", "place"}
-    if unknown := sorted(value.keys() - known):
-        raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    phases = tuple(Phase.from_json(phase) for phase in value.get("phases") or ())
-    if not phases:
-        raise ValueError("a scripted job needs phases")
-    names = [f.name for f in fields(FileEntry)]
-    if any(entry.keys() - names for entry in value.get("files") or ()):
-        raise ValueError(f"the keys of a file are {', '.join(names)}")
-    return Job(
-        id=str(value.get("jobId") or job_id),
-        collection=str(value.get("collectionName") or "scripted"),
-        db_name=str(value.get("dbName") or ""),
-        total_rows=int(value.get("totalRows") or 0),
-        phases=phases,
-        files=tuple(FileEntry(**entry) for entry in value.get("files") or ()),
-        place=dict(value.get("place") or {}),
-        created=now,
-    )

@@ -8,7 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
-from airflow_zilliz.local.control import Fault, Settings, scripted_job
+from airflow_zilliz.local.control import Fault, Settings
+from airflow_zilliz.local.scripts import scripted_job
 from airflow_zilliz.local.server_state import ServerState
 
 CONTROL = "/_control"

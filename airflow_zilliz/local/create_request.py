@@ -9,7 +9,7 @@ from airflow_zilliz.local.engine import DEFAULT_DATABASE
 from airflow_zilliz.local.go_values import extension, is_duration
 from airflow_zilliz.local.limits import Limits
 from airflow_zilliz.local.refusals import Refusal, import_failed, missing, not_json
-from airflow_zilliz.local.request_body import RequestBody
+from airflow_zilliz.local.request_body import RequestBody, writable
 from airflow_zilliz.local.versions import MilvusVersion
 
 NUMPY = ".npy"
@@ -85,7 +85,7 @@ def database_of(body: RequestBody, headers: Mapping[str, str]) -> str:
 
     :raises Refusal: 1801 for a wrong type
     """
-    return body.text("dbName") or headers.get("DB-Name", "") or DEFAULT_DATABASE
+    return body.text("dbName") or writable(headers.get("DB-Name", "")) or DEFAULT_DATABASE
 
 
 def _with_auto_commit(options: dict[str, str], version: MilvusVersion) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from airflow_zilliz.local.refusals import Refusal, database_not_found
 from airflow_zilliz.local.request_body import RequestBody
 from airflow_zilliz.local.server_state import ServerState
 
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,254}")
 _Verb = Callable[[RequestBody, Mapping[str, str]], Awaitable[Any]]
 
 
@@ -32,7 +34,10 @@ class DatabaseRoutes:
         }
 
     async def _create(self, body: RequestBody, headers: Mapping[str, str]) -> dict[str, Any]:
-        await _with_engine(self._engine.create_database, body.required_text("dbName"))
+        name = body.required_text("dbName")
+        if _NAME.fullmatch(name) is None:
+            raise Refusal(802, f"invalid database name[database={name[:255]}]")
+        await _with_engine(self._engine.create_database, name)
         return {}
 
     async def _drop(self, body: RequestBody, headers: Mapping[str, str]) -> dict[str, Any]:

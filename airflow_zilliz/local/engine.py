@@ -84,8 +84,7 @@ class Engine:
 
     def has_database(self, database: str) -> bool:
         """Return whether the database is there."""
-        self.start()
-        return bool(self._db.has_database(database))
+        return database in self.databases()  # Milvus Lite makes a path of whatever it is asked for
 
     def create_database(self, database: str) -> None:
         """Make a database.
@@ -119,9 +118,11 @@ class Engine:
 
     def has_collection(self, collection: str, database: str = "") -> bool:
         """Return whether the collection is there."""
-        self.start()
         database = database or DEFAULT_DATABASE
-        return self.has_database(database) and bool(self._db.has_collection(collection, database_name=database))
+        if not self.has_database(database):
+            return False
+        name = self._db.resolve_collection_name(collection, database_name=database)
+        return name in self.collections(database)
 
     def has_partition(self, collection: str, partition: str, database: str = "") -> bool:
         """Return whether the collection has the partition."""
@@ -173,7 +174,7 @@ def _database_errors() -> Iterator[None]:
 
     try:
         yield
-    except (MilvusLiteError, ValueError) as err:
+    except (MilvusLiteError, ValueError, OSError) as err:
         raise DatabaseRefused(str(err)) from None
 
 

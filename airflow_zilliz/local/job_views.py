@@ -34,7 +34,7 @@ def describe(job: Job, flavor: Flavor, version: MilvusVersion) -> dict[str, Any]
         data["reason"] = job.reason
     if cloud:
         data["fileName"] = _base_name(job.files[0]) if job.files else ""
-    return data
+    return dict(sorted(data.items()))  # as Go prints a map
 
 
 def _detail(job: Job, index: int, *, cloud: bool) -> dict[str, Any]:

@@ -106,5 +106,9 @@ def _text(value: Any, name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise not_json(f"{name} must be text")
-    # half a surrogate pair is nothing that can be written anywhere; Go replaces it
+    return writable(value)
+
+
+def writable(value: str) -> str:
+    """Return a text without halves of surrogate pairs, which cannot be written anywhere; Go replaces them as well."""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.contract.conftest import make_collection
 
-VERBS = ("create", "describe", "get_progress", "list", "commit", "abort")
+IMPORTS = [f"jobs/import/{verb}" for verb in ("create", "describe", "get_progress", "list", "commit", "abort")]
+DATABASES = [f"databases/{verb}" for verb in ("create", "describe", "list", "drop")]
 KNOWN = ("collectionName", "dbName", "partitionName", "files", "options", "jobId", "clusterId", "projectId", "regionId")
 CLOUD = ("objectUrl", "objectUrls", "accessKey", "secretKey", "volumeName", "dataPaths", "pageSize", "currentPage")
 #: What may stand in a header; aiohttp itself refuses the rest.
@@ -32,7 +34,8 @@ bodies = st.binary() | (json_values | requests_of_some_sense).map(lambda value: 
 def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     data = tmp_path_factory.mktemp("fuzzed")
     (data / "a.json").write_text('[{"id": 1}]')
-    with LocalServer(data, face=request.param, log_path=data / "server.log") as server:
+    with LocalServer(data, flavor=request.param, log_path=data / "server.log") as server:
+        make_collection(server, "books")
         server.add_job({"state": "Importing"}, jobId="1")
         yield server
         assert "Traceback" not in (data / "server.log").read_text()
@@ -45,17 +48,26 @@ def send(server: LocalServer, path: str, body: bytes, headers: dict[str, str] | 
 
 
 @settings(max_examples=150, deadline=None)
-@given(verb=st.sampled_from(VERBS), body=bodies, key=st.none() | HEADER_TEXT, database=st.none() | HEADER_TEXT)
+@given(verb=st.sampled_from(IMPORTS), body=bodies, key=st.none() | HEADER_TEXT, database=st.none() | HEADER_TEXT)
 def test_every_answer_of_a_route_is_an_answer(
     fuzzed: LocalServer, verb: str, body: bytes, key: str | None, database: str | None
 ) -> None:
     named = {"Idempotency-Key": key, "DB-Name": database}
     headers = {name: value for name, value in named.items() if value is not None}
-    response = send(fuzzed, f"/v2/vectordb/jobs/import/{verb}", body, headers)
+    response = send(fuzzed, f"/v2/vectordb/{verb}", body, headers)
     assert response.status_code < 500, response.text
     answer = response.json()
     assert isinstance(answer["code"], int)
     assert ("data" in answer) == (answer["code"] in (0, 200)), answer
+
+
+@settings(max_examples=100, deadline=None)
+@given(verb=st.sampled_from(DATABASES), name=st.text() | st.sampled_from(["../..", "/", ".", "a/b", "\0", "x" * 300]))
+def test_any_name_of_a_database_is_answered(fuzzed: LocalServer, verb: str, name: str) -> None:
+    response = send(fuzzed, f"/v2/vectordb/{verb}", json.dumps({"dbName": name}).encode())
+    assert response.status_code == (200 if fuzzed.flavor == "milvus" else 404), response.text
+    imported = {"collectionName": "books", "dbName": name, "files": [["a.json"]]}
+    assert send(fuzzed, "/v2/vectordb/jobs/import/create", json.dumps(imported).encode()).status_code == 200
 
 
 @settings(max_examples=60, deadline=None)

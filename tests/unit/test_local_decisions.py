@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_zilliz.local import job_views
 from airflow_zilliz.local.clock import Clock
-from airflow_zilliz.local.control import Control, Fault, Settings, scripted_job
+from airflow_zilliz.local.control import KINDS, Control, Fault, Settings
 from airflow_zilliz.local.create_request import check_files, milvus_request
 from airflow_zilliz.local.go_values import extension, int64, is_duration
 from airflow_zilliz.local.jobs import FileEntry, Flavor, Job, JobStore
@@ -21,6 +21,8 @@ from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS
 from airflow_zilliz.local.loopback import around_proxy
 from airflow_zilliz.local.refusals import Refusal
 from airflow_zilliz.local.request_body import RequestBody
+from airflow_zilliz.local.scripts import scripted_job
+from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.local.versions import NEWEST, VERSIONS, MilvusVersion
 
 
@@ -147,10 +149,39 @@ def test_settings_are_laid_over_what_was_started() -> None:
     assert Settings(max_jobs=0).limits(MILVUS_LIMITS) == dataclasses.replace(MILVUS_LIMITS, max_jobs=0)
 
 
-@pytest.mark.parametrize("value", [{"milvus": "1.0"}, {"list_lag": -1}, {"max_jobs": -1}, {"retention": "long"}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"milvus": "1.0"},
+        {"list_lag": -1},
+        {"max_jobs": -1},
+        {"max_jobs": 1.5},
+        {"retention": "long"},
+        {"api_key": 5},
+        {"clusters": "in01"},
+        {"unlisted": [5]},
+        {"old_shape": 1},
+        {"success_code": True},
+        {"color": "red"},
+    ],
+)
 def test_what_is_no_setting(value: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         Settings().changed(value)
+
+
+@pytest.mark.parametrize("value", [{"times": 0}, {"times": "3"}, {"after": -1}, {"retry_after": "soon"}, {"path": 5}])
+def test_what_is_no_fault(value: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        Fault.from_json({"kind": "reset", **value})
+
+
+def test_the_fixture_describes_each_fault_and_setting() -> None:
+    for method, kind in ((LocalServer.add_fault, Fault), (LocalServer.set, Settings)):
+        for name in (field.name for field in dataclasses.fields(kind) if field.name != "kind"):
+            assert f"``{name}``" in str(method.__doc__), name
+            assert f":param {name}:" in str(kind.__doc__), name
+    assert all(f"``{kind}``" in str(LocalServer.add_fault.__doc__) for kind in KINDS)
 
 
 def test_faults_are_taken_in_turn() -> None:
