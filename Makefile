@@ -27,7 +27,7 @@ help:
 	@echo "make audit            known vulnerabilities of what a user installs"
 	@echo "make docs             the documentation as a site, in .site"
 	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
-	@echo "make bench            what 1 to 10,000 waits cost, beside what others do (9 minutes)"
+	@echo "make bench            what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
 	@echo "make mutants          which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1"
@@ -77,6 +77,7 @@ pictures: $(NEW)/.test-ready
 
 bench: $(NEW)/.bench-ready
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
+	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 
 bench-triggerer: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_triggerer.py

@@ -21,7 +21,7 @@ FIRST_SHARE = 0.4
 #: Until the first refusal the rate doubles in so many seconds.
 DOUBLING_SECONDS = 10.0
 #: A refusal among so many first answers says that many processes began together; so much is given back then.
-FIRST_ANSWERS = 30
+FIRST_ANSWERS = 60
 FIRST_CUT = 0.6
 #: Later refusals take this part of the rate for each request per second that it is, and never more than MAX_CUT.
 CUT_PER_RATE = 0.1

@@ -192,7 +192,8 @@ class Server:
         job = self.jobs.get(job_id)
         if job is None or not job.known:
             return _answer({"code": 2100, "message": f"import job does not exist, jobID={job_id}"})
-        return _answer({"code": 0, "data": {"jobId": job_id, "state": self.state(job), "progress": 40}})
+        data = {"jobId": job_id, "collectionName": job.collection, "state": self.state(job), "progress": 40}
+        return _answer({"code": 0, "data": data})
 
 
 def _answer(body: object, status: int = 200) -> Answer:

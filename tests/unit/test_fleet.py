@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -45,6 +46,7 @@ class Fleet:
 @pytest.fixture(autouse=True)
 def no_limits_yet() -> None:
     pacing.forget_limits()
+    random.seed(0)  # of which pauses vary
 
 
 def endpoint(name: str, rate: float = 10.0) -> Endpoint:
@@ -113,7 +115,7 @@ def show(found: Fleet) -> str:
     )
 
 
-@pytest.mark.parametrize("stagger", [0.05, 0.5])
+@pytest.mark.parametrize("stagger", [0.0, 0.05])
 def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stagger: float) -> None:
     found = run_fleet(monkeypatch, processes=10, waits=1000, stagger=stagger)
     assert found.refused <= 0.02, show(found)
@@ -177,3 +179,49 @@ def test_a_new_wait_is_polled_in_time_among_a_thousand_clusters(monkeypatch: pyt
     assert not server.refused
     for times in server.sent.values():
         assert all(later - earlier > 0.099 for earlier, later in pairwise(times)), "the rate belongs to the key"
+
+
+def run_alone(monkeypatch: pytest.MonkeyPatch, server: Server, jobs: list[Job]) -> list[float]:
+    """Wait for jobs in one process and return how late each end was seen."""
+
+    async def look_up(hook: ZillizHook) -> Endpoint:
+        return endpoint(hook.zilliz_conn_id)
+
+    async def main() -> list[float]:
+        server.jobs = {job.id: job for job in jobs}
+        return list(await asyncio.gather(*(wait_for(server, "p0", job, Target(), []) for job in jobs)))
+
+    monkeypatch.setattr(ZillizHook, "aendpoint", look_up)
+    return virtual.run(main(), server, monkeypatch)
+
+
+def few_among(others: int, monkeypatch: pytest.MonkeyPatch, **kind: Any) -> Server:
+    server = Server(others=others, **kind)
+    delays = run_alone(monkeypatch, server, [Job(f"job-{number}", 1600.0) for number in range(50)])
+    assert max(delays) < 40
+    return server
+
+
+def test_few_collections_are_asked_for_by_name_where_the_server_filters(monkeypatch: pytest.MonkeyPatch) -> None:
+    filtering = few_among(3000, monkeypatch, order="random")
+    pacing.forget_limits()
+    ignoring = few_among(3000, monkeypatch, order="random", filters=False)
+    assert len(filtering.sent[LIST]) + len(filtering.sent[DESCRIBE]) < 200
+    assert len(ignoring.sent[LIST]) + len(ignoring.sent[DESCRIBE]) > 500
+
+
+def test_waits_that_no_walk_reaches_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polling, "MAX_LIST_PAGES", 3)
+    server = Server(order="newest first", others=100_000)
+    server.jobs = {}
+    delays = run_alone(monkeypatch, server, [Job(f"job-{number}", 1300.0 + number) for number in range(40)])
+    assert max(delays) < 60
+
+
+def test_a_refused_page_alone_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(per_second=3)
+    run_alone(monkeypatch, server, [Job(f"job-{number}", 1000.0) for number in range(1500)])
+    refused = server.refused[LIST]
+    assert refused
+    assert len(server.sent[LIST]) - len(refused) == 15, "each of 15 pages came once"
+    assert not server.sent[DESCRIBE]

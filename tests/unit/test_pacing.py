@@ -183,7 +183,7 @@ def test_whatever_happens_the_ceiling_holds_and_sending_never_stops(
         else:
             one.on_refusal(now, now, ceiling, 5.0 if kind == "pause" else None)
         assert min(FLOOR, FIRST_SHARE * ceiling) <= one.rate(now, ceiling) <= ceiling
-        assert one.paused_for(now) <= 5
+        assert one.paused_for(now) <= 5 + 1e-6
     assert sent == sorted(sent)
     for index, at in enumerate(sent):
         assert bisect_right(sent, at + 1 - 1e-9) - index <= ceiling + 1
