@@ -178,6 +178,7 @@ class ZillizImportOperator(ImportOperatorBase):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, with the job that the task started."""
+        normalise_arguments(self)
         resume = super().resume_execution
         if next_method == "execute_again":
             return resume(next_method, next_kwargs, context)
