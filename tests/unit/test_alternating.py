@@ -31,7 +31,7 @@ def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
 
     monkeypatch.setattr(Story, "tell", tell)
     monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
-    pacing._pacers.clear()
+    pacing.forget_limits()
     stories = virtual.run(live(server, plans), server, monkeypatch)
     for story in stories:
         assert story.end is not None

@@ -20,7 +20,7 @@ Play = Callable[[Server, list[Plan], dict[float, float]], list[Story]]
 def play(monkeypatch: pytest.MonkeyPatch) -> Play:
     """Live through some waits; at some times, by the loop, the machine's clock jumps by some seconds."""
     monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
-    pacing._pacers.clear()
+    pacing.forget_limits()
 
     def run(server: Server, plans: list[Plan], jumps: dict[float, float]) -> list[Story]:
         async def scenario() -> list[Story]:
