@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from inspect import signature
 from itertools import pairwise
 
 import pytest
@@ -364,6 +365,7 @@ def test_what_an_earlier_version_warned_of_is_not_warned_of_again() -> None:
 def test_a_wait_shows_nothing_of_its_inside() -> None:
     for name in ("_clock", "_notes", "_listed_at", "_key_refused"):
         assert name not in repr(wait())
+        assert name not in signature(ImportWait).parameters
 
 
 def test_the_last_state_is_told_with_the_time_of_the_last_list() -> None:
