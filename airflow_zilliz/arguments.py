@@ -24,10 +24,21 @@ OPTIONS_WANTED = "a dict of plain values, such as {'timeout': '300s'}, or its JS
 JOB_ID_WANTED = "a job id, or a dict with job_id as the import operators return it"
 TEXT_WANTED = "text"
 _NEEDED = ("zilliz_conn_id", "collection_name")
+_TEXTS = (
+    "collection_name",
+    "volume_name",
+    "partition_name",
+    "idempotency_key",
+    "storage_conn_id",
+    "zilliz_conn_id",
+    "cluster_id",
+    "project_id",
+    "region_id",
+    "db_name",
+)
 _ABSENT = ("", "None")
 _JOB_ID_KEYS = ("job_id", "jobId", "jobID")
 _MAX_EXCERPT = 200
-_MAX_DEPTH = 10
 
 
 class _Wrong(Exception):
@@ -42,8 +53,8 @@ def normalise_arguments(task: Any) -> None:
 
     :raises ZillizConfigError: a value is something else; names the argument, the task, what came and what is wanted
     """
-    for name in task.template_fields:
-        value = normalised(name, getattr(task, name, None), task.task_id)
+    for name in _fields_of(task):
+        value = normalised(name, getattr(task, name), task.task_id)
         if value is None and name in _NEEDED:
             raise ZillizConfigError(f"{name} of task {task.task_id!r} is empty")
         setattr(task, name, value)
@@ -54,10 +65,15 @@ def check_literals(task: Any) -> None:
 
     :raises ZillizConfigError: which is a ValueError, so that the DAG cannot be parsed
     """
-    for name in task.template_fields:
-        value = getattr(task, name, None)
+    for name in _fields_of(task):
+        value = getattr(task, name)
         if not _is_templated(value):
             normalised(name, value, task.task_id)
+
+
+def _fields_of(task: Any) -> list[str]:
+    """Return the names of the template fields that are this provider's: a subclass may have others of any kind."""
+    return [name for name in task.template_fields if name in _KINDS]
 
 
 def normalised(name: str, value: object, task_id: str) -> Any:
@@ -65,7 +81,7 @@ def normalised(name: str, value: object, task_id: str) -> Any:
 
     :raises ZillizConfigError: it cannot be used
     """
-    read, wanted = _KINDS.get(name, (_text, TEXT_WANTED))
+    read, wanted = _KINDS[name]
     try:
         return read(value)
     except _Wrong as wrong:
@@ -110,9 +126,7 @@ def _options(value: object) -> dict[str, Any] | None:
 def _job_id(value: object) -> str | None:
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         value = _structure(value)
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(value, Mapping):
-            break
+    if isinstance(value, Mapping):
         value = next((value[key] for key in _JOB_ID_KEYS if key in value), value)
     if _is_sequence(value):
         raise _Wrong("one task waits for one job: give several to .expand(job_id=...)")
@@ -148,11 +162,11 @@ def _path(value: object) -> str:
 
 def _url_of(value: object) -> str | None:
     """Return the URL of an ``ObjectStoragePath`` or the text of another path, None for what is neither."""
-    if hasattr(value, "protocol") and hasattr(value, "path"):
+    if hasattr(value, "protocol"):
         url = str(value)
-        scheme, separator, rest = url.partition("://")
+        scheme, _, rest = url.partition("://")
         conn_id = getattr(value, "conn_id", None) or dict(getattr(value, "storage_options", {})).get("conn_id")
-        return f"{scheme}://{rest.removeprefix(f'{conn_id}@')}" if separator and conn_id else url
+        return f"{scheme}://{rest.removeprefix(f'{conn_id}@')}" if conn_id else url
     return str(os.fspath(value)) if isinstance(value, os.PathLike) else None
 
 
@@ -180,15 +194,15 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _is_templated(value: object, depth: int = 0) -> bool:
+def _is_templated(value: object) -> bool:
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(_is_templated(part, depth) for part in (*value, *value.values()))
+        return any(_is_templated(part) for part in (*value, *value.values()))
     if _is_sequence(value) or isinstance(value, (set, frozenset)):
-        return depth < _MAX_DEPTH and any(_is_templated(part, depth + 1) for part in value)
+        return any(map(_is_templated, value))
     # XComArg, MappedArgument, and whatever else Airflow resolves before it renders
-    return any(hasattr(value, name) for name in ("resolve", "iter_references", "template_fields"))
+    return hasattr(value, "resolve")
 
 
 def _excerpt(value: object) -> str:
@@ -205,4 +219,5 @@ _KINDS: dict[str, tuple[Callable[[object], Any], str]] = {
     "data_paths": (_groups, GROUPS_WANTED),
     "options": (_options, OPTIONS_WANTED),
     "job_id": (_job_id, JOB_ID_WANTED),
+    **dict.fromkeys(_TEXTS, (_text, TEXT_WANTED)),
 }

@@ -177,3 +177,26 @@ def test_an_xcom_is_not_checked_when_the_dag_is_parsed() -> None:
 def test_a_literal_is_checked_when_the_dag_is_parsed() -> None:
     with pytest.raises(ValueError, match=r"^files of task 'load'"):
         check_literals(a_task(files=["a.parquet"]))
+
+
+def test_a_literal_may_be_right() -> None:
+    check_literals(a_task(files=GROUPS, options={"a": 1}, job_id=7, collection_name=20240101))
+
+
+def test_fields_of_a_subclass_are_its_own() -> None:
+    task = a_task(sql=["SELECT 1"], files=str(GROUPS))
+    check_literals(task)
+    normalise_arguments(task)
+    assert (task.sql, task.files) == (["SELECT 1"], GROUPS)
+
+
+@pytest.mark.parametrize(("length", "is_cut"), [(198, False), (199, True)])
+def test_an_error_shows_an_excerpt(length: int, is_cut: bool) -> None:
+    with pytest.raises(ZillizConfigError) as raised:
+        normalised("files", "x" * length, "load")
+    assert str(raised.value).endswith("..." if is_cut else f"'{'x' * length}'")
+
+
+def test_a_text_of_several_ids_is_no_id() -> None:
+    with pytest.raises(ZillizConfigError, match="expand"):
+        normalised("job_id", '["1", "2"]', "load")

@@ -57,6 +57,8 @@ def test_the_begin_of_another_secret() -> None:
         (f'{{"u":"https:\\/\\/h\\/a?{AMZ}"}}'.replace("&", "\\u0026"), '{"u":"https:\\/\\/h\\/a"}'),
         ("https://h/a?sv=2024&sig=ab%2Bc%3D, next", "https://h/a, next"),
         ("https://h/a#sig=abc", "https://h/a"),
+        ("https:\\/\\/h\\/a?sig=abc", "https:\\/\\/h\\/a"),
+        ("security-token=abc GoogleAccessId=me@x", "security-token=*** GoogleAccessId=***"),
         ("s3://b/a#1.parquet", "s3://b/a#1.parquet"),
         ("https://user:pw@h/a", "https://user:***@h/a"),
         ("key AKIA0123456789ABCDEF is bad", "key *** is bad"),
@@ -82,8 +84,19 @@ def test_what_signs_a_url() -> None:
     assert values == ["AKIA0123456789ABCDEF/us", "5196"]
     assert signing_values("https://h/a?versionId=5") == ()
     assert signing_values("day/a.parquet") == ()
+    assert signing_values("day/a.parquet?sig=1") == ()
+    assert signing_values("https://h/a?sig=1#sig=2") == ("sig=1#sig=2", "sig=1#sig=2", "1")
 
 
 def test_no_secret_in_its_own_text() -> None:
-    assert SECRET not in repr(Scrubber((SECRET,)).also(["another-secret"]))
-    assert Scrubber((SECRET,)).also(["another-secret"])(f"{SECRET} another-secret") == "*** ***"
+    scrub = Scrubber((SECRET,)).also(["another-secret"])
+    assert "secret" not in repr(scrub).partition("(")[2].replace("secrets", "")
+    assert scrub(f"{SECRET} another-secret") == "*** ***"
+
+
+def test_a_secret_of_eight_characters_is_one_and_a_shorter_one_a_word() -> None:
+    assert Scrubber(("12345678", "1234567", "u:abcdefg"))("12345678 1234567 abcdefg") == "*** 1234567 abcdefg"
+
+
+def test_characters_of_several_bytes() -> None:
+    assert Scrubber(("schlüssel-é",))(f"{quote('schlüssel-é')} {json.dumps('schlüssel-é')}") == '*** "***"'
