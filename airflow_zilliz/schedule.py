@@ -380,7 +380,7 @@ class Schedule:
         if walk.missing and whole and walk.lists != WHOLE_LIST:
             self._filter.on_useless(now)  # its jobs may have another collection's name
             whole = False
-        for watch in walk.missing:
+        for watch in sorted(walk.missing, key=lambda one: one.due):
             if whole or walk.pages >= MAX_LIST_PAGES:
                 watch.unlisted_until = now + LIST_RETRY
                 self._aside.add(watch)
@@ -452,7 +452,7 @@ class Schedule:
         return max(self._health.answered_at, self.others_answered_at)
 
     def _note_collection(self, watch: Watch, job: ImportProgress) -> None:
-        if job.collection_name is not None and job.collection_name != watch.collection:
+        if job.collection_name is not None:
             self._count_collection(watch, -1)
             watch.collection = job.collection_name
             self._collections[watch.collection] += 1

@@ -351,7 +351,7 @@ def test_waits_that_a_walk_was_given_up_before_are_described() -> None:
     shown = [job(number) for number in range(195)]
     walk(schedule, NOW, shown[:100], shown[100:], *([[]] * 4), whole=False)
     settle(schedule, NOW)
-    assert descriptions(schedule, NOW) == [f"j-{number}" for number in range(195, 200)]
+    assert sorted(descriptions(schedule, NOW)) == [f"j-{number}" for number in range(195, 200)]
 
 
 def test_a_wait_beyond_the_last_page_is_set_aside() -> None:
@@ -449,6 +449,17 @@ def test_whoever_has_news_is_named_once() -> None:
     schedule.on_described("j-1", job(1), NOW, NOW)
     assert schedule.take_changed() == [watches[1]]
     assert schedule.take_changed() == []
+
+
+def test_a_wait_that_was_polled_meanwhile_is_not_due_at_the_time_that_was_planned_before() -> None:
+    schedule, _ = schedule_of(1)
+    for seconds in (0, 20):
+        schedule.next_description(NOW + seconds)
+        schedule.on_described("j-0", job(0), NOW + seconds, NOW + seconds)
+    settle(schedule, NOW + 31)
+    assert descriptions(schedule, NOW + 31) == []
+    settle(schedule, NOW + 51)
+    assert descriptions(schedule, NOW + 51) == ["j-0"]
 
 
 # -- how urgent a request is --------------------------------------------------------------------------------------
