@@ -52,8 +52,8 @@ class Walk:
     began: float
     need: Need
     missing: set[Watch] = field(repr=False)
-    lists: Lists = WHOLE_LIST
-    expected: int = 1
+    lists: Lists
+    expected: int
     pages: int = 0
     records: int = 0
     shows_late_ones: bool = False
@@ -280,8 +280,9 @@ class Schedule:
         else:
             self._health.on_answer(now)
         if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
-            others = [watch for watch in self.watches() if watch not in watches and watch.not_before <= now]
-            self._unhanded.extend(partial(self._hand_error, watch, outcome) for watch in others)
+            watches = [watch for watch in self.watches() if watch.not_before <= now]
+            self._unhanded.extend(partial(self._hand_error, watch, outcome) for watch in watches)
+            return
         for watch in watches:
             self._hand_error(watch, outcome, now)
 
