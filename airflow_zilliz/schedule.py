@@ -53,8 +53,8 @@ class Walk:
     began: float
     need: Need
     missing: set[Watch] = field(repr=False)
-    lists: Lists = WHOLE_LIST
-    expected: int = 1
+    lists: Lists
+    expected: int
     pages: int = 0
     records: int = 0
     shows_late_ones: bool = False
@@ -284,8 +284,9 @@ class Schedule:
         else:
             self._health.on_answer(now)
         if isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job:
-            others = [watch for watch in self.watches() if watch not in watches and watch.not_before <= now]
-            self._unhanded.extend(partial(self._hand_error, watch, outcome) for watch in others)
+            watches = [watch for watch in self.watches() if watch.not_before <= now]
+            self._unhanded.extend(partial(self._hand_error, watch, outcome) for watch in watches)
+            return
         for watch in watches:
             self._hand_error(watch, outcome, now)
 
@@ -385,7 +386,7 @@ class Schedule:
         if walk.missing and whole and walk.lists != WHOLE_LIST:
             self._filter.on_useless(now)  # its jobs may have another collection's name
             whole = False
-        for watch in walk.missing:
+        for watch in sorted(walk.missing, key=lambda one: one.due):
             if whole or walk.pages >= MAX_LIST_PAGES:
                 watch.unlisted_until = now + LIST_RETRY
                 self._aside.add(watch)
@@ -465,7 +466,7 @@ class Schedule:
         return max(self._health.answered_at, self.others_answered_at)
 
     def _note_collection(self, watch: Watch, job: ImportProgress) -> None:
-        if job.collection_name is not None and job.collection_name != watch.collection:
+        if job.collection_name is not None:
             self._count_collection(watch, -1)
             watch.collection = job.collection_name
             self._collections[watch.collection] += 1

@@ -161,6 +161,19 @@ MEMBERS = gzip.compress(JOB[:20]) + gzip.compress(b"") + gzip.compress(JOB[20:])
         ("identity, gzip", gzip.compress(JOB)),
         ("deflate, gzip", gzip.compress(zlib.compress(JOB))),
     ],
+    # a gzip body holds the time, and the names of tests must be the same in each process
+    ids=[
+        "Identity",
+        "none",
+        "GZip",
+        "x-gzip",
+        "members",
+        "members and padding",
+        "deflate",
+        "raw deflate",
+        "identity, gzip",
+        "both",
+    ],
 )
 @pytest.mark.parametrize("poll_twice", [poll_twice_on_worker, poll_twice_in_triggerer])
 def test_a_body_is_read_however_it_is_encoded(

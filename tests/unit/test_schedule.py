@@ -402,7 +402,7 @@ def test_waits_that_a_walk_was_given_up_before_are_described() -> None:
     shown = [job(number) for number in range(195)]
     walk(schedule, NOW, shown[:100], shown[100:], *([[]] * 4), whole=False)
     settle(schedule, NOW)
-    assert descriptions(schedule, NOW) == [f"j-{number}" for number in range(195, 200)]
+    assert sorted(descriptions(schedule, NOW)) == [f"j-{number}" for number in range(195, 200)]
 
 
 def test_a_wait_beyond_the_last_page_is_set_aside() -> None:
@@ -500,6 +500,17 @@ def test_whoever_has_news_is_named_once() -> None:
     schedule.on_described("j-1", job(1), NOW, NOW)
     assert schedule.take_changed() == [watches[1]]
     assert schedule.take_changed() == []
+
+
+def test_a_wait_that_was_polled_meanwhile_is_not_due_at_the_time_that_was_planned_before() -> None:
+    schedule, _ = schedule_of(1)
+    for seconds in (0, 20):
+        schedule.next_description(NOW + seconds)
+        schedule.on_described("j-0", job(0), NOW + seconds, NOW + seconds)
+    settle(schedule, NOW + 31)
+    assert descriptions(schedule, NOW + 31) == []
+    settle(schedule, NOW + 51)
+    assert descriptions(schedule, NOW + 51) == ["j-0"]
 
 
 # -- how urgent a request is --------------------------------------------------------------------------------------
@@ -615,3 +626,95 @@ def test_a_collection_s_list_that_is_refused_is_no_reason_against_the_whole_one(
     begun = schedule.begin_walk(NOW + 31)
     assert begun is not None
     assert begun.lists == WHOLE_LIST
+
+
+def test_a_collection_that_nobody_waits_for_any_more_is_not_asked_for() -> None:
+    schedule = with_others()
+    late = add(schedule, wait("j-20"), NOW + 31, 0.0)
+    schedule.begin_walk(NOW + 31)
+    schedule.on_page(NOW + 31, 21)
+    schedule.on_listed("j-20", of_collection(20, "articles"), NOW + 31)
+    schedule.end_walk(NOW + 31, whole=False)
+    schedule._filter.on_walk(WHOLE_LIST, 1000, NOW + 31)
+    assert schedule._filter.lists(schedule._collections, NOW + 32) == ("articles", "books")
+    schedule.remove(late)
+    assert schedule._filter.lists(schedule._collections, NOW + 32) == ("books",)
+
+
+# -- edges --------------------------------------------------------------------------------------------------------
+
+
+def test_waits_that_no_list_can_serve_are_described() -> None:
+    schedule, _ = schedule_of(10, target_state=ImportState.UNCOMMITTED)
+    assert schedule.begin_walk(NOW) is None
+    assert len(descriptions(schedule, NOW)) == 10
+
+
+def test_a_wait_is_refreshed_after_twenty_intervals_and_not_before() -> None:
+    schedule, _ = schedule_of(10)
+    page = [job(number) for number in range(10)]
+    for turn in range(21):
+        walk(schedule, NOW + 30 * turn, page)
+    assert descriptions(schedule, NOW + 600) == []
+    walk(schedule, NOW + 630, page)
+    assert len(descriptions(schedule, NOW + 630)) == 1
+
+
+def test_whether_a_walk_keeps_every_interval() -> None:
+    schedule, _ = schedule_of(200)
+    assert schedule.can_walk_at(2 / 30)
+    assert not schedule.can_walk_at(1.9 / 30)
+    assert schedule.pages_a_second == pytest.approx(0.1)
+
+
+def test_a_list_that_was_given_up_is_tried_again_once_waits_outnumber_its_pages() -> None:
+    schedule, _ = schedule_of(12)
+    schedule.begin_walk(NOW)
+    while schedule.walk_is_worth_a_page:
+        schedule.on_page(NOW)
+    schedule.end_walk(NOW, whole=False)
+    assert len(descriptions(schedule, NOW)) == 12
+    for number in range(12):
+        schedule.on_described(f"j-{number}", job(number), NOW, NOW)
+    add(schedule, wait("j-12"), NOW, 30.0)
+    settle(schedule, NOW + 31)
+    assert schedule.begin_walk(NOW + 31) is None, "13 waits, and more than 12 pages"
+    for number in range(13):
+        schedule.next_description(NOW + 31)
+        schedule.on_described(f"j-{number}", job(number), NOW + 31, NOW + 31)
+    add(schedule, wait("j-13"), NOW + 31, 30.0)
+    settle(schedule, NOW + 62)
+    assert schedule.begin_walk(NOW + 62) is not None
+
+
+def test_a_server_that_fails_is_not_asked_for_a_description_while_a_walk_is_on_its_way() -> None:
+    schedule, _ = schedule_of(3)
+    for job_id in descriptions(schedule, NOW):
+        schedule.on_described(job_id, DOWN, NOW, NOW)
+    settle(schedule, NOW + 40)
+    assert schedule.begin_walk(NOW + 40) is not None
+    add(schedule, wait("unlisted", target_state=ImportState.UNCOMMITTED), NOW + 40, 0.0)
+    settle(schedule, NOW + 40)
+    assert descriptions(schedule, NOW + 40) == []
+    schedule.on_page(NOW + 41)
+    assert descriptions(schedule, NOW + 41) == ["unlisted"], "it answers"
+
+
+def test_a_pause_is_told_to_all_that_it_delays_in_slices() -> None:
+    schedule, watches = schedule_of(250)
+    schedule.begin_walk(NOW)
+    schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
+    settle(schedule, NOW)
+    first = schedule.next_description(NOW)
+    assert first is not None
+    schedule.on_described(first.job_id, job(0), NOW, NOW)
+    settle(schedule, NOW)
+    first = schedule.next_description(NOW)
+    assert first is not None
+    schedule.on_described(first.job_id, SLOW_DOWN, NOW, NOW)
+    schedule.take_changed()
+    settle(schedule, NOW + 1)
+    told = [
+        watch for watch in watches if any("Could not poll" in text for step in watch.steps for _, text in step.notes)
+    ]
+    assert len(told) == 249, "all but the one that was answered"
