@@ -158,7 +158,7 @@ class LocalServer:
 
         Faults are taken in the order in which they were added, each for as many responses as it is for.
 
-        :param kind: ``status``, ``code``, ``proxy``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``, ``redirect``
+        :param kind: ``status``, ``code``, ``proxy``, ``page``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``, ``redirect``
             or ``restart``
         :param fault: ``times``, ``path``, ``job_id``, ``after``, ``status``, ``code``, ``message``, ``retry_after``,
             ``seconds``, ``done``, ``done_after``, ``loses_jobs``; each is described at
