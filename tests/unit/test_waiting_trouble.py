@@ -434,3 +434,10 @@ def test_a_list_that_shows_the_job_is_a_poll_like_any_other(shows: str) -> None:
 @pytest.mark.parametrize("state", [ImportState.PENDING, ImportState.IMPORTING, ImportState.UNKNOWN])
 def test_whoever_waits_for_uncommitted_waits_through_the_states_before(state: ImportState) -> None:
     assert wait(target_state=ImportState.UNCOMMITTED).on_progress(job(state), START + 1).end is None
+
+
+def test_a_list_tells_of_a_described_job_what_is_more_than_running() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=40), START)
+    odd = replace(listed(ImportState.UNKNOWN), raw={"state": "Frobnicating"})
+    assert texts(waiting.on_listed(odd, START + 30))[0] == "Import job j-1: Frobnicating"
