@@ -416,3 +416,28 @@ def test_the_description_of_a_listed_failure_is_asked_for_in_growing_pauses(
     step = wait(claimed=claimed).on_error(error, START + age)
     assert step.end is None
     assert step.delay == pytest.approx(pause, rel=0.26)
+
+
+@pytest.mark.parametrize("shows", ["unchanged", "listed"])
+def test_a_list_that_shows_the_job_is_a_poll_like_any_other(shows: str) -> None:
+    waiting = wait(now=START + 990, deadline=None)
+    waiting.on_progress(job(), START + 1000)
+    for age in range(1030, 1301, 30):
+        if shows == "unchanged":
+            waiting.on_unchanged(START + age)
+        else:
+            waiting.on_listed(listed(ImportState.IMPORTING), START + age)
+    step, now = fail(waiting, SILENT, START + 1330, START + 5000)
+    assert (end_of(step).ending, now) == (Ending.UNAVAILABLE, START + 1900)
+
+
+@pytest.mark.parametrize("state", [ImportState.PENDING, ImportState.IMPORTING, ImportState.UNKNOWN])
+def test_whoever_waits_for_uncommitted_waits_through_the_states_before(state: ImportState) -> None:
+    assert wait(target_state=ImportState.UNCOMMITTED).on_progress(job(state), START + 1).end is None
+
+
+def test_a_list_tells_of_a_described_job_what_is_more_than_running() -> None:
+    waiting = wait()
+    waiting.on_progress(job(progress=40), START)
+    odd = replace(listed(ImportState.UNKNOWN), raw={"state": "Frobnicating"})
+    assert texts(waiting.on_listed(odd, START + 30))[0] == "Import job j-1: Frobnicating"
