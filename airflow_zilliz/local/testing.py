@@ -217,13 +217,10 @@ class LocalServer:
             fields["extra"] = {"cluster_id": "in01-local", **extra}
         return json.dumps(fields)
 
-    def wait_for_job(
-        self, job_id: str, *states: str, within: float = 60.0, path: str = "describe", **place: str
-    ) -> dict[str, Any]:
+    def wait_for_job(self, job_id: str, *states: str, within: float = 60.0, **place: str) -> dict[str, Any]:
         """Return a job's description once it is in one of some states.
 
         :param within: seconds
-        :param path: ``get_progress`` for a Milvus 2.4, which has no ``describe``
         :param place: ``clusterId``, or ``projectId`` and ``regionId``, of the Cloud flavor
         :raises TimeoutError: it is in none of them by then
         """
@@ -231,7 +228,7 @@ class LocalServer:
         until = time.monotonic() + within
         while True:
             answer = self._session.post(
-                f"{self.url}/v2/vectordb/jobs/import/{path}",
+                f"{self.url}/v2/vectordb/jobs/import/get_progress",  # of every version
                 json={"jobId": job_id, **place},
                 headers=headers,
                 timeout=_TIMEOUT,

@@ -395,7 +395,7 @@ def test_auto_commit_is_unknown_before_two_phases(server: LocalServer, milvus: s
     server.set(milvus=milvus)
     for value in ("false", None):
         job_id = create(server, options={"auto_commit": value})["data"]["jobId"]
-        assert server.wait_for_job(job_id, "Completed", "Failed", path="get_progress")["state"] == "Completed"
+        assert server.wait_for_job(job_id, "Completed", "Failed")["state"] == "Completed"
 
 
 @pytest.mark.parametrize(("milvus", "hours"), [("2.4", 3), ("2.5", 3), ("2.6", 48), ("3.0", 48)])
