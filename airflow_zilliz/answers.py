@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from airflow_zilliz.big_json import loads
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
 from airflow_zilliz.wire import (
     AUTH_CODES,
@@ -21,6 +21,9 @@ from airflow_zilliz.wire import (
     TRANSIENT_STATUSES,
     UNKNOWN_JOB_CODES,
 )
+
+#: Longer bodies are read in a thread, element by element.
+BIG_BYTES = 256 * 1024
 
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
@@ -50,7 +53,7 @@ class Answer:
     def json_object(self) -> dict[str, Any] | None:
         """Return the body where it is a JSON object, else None."""
         try:
-            value = loads(self.body)
+            value = json.loads(self.body) if len(self.body) <= BIG_BYTES else _loads_big(self.body)
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
@@ -59,6 +62,12 @@ class Answer:
     def is_unrouted(self) -> bool:
         """Whether the server has no such route: 404 in plain text, where a missing job is JSON (wire 1.1, 4.1)."""
         return self.status in (404, 405) and self.json_object() is None
+
+
+def _loads_big(body: bytes) -> Any:
+    from airflow_zilliz.big_json import loads  # here, since next to no answer needs it
+
+    return loads(body)
 
 
 def payload(answer: Answer) -> Any:

@@ -10,9 +10,9 @@ import logging
 import math
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from airflow_zilliz.api import ImportProgress, ImportState, Target
-from airflow_zilliz.claims import ClaimRetry
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -24,6 +24,9 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.policy import WaitPolicy
 from airflow_zilliz.seen import NOTHING_SEEN, Seen, duration
+
+if TYPE_CHECKING:
+    from airflow_zilliz.claims import ClaimRetry
 
 #: An unknown job is waited out for this long from the start of the wait: it may just have been submitted.
 UNKNOWN_JOB_GRACE = 60.0
@@ -92,6 +95,8 @@ class ImportWait:
 
     def __post_init__(self) -> None:
         if self.claimed is not None:
+            from airflow_zilliz.claims import ClaimRetry  # here, since parsing a DAG needs none
+
             self._claim_retry = ClaimRetry(f"{self.job_id} {self.now}", self.now)
         self._last_answer = self.seen.trouble_since if self.seen.trouble_since is not None else self.now
 
