@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from airflow_zilliz.big_json import loads
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
 from airflow_zilliz.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.wire import (
@@ -24,6 +24,8 @@ from airflow_zilliz.wire import (
     UNKNOWN_JOB_CODES,
 )
 
+#: Longer bodies are read in a thread, element by element.
+BIG_BYTES = 256 * 1024
 #: What Milvus, as every server that is written in Go, says of a path that it does not have (wire 1.1).
 _NO_SUCH_ROUTE = b"404 page not found"
 _MAX_SCRUBBED = 20_000
@@ -67,7 +69,7 @@ class Answer:
     def json_object(self) -> dict[str, Any] | None:
         """Return the body where it is a JSON object, else None."""
         try:
-            value = loads(self.body)
+            value = json.loads(self.body) if len(self.body) <= BIG_BYTES else _loads_big(self.body)
         except (ValueError, RecursionError):
             return None
         return value if isinstance(value, dict) else None
@@ -89,6 +91,12 @@ class Answer:
     def is_server_without_route(self) -> bool:
         """Whether it is the server itself that says that it has no such route."""
         return self.status == 404 and self.body.strip() == _NO_SUCH_ROUTE
+
+
+def _loads_big(body: bytes) -> Any:
+    from airflow_zilliz.big_json import loads  # here, since next to no answer needs it
+
+    return loads(body)
 
 
 def payload(answer: Answer) -> Any:

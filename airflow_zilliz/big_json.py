@@ -7,9 +7,6 @@ from json.decoder import JSONArray  # type: ignore[attr-defined] # typeshed leav
 from json.scanner import py_make_scanner  # type: ignore[attr-defined] # as above
 from typing import Any
 
-#: Bodies of more bytes are read in a thread, element by element.
-BIG_BYTES = 256 * 1024
-
 
 class _SteppingDecoder(json.JSONDecoder):
     """Reads each element of an outer array by itself: json's own reader lets no other thread run until it is done."""
@@ -27,6 +24,4 @@ def loads(body: bytes) -> Any:
     :raises ValueError: it is none
     :raises RecursionError: it is nested too deeply
     """
-    if len(body) <= BIG_BYTES:
-        return json.loads(body)
     return _SteppingDecoder().decode(body.decode(json.detect_encoding(body), "surrogatepass"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from airflow_zilliz import api
+from airflow_zilliz.answers import BIG_BYTES
 from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
-from airflow_zilliz.big_json import BIG_BYTES
 from airflow_zilliz.connection import Endpoint
 from airflow_zilliz.exceptions import ZillizError
 from airflow_zilliz.pacing import limiter_of

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from airflow_zilliz import wait_texts
 from airflow_zilliz.api import ImportProgress, ImportState, Target
-from airflow_zilliz.claims import ClaimRetry
 from airflow_zilliz.ending import Ending, WaitEnd
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -26,6 +26,9 @@ from airflow_zilliz.policy import WaitPolicy
 from airflow_zilliz.seen import NOTHING_SEEN, Seen, duration
 from airflow_zilliz.wait_clock import WaitClock
 from airflow_zilliz.wait_texts import plain
+
+if TYPE_CHECKING:
+    from airflow_zilliz.claims import ClaimRetry
 
 #: An unknown job is waited out for this long: from the start of the wait, since it may just have been submitted; where
 #: the wait has seen the job from the first such answer, since a fail-over may hide it.
@@ -99,6 +102,8 @@ class ImportWait:
 
     def __post_init__(self) -> None:
         if self.claimed is not None:
+            from airflow_zilliz.claims import ClaimRetry  # here, since parsing a DAG needs none
+
             self._claim_retry = ClaimRetry(f"{self.job_id} {self.now}", self.now)
         seen = self.seen
         last_answer = seen.trouble_since if seen.trouble_since is not None else self.now

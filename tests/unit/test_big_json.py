@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_zilliz import big_json
-from airflow_zilliz.big_json import BIG_BYTES, _SteppingDecoder, loads
+from airflow_zilliz.answers import BIG_BYTES, Answer
+from airflow_zilliz.big_json import _SteppingDecoder, loads
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -44,6 +45,7 @@ def test_another_thread_runs_while_a_long_list_is_read() -> None:
     assert len(gaps) >= 5, "it would have been one gap"
 
 
-def test_short_bodies_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(big_json, "_SteppingDecoder", None)
-    assert loads(b'{"a": 1}') == {"a": 1}
+def test_short_answers_are_read_at_once_and_long_ones_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(big_json, "loads", lambda body: {"big": len(body)})
+    assert Answer(200, b'{"a": 1}', {}).json_object() == {"a": 1}
+    assert Answer(200, b" " * (BIG_BYTES + 1), {}).json_object() == {"big": BIG_BYTES + 1}
