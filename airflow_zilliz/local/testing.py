@@ -158,8 +158,8 @@ class LocalServer:
 
         Faults are taken in the order in which they were added, each for as many responses as it is for.
 
-        :param kind: ``status``, ``code``, ``proxy``, ``page``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``, ``redirect``
-            or ``restart``
+        :param kind: ``status``, ``code``, ``proxy``, ``page``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``,
+            ``redirect`` or ``restart``
         :param fault: ``times``, ``path``, ``job_id``, ``after``, ``status``, ``code``, ``message``, ``retry_after``,
             ``seconds``, ``done``, ``done_after``, ``loses_jobs``; each is described at
             `airflow_zilliz.local.control.Fault`
