@@ -283,6 +283,7 @@ def test_a_wait_that_cannot_be_polled_times_out() -> None:
     assert wait().on_overdue(START + 3000).delay == 30
     overdue = wait(execution_deadline=START + 60).on_overdue(START + 120)
     assert end_of(overdue).ending is Ending.EXECUTION_TIMED_OUT
+    assert "Timed out (execution_timeout) after" in end_of(overdue).message
 
 
 # -- a connection that changed ------------------------------------------------------------------------------------
@@ -363,7 +364,7 @@ def test_what_an_earlier_version_warned_of_is_not_warned_of_again() -> None:
 
 
 def test_a_wait_shows_nothing_of_its_inside() -> None:
-    for name in ("_clock", "_notes", "_listed_at", "_key_refused"):
+    for name in ("_clock", "_notes", "_listed_at", "_key_refused", "_claim_retry"):
         assert name not in repr(wait())
         assert name not in signature(ImportWait).parameters
 
@@ -441,3 +442,13 @@ def test_a_list_tells_of_a_described_job_what_is_more_than_running() -> None:
     waiting.on_progress(job(progress=40), START)
     odd = replace(listed(ImportState.UNKNOWN), raw={"state": "Frobnicating"})
     assert texts(waiting.on_listed(odd, START + 30))[0] == "Import job j-1: Frobnicating"
+
+
+def test_a_job_that_was_never_known_looks_no_connection_up() -> None:
+    assert not wait().on_error(UNKNOWN, START + 1).look_up_connection
+
+
+def test_a_list_that_shows_the_job_says_that_it_is_the_list() -> None:
+    waiting = wait()
+    waiting.on_error(SILENT, START + 1)
+    assert texts(waiting.on_listed(listed(ImportState.IMPORTING), START + 31))[0].startswith("The job list answers")
