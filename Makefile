@@ -14,7 +14,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
@@ -28,6 +28,7 @@ help:
 	@echo "make docs             the documentation as a site, in .site"
 	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
 	@echo "make bench            what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)"
+	@echo "make bench-readers    what the local server's file readers take for a million rows of each format (10 minutes)"
 	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)"
 	@echo "make bench-import     what importing the sensor costs"
 	@echo "make mutants          which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1"
@@ -78,6 +79,10 @@ pictures: $(NEW)/.test-ready
 bench: $(NEW)/.bench-ready
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
+	$(MAKE) bench-readers
+
+bench-readers: $(NEW)/.bench-ready
+	$(NEW)/bin/python benchmarks/bench_readers.py --import
 
 bench-triggerer: $(NEW)/.demo-ready
 	$(NEW)/bin/python benchmarks/bench_triggerer.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import secrets
 import shutil
@@ -51,8 +52,8 @@ def play(api: AirflowApi, server: LocalServer, home: Path) -> None:
     """Import, wait, and compare what Airflow and Milvus say."""
     step(f"Local import server over Milvus Lite: {server.url}")
     rows_in_milvus = make_collection(server, home / "data")
-    say(f"  collection {COLLECTION!r}, files part-1.parquet ({PARQUET_ROWS} rows), part-2.json ({JSON_ROWS} rows)")
-    say("  and broken.json, whose 8th row has a vector of 3 dimensions")
+    say(f"  collection {COLLECTION!r} with a dynamic field; BulkWriter's part-1.parquet ({PARQUET_ROWS} rows),")
+    say(f"  part-2.json ({JSON_ROWS} rows) and broken.json, whose 8th row has a vector of 3 dimensions")
     step(f"Airflow {api.version}: scheduler, triggerer, DAG processor and API server are up at {api.url}")
     api.wait_for_dag(DAG_ID)
     good, bad = "good_files", "broken_file"
@@ -91,12 +92,12 @@ def import_server(home: Path) -> LocalServer:
 
 def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
     """Make the collection and the files; return what counts the collection's rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     from pymilvus import DataType, MilvusClient
+    from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter
 
+    logging.disable(logging.INFO)  # BulkWriter logs each step
     client = MilvusClient(server.url)
-    schema = client.create_schema()
+    schema = client.create_schema(enable_dynamic_field=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("title", DataType.VARCHAR, max_length=100)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
@@ -107,11 +108,20 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
 
     def rows(first: int, count: int) -> list[dict[str, Any]]:
         return [
-            {"id": number, "title": f"article {number}", "vector": [chance.random() for _ in range(DIM)]}
+            {
+                "id": number,
+                "title": f"article {number}",
+                "shelf": number % 9,
+                "vector": [chance.random() for _ in range(DIM)],
+            }
             for number in range(first, first + count)
         ]
 
-    pq.write_table(pa.Table.from_pylist(rows(0, PARQUET_ROWS)), data / "part-1.parquet")
+    writer = LocalBulkWriter(schema, str(data), file_type=BulkFileType.PARQUET)
+    for row in rows(0, PARQUET_ROWS):
+        writer.append_row(row)
+    writer.commit()
+    shutil.move(writer.batch_files[0][0], data / "part-1.parquet")
     (data / "part-2.json").write_text(json.dumps(rows(PARQUET_ROWS, JSON_ROWS)))
     broken = rows(10_000, 20)
     broken[7]["vector"] = broken[7]["vector"][:3]

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from airflow_zilliz.local.reading import ImportFileError, Row
-from airflow_zilliz.local.rows import Schema
+from airflow_zilliz.local.import_errors import ImportFileError
+from airflow_zilliz.local.row_validation import Row, Schema
 
 DEFAULT_DATABASE = "default"
+_DEFAULT_PARTITION = "_default"
 _LARGEST_MESSAGE = 256 * 2**20  # as a Milvus takes
 _CALLS_AT_ONCE = 10
 
@@ -36,6 +37,7 @@ class Engine:
         self._path = path
         self._lock = threading.Lock()
         self._insert_lock = threading.Lock()  # Milvus Lite takes one writer a collection
+        self._writing: dict[tuple[str, str], threading.Lock] = {}
         self._client: Any = None
         self._clients: dict[str, Any] = {}
         self._server: Any = None
@@ -143,18 +145,45 @@ class Engine:
         return Schema.of(self.client_of(database).describe_collection(collection))
 
     def insert(self, collection: str, rows: Sequence[Row], partition: str, database: str = "") -> int:
-        """Insert rows and return how many Milvus says it took.
+        """Insert rows and return how many Milvus Lite took.
 
-        :raises ImportFileError: with Milvus's own words
+        They go to the engine itself, and not through pymilvus, which refuses a key such as ``$meta`` and makes float32
+        of every float.
+
+        :raises ImportFileError: with Milvus Lite's own words
         """
-        from pymilvus.exceptions import MilvusException
+        from milvus_lite.exceptions import MilvusLiteError
 
         try:
             with self._insert_lock:
-                result = self.client_of(database).insert(collection, list(rows), partition_name=partition)
-        except MilvusException as err:
-            raise ImportFileError(f"Milvus refused the rows: {err.message}") from None
-        return int(result["insert_count"])
+                found = self._collection(collection, database)
+                return len(found.insert(list(rows), partition_name=partition or _DEFAULT_PARTITION))
+        except MilvusLiteError as err:
+            raise ImportFileError(f"Milvus Lite refused the rows: {err}") from None
+
+    @contextmanager
+    def writing(self, collection: str, database: str = "") -> Iterator[None]:
+        """Keep other imports from a collection for as long as one writes to it."""
+        with self._lock:
+            lock = self._writing.setdefault((database or DEFAULT_DATABASE, collection), threading.Lock())
+        with lock:
+            yield
+
+    def row_count(self, collection: str, database: str = "") -> int:
+        """Return how many rows a collection has, each primary key once.
+
+        :raises ImportFileError: the collection is gone
+        """
+        from milvus_lite.exceptions import MilvusLiteError
+
+        try:
+            return int(self._collection(collection, database).num_entities)
+        except MilvusLiteError as err:
+            raise ImportFileError(f"Milvus Lite does not count the rows: {err}") from None
+
+    def _collection(self, collection: str, database: str) -> Any:
+        self.start()
+        return self._db.get_collection(collection, database_name=database or DEFAULT_DATABASE)
 
     def close(self) -> None:
         """Stop Milvus Lite."""
