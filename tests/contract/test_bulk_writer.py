@@ -13,6 +13,7 @@ import pytest
 import requests
 from pymilvus import DataType, MilvusClient
 from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter
+from pymilvus.exceptions import MilvusException
 
 from airflow_zilliz.local.testing import LocalServer
 
@@ -218,3 +219,24 @@ def test_a_key_that_was_there_is_warned_of(server: LocalServer) -> None:
     other.write("parquet", [{}])
     job = other.run([["again.parquet"], ["again.parquet"]])
     assert "10 of the job's rows" in job["details"][1]["reason"], "within one job"
+
+
+def test_a_null_vector_reads_back_as_zeros(server: LocalServer) -> None:
+    """Milvus Lite 3.2.2: a null vector reads back as zeros."""
+    written = Written(server)
+    written.schema = written.client.create_schema()
+    written.schema.add_field("id", DataType.INT64, is_primary=True)
+    written.schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4, nullable=True)
+    found = round_trip(written, "parquet", [{"vector": None}, {}])
+    assert [list(row["vector"]) for row in found] == [[0.0] * 4, VECTOR]
+
+
+@pytest.mark.parametrize("kind", ["BINARY_VECTOR", "FLOAT16_VECTOR", "BFLOAT16_VECTOR", "INT8_VECTOR"])
+def test_vectors_that_the_engine_lacks(server: LocalServer, kind: str) -> None:
+    """Milvus Lite 3.2.2: no BINARY, FLOAT16, BFLOAT16 or INT8 vectors."""
+    client = MilvusClient(server.url)
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType[kind], dim=8)
+    with pytest.raises(MilvusException):
+        client.create_collection(f"c{next(numbers)}", schema=schema)
