@@ -12,7 +12,9 @@ from airflow_zilliz.api import Answer, Request, Target
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
+    ZillizError,
     ZillizIdempotencyKeyReused,
+    ZillizJobNotFound,
     ZillizSubmissionUnknown,
     ZillizTooManyJobs,
     ZillizUnavailable,
@@ -632,7 +634,15 @@ def test_a_job_that_the_list_shows_is_not_gone_because_a_fail_over_does_not_know
     assert started(server, retry(SENT)) == ("mine", FOUND)
 
 
-def test_a_job_whose_description_is_down_does_not_hide_the_one_that_is_ours() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZillizUnavailable("down"),
+        ZillizApiError("refused", code=1100, http_status=200),
+        ZillizJobNotFound("unknown for a moment", code=2100, http_status=200),
+    ],
+)
+def test_a_job_that_cannot_be_described_does_not_hide_the_one_that_is_ours(error: ZillizError) -> None:
     server = Server()
     server.add("2")
     server.add("1")
@@ -640,11 +650,18 @@ def test_a_job_whose_description_is_down_does_not_hide_the_one_that_is_ours() ->
 
     def answer_for(request: Request) -> Answer:
         if (request.body or {}).get("jobId") == "2":
-            raise ZillizUnavailable("down")
+            raise error
         return described(request)
 
     server._answer = answer_for  # type: ignore[method-assign] # one job that cannot be described
     assert started(server, retry(SENT)) == ("1", FOUND)
+
+
+def test_a_new_job_of_the_files_that_was_completed_once_and_is_failed_now_cannot_be_told() -> None:
+    server = Server()
+    server.add("mine", "Failed", completeTime=CREATED)
+    with pytest.raises(ZillizSubmissionUnknown, match=r"mine \(Failed\)$|mine \(Failed\)\."):
+        started(server, retry(SENT))
 
 
 def test_a_run_without_a_date_excludes_no_job() -> None:
