@@ -203,6 +203,9 @@ def test_what_templates_and_xcoms_hand_over(runs: Runs, native: bool) -> None:
 
 def test_signatures_are_in_no_rendered_field(runs: Runs) -> None:
     """Airflow stores rendered fields before a task begins, and shows them; the signed URLs come from XComs here."""
+    runs.server.clear()
+    runs.server.script(DONE)
+    runs.run(Path(__file__).with_name("templates_dag.py"), "templates_False")
     query = "SELECT task_id, map_index, rendered_fields FROM rendered_task_instance_fields WHERE task_id IN (?, ?)"
     with sqlite3.connect(runs.database) as db:
         stored = db.execute(query, ("each", "one_signed")).fetchall()

@@ -75,6 +75,7 @@ def test_a_trigger_ignores_the_arguments_of_a_newer_version(
 
 def test_the_trigger_of_an_asset_watcher_does_so_too(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Lines()
+    server.set(collections=["books"])
     monkeypatch.setattr(ZillizImportEventTrigger, "log", log)
     trigger = ZillizImportEventTrigger("books", poke_interval=0.1, **NEWER)
     assert not NEWER.keys() & trigger.serialize()[1].keys()
