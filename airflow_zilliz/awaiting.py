@@ -18,7 +18,6 @@ from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 from airflow_zilliz.policy import WaitPolicy, spread_of
 from airflow_zilliz.seen import NOTHING_SEEN, Seen
-from airflow_zilliz.wait_texts import IGNORED
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -105,6 +104,8 @@ class WaitsForImport(BaseOperator):
         :param unknown: what a newer version hands over, which is ignored after a rollback to this one
         """
         if unknown:
+            from airflow_zilliz.wait_texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
+
             self.log.warning(IGNORED, ", ".join(sorted(unknown)))
         end = WaitEnd.from_event(event)
         span = (started_at or time.time(), deadline, execution_deadline)

@@ -11,16 +11,17 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from airflow_zilliz.local.file_readers import read_rows
-from airflow_zilliz.local.file_readers.go_text import csv_records, parse_bool, parse_float, parse_int, separator
-from airflow_zilliz.local.import_errors import BadValue, ImportFileError
-from airflow_zilliz.local.row_validation import Field, Schema, checked_float, checked_int
-from airflow_zilliz.local.versions import VERSIONS
+np = pytest.importorskip("numpy", reason="the local server's readers come with the extra `local`")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from airflow_zilliz.local.file_readers import read_rows  # noqa: E402 - without the extra they are skipped above
+from airflow_zilliz.local.file_readers.go_text import csv_records, parse_bool, parse_float, parse_int, separator  # noqa: E402 - without the extra they are skipped above
+from airflow_zilliz.local.import_errors import BadValue, ImportFileError  # noqa: E402 - without the extra they are skipped above
+from airflow_zilliz.local.row_validation import Field, Schema, checked_float, checked_int  # noqa: E402 - without the extra they are skipped above
+from airflow_zilliz.local.versions import VERSIONS  # noqa: E402 - without the extra they are skipped above
 
 KEY = Field("id", "INT64")
 GO = json.loads((Path(__file__).parent / "go_text.json").read_text())
