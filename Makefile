@@ -54,8 +54,9 @@ test-new: $(NEW)/.test-ready
 test-old: $(OLD)/.test-ready
 	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow tests/e2e/test_airflow_2.py
 
+# ONLY names Airflow series or pairs, such as "3.1 3.2-py3.12".
 test-all: $(NEW)/.test-ready
-	$(NEW)/bin/python tests/matrix.py
+	$(NEW)/bin/python tests/matrix.py $(foreach pair,$(ONLY),--only $(pair))
 
 soak: $(NEW)/.test-ready
 	$(NEW)/bin/python tests/soak.py --home .soak
