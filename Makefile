@@ -9,12 +9,13 @@ OLD_DAY := 2026-04-15
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
+DIST := .venv-dist
 # The day as of which each Airflow between is resolved.
 DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
 
 help:
 	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
@@ -25,6 +26,7 @@ help:
 	@echo "make explore          every combination of two faults around a submit, in 500 settings (20 minutes)"
 	@echo "make lint             ruff and mypy alone"
 	@echo "make audit            known vulnerabilities of what a user installs"
+	@echo "make dist             the wheel and the sdist of a release, checked, in dist"
 	@echo "make docs             the documentation as a site, in .site"
 	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
 	@echo "make bench            what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)"
@@ -70,6 +72,12 @@ explore: $(NEW)/.test-ready
 # Asks PyPI for what it knows of each release; fails where it cannot be asked.
 audit: $(NEW)/.audit-ready
 	$(NEW)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/demo.txt
+
+# Builds from the sdist, as an index's users do; the wheel holds nothing that the sdist lacks.
+dist: $(DIST)/.dist-ready
+	rm -rf dist
+	$(DIST)/bin/python -m build --no-isolation
+	$(DIST)/bin/twine check --strict dist/*
 
 docs: $(NEW)/.docs-ready
 	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
@@ -122,6 +130,11 @@ $(NEW)/.bench-ready: $(NEW)/.demo-ready requirements/bench.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/bench.txt
 	touch $@
 
+$(DIST)/.dist-ready: requirements/dist.txt
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python $(PIP) install --no-deps -r requirements/dist.txt
+	touch $@
+
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
@@ -138,8 +151,9 @@ pins:
 	$(UV) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	$(UV) requirements/audit.in -c requirements/dev.txt -o requirements/audit.txt
 	$(UV) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt
+	$(UV) requirements/dist.in -o requirements/dist.txt
 	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean:
-	rm -rf $(NEW) $(OLD) .venvs .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis
