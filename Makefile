@@ -56,7 +56,7 @@ explore: $(NEW)/.test-ready ## every combination of two faults around a submit, 
 audit: $(NEW)/.audit-ready ## known vulnerabilities of what a user installs
 	$(NEW)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/demo.txt
 
-# Builds from the sdist, as an index's users do; the wheel holds nothing that the sdist lacks.
+# Builds the wheel from the sdist, so that an incomplete sdist fails.
 dist: $(DIST)/.dist-ready ## the wheel and the sdist of a release, checked, in dist
 	rm -rf dist
 	$(DIST)/bin/python -m build --no-isolation
