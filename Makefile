@@ -9,41 +9,26 @@ OLD_DAY := 2026-04-15
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
+DIST := .venv-dist
 # The day as of which each Airflow between is resolved.
 DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
 
 help:
-	@echo "make demo             a DAG imports a file into Milvus, waits for it deferred, and a second import fails"
-	@echo "make ui               Airflow in your browser, beside a local import server, until Ctrl-C"
-	@echo "make test             lint, types, and all tests on the newest Airflow and on 2.11"
-	@echo "make test-all         the tests on every supported Airflow and Python, and the README's table of them (an hour)"
-	@echo "make soak             half an hour of 500 waits in a real Airflow, with a server that misbehaves at random"
-	@echo "make explore          every combination of two faults around a submit, in 500 settings (20 minutes)"
-	@echo "make lint             ruff and mypy alone"
-	@echo "make audit            known vulnerabilities of what a user installs"
-	@echo "make docs             the documentation as a site, in .site"
-	@echo "make pictures         take the docs' pictures anew (needs Debian's chromium)"
-	@echo "make bench            what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)"
-	@echo "make bench-readers    what the local server's file readers take for a million rows of each format (10 minutes)"
-	@echo "make bench-triggerer  1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)"
-	@echo "make bench-import     what importing the sensor costs"
-	@echo "make mutants          which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1"
-	@echo "make pins             renew requirements/*.txt (needs uv)"
-	@echo "make clean            remove the environments and what the demo and the browser left"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(NEW)/.demo-ready
+demo: $(NEW)/.demo-ready ## a DAG imports a file into Milvus, waits for it deferred, and a second import fails
 	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
 
-ui: $(NEW)/.demo-ready
+ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
 	$(NEW)/bin/python -m airflow_zilliz.local.ui --dags example_dags --home .ui
 
-test: lint test-new test-old
+test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
 
-lint: $(NEW)/.test-ready
+lint: $(NEW)/.test-ready ## ruff and mypy alone
 	$(NEW)/bin/ruff check .
 	$(NEW)/bin/ruff format --check .
 	$(NEW)/bin/mypy
@@ -54,40 +39,47 @@ test-new: $(NEW)/.test-ready
 test-old: $(OLD)/.test-ready
 	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow tests/e2e/test_airflow_2.py
 
-test-all: $(NEW)/.test-ready
-	$(NEW)/bin/python tests/matrix.py
+# ONLY names Airflow series or pairs, such as "3.1 3.2-py3.12".
+test-all: $(NEW)/.test-ready ## the tests on every supported Airflow and Python, and the README's table of them (an hour)
+	$(NEW)/bin/python tests/matrix.py $(foreach pair,$(ONLY),--only $(pair))
 
-soak: $(NEW)/.test-ready
+soak: $(NEW)/.test-ready ## half an hour of 500 waits in a real Airflow, with a server that misbehaves at random
 	$(NEW)/bin/python tests/soak.py --home .soak
 
 soak-short: $(NEW)/.test-ready
 	$(NEW)/bin/python tests/soak.py --home .soak --minutes 5
 
-explore: $(NEW)/.test-ready
+explore: $(NEW)/.test-ready ## every combination of two faults around a submit, in 500 settings (20 minutes)
 	$(NEW)/bin/python -m tests.exploration.explorer --faults 2
 
 # Asks PyPI for what it knows of each release; fails where it cannot be asked.
-audit: $(NEW)/.audit-ready
+audit: $(NEW)/.audit-ready ## known vulnerabilities of what a user installs
 	$(NEW)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/demo.txt
 
-docs: $(NEW)/.docs-ready
+# Builds the wheel from the sdist, so that an incomplete sdist fails.
+dist: $(DIST)/.dist-ready ## the wheel and the sdist of a release, checked, in dist
+	rm -rf dist
+	$(DIST)/bin/python -m build --no-isolation
+	$(DIST)/bin/twine check --strict dist/*
+
+docs: $(NEW)/.docs-ready ## the documentation as a site, in .site
 	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
 
-pictures: $(NEW)/.test-ready
+pictures: $(NEW)/.test-ready ## take the docs' pictures anew (needs Debian's chromium)
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
 
-bench: $(NEW)/.bench-ready
+bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers
 
-bench-readers: $(NEW)/.bench-ready
+bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (10 minutes)
 	$(NEW)/bin/python benchmarks/bench_readers.py --import
 
-bench-triggerer: $(NEW)/.demo-ready
+bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
 	$(NEW)/bin/python benchmarks/bench_triggerer.py
 
-bench-import: $(NEW)/.demo-ready
+bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
 
 MODULE ?= airflow_zilliz/submission.py
@@ -95,7 +87,7 @@ TESTS ?= tests/unit/test_$(notdir $(MODULE))
 COUNT ?= 100
 SEED ?= 0
 JOBS ?= 1
-mutants: $(NEW)/.test-ready
+mutants: $(NEW)/.test-ready ## which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1
 	$(NEW)/bin/python tests/mutation.py $(MODULE) $(TESTS) --count $(COUNT) --seed $(SEED) -j $(JOBS)
 
 $(NEW)/.demo-ready: requirements/demo.txt pyproject.toml
@@ -121,6 +113,11 @@ $(NEW)/.bench-ready: $(NEW)/.demo-ready requirements/bench.txt
 	$(NEW)/bin/python $(PIP) install --no-deps -r requirements/bench.txt
 	touch $@
 
+$(DIST)/.dist-ready: requirements/dist.txt
+	$(PYTHON) -m venv $(DIST)
+	$(DIST)/bin/python $(PIP) install --no-deps -r requirements/dist.txt
+	touch $@
+
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
@@ -131,14 +128,15 @@ $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 UV := uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header --no-emit-index-url --no-emit-find-links
 # The oldest common-compat that this package takes is newer than Airflow 3.0.
 COMPAT := --exclude-newer-package apache-airflow-providers-common-compat=2026-06-01
-pins:
+pins: ## renew requirements/*.txt (needs uv)
 	$(UV) requirements/dev.in -o requirements/dev.txt
 	$(UV) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
 	$(UV) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	$(UV) requirements/audit.in -c requirements/dev.txt -o requirements/audit.txt
 	$(UV) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt
+	$(UV) requirements/dist.in -o requirements/dist.txt
 	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
-clean:
-	rm -rf $(NEW) $(OLD) .venvs .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the environments and what the demo and the browser left
+	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -96,8 +96,12 @@ def main() -> int:
                 result = run(release, python, environment, options.processes)
                 results[release.series, python] = result
                 say(f"Airflow {release.version}, Python {python}: {in_words(result)}")
-    if not options.install:
-        write_table(results)
+    if options.install:
+        return 0
+    if not results:
+        say(f"Nothing was run: no Python here is of {' or '.join(options.only or ['any pair'])}")
+        return 1
+    write_table(results)
     return 0 if all(result.is_good for result in results.values()) else 1
 
 

@@ -17,7 +17,7 @@ from airflow_zilliz.api import Target
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 - a fixture
-from tests.contract.conftest import client_of, connect, make_collection, rows, write_json
+from tests.contract.conftest import KEYS, client_of, connect, make_collection, rows, write_json
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,6 +106,32 @@ def test_sample_mapped_imports(milvus: LocalServer, database: Path) -> None:  # 
     path.write_text(SAMPLES["mapped_imports"])
     found = Runs(milvus, database).run(path, "imports")
     assert found == {(task, index): "success" for task in ("start", "wait") for index in (0, 1)}
+
+
+def run_sample(server: LocalServer, database: Path, name: str, dag_id: str, **conf: Any) -> Any:  # noqa: F811
+    """Run a sample that waits for one job, with the test server's address and key; return the task's XCom."""
+    path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / f"{name}.py"
+    path.write_text(SAMPLES[name].replace("http://localhost:19530", server.url).replace("root:Milvus", KEYS["milvus"]))
+    runs = Runs(server, database)
+    ((task, _), state), *others = runs.run(path, dag_id, **conf).items()
+    assert (state, others) == ("success", []), runs.output[-3000:]
+    return (runs.xcoms(dag_id, task) or [None])[0]
+
+
+def test_sample_polling_sensor(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    job_id = milvus.add_job(DONE, totalRows=42)
+    run_sample(milvus, database, "polling_sensor", "poll_with_a_sensor", job_id=job_id)
+
+
+def test_sample_migrated_sensor(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    job_id = milvus.add_job(*RUNNING, DONE, totalRows=42)
+    result = run_sample(milvus, database, "migrated_sensor", "wait_with_the_sensor", job_id=job_id)
+    assert result["imported_rows"] == 42
+
+
+def test_sample_polling_loop(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+    milvus.script(DONE, totalRows=42)
+    assert run_sample(milvus, database, "polling_loop", "import_in_a_loop")["importedRows"] == 42
 
 
 def test_sample_local_settings() -> None:
