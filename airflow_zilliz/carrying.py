@@ -15,6 +15,9 @@ from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.proxies import Proxy
 from airflow_zilliz.wire import MAX_BODY_BYTES
 
+#: The begin of an error's text that is searched for secrets: HTTP clients put all that was sent into some of them.
+_MAX_SCRUBBED = 8_000
+
 
 def url_of(endpoint: Endpoint, request: Request) -> str:
     """Return the address of a request."""
@@ -155,6 +158,7 @@ def _causes(err: BaseException) -> list[BaseException]:
 
 
 def _clean(text: str, endpoint: Endpoint, proxy: Proxy | None) -> str:
+    text = text[:_MAX_SCRUBBED]
     if proxy is not None and proxy.credentials:
         text = text.replace(proxy.credentials, "***")
     return endpoint.scrubber(text)[:500]
