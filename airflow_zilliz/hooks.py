@@ -238,19 +238,12 @@ class ZillizHook(BaseHook):
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
         self._run(endpoint, api.abort(job_id, target))
 
-    def submit(
-        self,
-        submission: Submission,
-        this_try: TaskTry,
-        remember: Callable[[Record], None],
-        secrets: tuple[str, ...] = (),
-    ) -> Submitted:
+    def submit(self, submission: Submission, this_try: TaskTry, remember: Callable[[Record], None]) -> Submitted:
         """Start an import unless an earlier try did, see `airflow_zilliz.submission.submit`, whose errors it raises.
 
         :param remember: writes a record down for the next try
-        :param secrets: what no error's text may show
         """
-        endpoint = replace(self.endpoint(), other_secrets=secrets)
+        endpoint = self.endpoint()
 
         def perform(step: Step) -> Any:
             if isinstance(step, Request):

@@ -283,15 +283,23 @@ class ZillizImportOperator(ImportOperatorBase):
         hook.other_secrets = self._storage_secrets()
         return hook
 
-    def _storage_secrets(self) -> tuple[str, ...]:
-        """Return the object storage's keys, which servers print in reasons; none where they cannot be had."""
+    def _storage_keys(self) -> StorageKeys:
+        """Return the object storage's keys, looked up once on each worker.
+
+        :raises ZillizConfigError: they cannot be had
+        """
         if self._storage is None:
-            try:
-                keys = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
-            except ZillizError:
-                return ()  # whoever needs them says so
-            self._storage = keys
-        return self._storage.secrets
+            self._storage = (
+                keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
+            )
+        return self._storage
+
+    def _storage_secrets(self) -> tuple[str, ...]:
+        """Return what servers print of these keys in reasons; none where they cannot be had."""
+        try:
+            return self._storage_keys().secrets
+        except ZillizError:
+            return ()  # whoever needs them says so
 
     def _trigger_options(self) -> dict[str, Any]:
         return {"withhold_reasons": True} if self.storage_conn_id else {}
@@ -302,13 +310,13 @@ class ZillizImportOperator(ImportOperatorBase):
         mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
-        storage = keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
+        storage = self._storage_keys()
         with self._hook() as hook:
             submission = self._submission(context, storage)
             self._store_link(context)
             while True:
                 try:
-                    submitted = hook.submit(submission, memory.this_try(), memory.write, storage.secrets)
+                    submitted = hook.submit(submission, memory.this_try(), memory.write)
                 except ZillizTooManyJobs as err:
                     self._wait_for_room(err, submit_by)
                 else:

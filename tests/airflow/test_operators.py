@@ -35,6 +35,7 @@ from airflow_zilliz.exceptions import (
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
+from airflow_zilliz.storage import StorageKeys
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_in_process, run_operator
 from tests.dying import POINTS
@@ -262,6 +263,18 @@ FORMS: tuple[Callable[[str], str], ...] = (
     lambda value: quote(value, safe=""),
     quote_plus,
 )
+
+
+def test_the_storage_connection_is_looked_up_once(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def keys_of(conn_id: str, _: Any) -> StorageKeys:
+        asked.append(conn_id)
+        return StorageKeys("AKIA-0123456789", "s3cret-0123456789")
+
+    monkeypatch.setattr(operators, "keys_of", keys_of)
+    an_import(storage_conn_id="s3").execute(context_of(TaskInstance()))
+    assert asked == ["s3"]
 
 
 @pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])
