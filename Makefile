@@ -82,8 +82,8 @@ bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (1
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
 
-MODULE ?= airflow_zilliz/submission.py
-TESTS ?= tests/unit/test_$(notdir $(MODULE))
+MODULE ?= airflow_zilliz/_submit/submit_once.py
+TESTS ?= tests/unit/$(subst _,,$(notdir $(patsubst %/,%,$(dir $(MODULE)))))/test_$(notdir $(MODULE))
 COUNT ?= 100
 SEED ?= 0
 JOBS ?= 1

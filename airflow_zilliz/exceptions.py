@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-from airflow_zilliz.wire import AUTH_CODES, THROTTLING_CODES
+from airflow_zilliz._protocol.constants import AUTH_CODES, THROTTLING_CODES
 
 if TYPE_CHECKING:
-    from airflow_zilliz.api import ImportProgress
+    from airflow_zilliz._protocol.models import ImportProgress
 
 
 class ZillizError(AirflowException):

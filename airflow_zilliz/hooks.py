@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from airflow_zilliz import api
-from airflow_zilliz.api import Answer, Exchange, ImportProgress, Request, Target
-from airflow_zilliz.checking import check
-from airflow_zilliz.connection import Endpoint, endpoint_of
+from airflow_zilliz._protocol import calls
+from airflow_zilliz._protocol.import_request import Groups, create_request
+from airflow_zilliz._protocol.models import ImportProgress
+from airflow_zilliz._protocol.request import Exchange, Request
+from airflow_zilliz._protocol.responses import Response
+from airflow_zilliz._protocol.scrubbing import mask_patterns
+from airflow_zilliz._protocol.target import Target
+from airflow_zilliz._submit.job_search import Clock, Log
+from airflow_zilliz._submit.record import Record, TaskTry
+from airflow_zilliz._submit.submit_once import Remember, Step, Submitted, submit
+from airflow_zilliz._submit.values import Submission
+from airflow_zilliz._transport.connection_check import check
+from airflow_zilliz._transport.connection_fields import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
+from airflow_zilliz._transport.driver import aexchange, describe, exchange, run_async, run_sync, send
+from airflow_zilliz._transport.endpoint import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
-from airflow_zilliz.flows import aexchange, aplay, describe, exchange, play, send
-from airflow_zilliz.job_search import Clock, Log
-from airflow_zilliz.provider import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from airflow_zilliz.scrubbing import mask_patterns
-from airflow_zilliz.submission import Remember, Step, Submitted, submit
-from airflow_zilliz.submit_record import Record, TaskTry
-from airflow_zilliz.submit_values import Submission
-from airflow_zilliz.submitting import Groups, create_request
 
 if TYPE_CHECKING:
-    from airflow_zilliz.blocking import BlockingCarrier
+    from airflow_zilliz._transport.sync import BlockingCarrier
 
 T = TypeVar("T")
 
@@ -102,7 +105,7 @@ class ZillizHook(BaseHook):
         """Do as `get_import_progress`, on the triggerer's event loop."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        return await aplay(describe(endpoint, job_id, target), partial(aexchange, endpoint))
+        return await run_async(describe(endpoint, job_id, target), partial(aexchange, endpoint))
 
     def list_import_jobs(
         self,
@@ -121,7 +124,7 @@ class ZillizHook(BaseHook):
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        walk = api.walk_list(target, collection_name=collection_name)
+        walk = calls.walk_list(target, collection_name=collection_name)
         item = next(walk, None)
         while item is not None:
             if isinstance(item, Request):
@@ -142,7 +145,7 @@ class ZillizHook(BaseHook):
         """Do as `list_import_jobs`, on the triggerer's event loop."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        walk = api.walk_list(target, collection_name=collection_name)
+        walk = calls.walk_list(target, collection_name=collection_name)
         item = next(walk, None)
         while item is not None:
             if isinstance(item, Request):
@@ -198,7 +201,7 @@ class ZillizHook(BaseHook):
             options=options,
             idempotency_key=idempotency_key,
         )
-        return self._run(endpoint, api.create(request))
+        return self._run(endpoint, calls.create(request))
 
     def commit_import(
         self,
@@ -217,7 +220,7 @@ class ZillizHook(BaseHook):
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        self._run(endpoint, api.commit(job_id, target))
+        self._run(endpoint, calls.commit(job_id, target))
 
     def abort_import(
         self,
@@ -236,10 +239,10 @@ class ZillizHook(BaseHook):
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        self._run(endpoint, api.abort(job_id, target))
+        self._run(endpoint, calls.abort(job_id, target))
 
     def submit(self, submission: Submission, this_try: TaskTry, remember: Callable[[Record], None]) -> Submitted:
-        """Start an import unless an earlier try did, see `airflow_zilliz.submission.submit`, whose errors it raises.
+        """Start an import unless an earlier try did; raises as `airflow_zilliz._submit.submit_once.submit` does.
 
         :param remember: writes a record down for the next try
         """
@@ -256,7 +259,7 @@ class ZillizHook(BaseHook):
                 return self.log.log(step.level, "%s", step.text)
             return time.sleep(step.seconds)
 
-        return play(submit(submission, this_try), perform)
+        return run_sync(submit(submission, this_try), perform)
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the server whether this connection can watch imports; return the verdict in words to act on."""
@@ -311,15 +314,15 @@ class ZillizHook(BaseHook):
 
     @cached_property
     def _carrier(self) -> BlockingCarrier:
-        from airflow_zilliz.blocking import BlockingCarrier  # here, since the triggerer needs no requests
+        from airflow_zilliz._transport.sync import BlockingCarrier  # here, since the triggerer needs no requests
 
         return BlockingCarrier()
 
-    def _exchange(self, endpoint: Endpoint, request: Request) -> Answer:
+    def _exchange(self, endpoint: Endpoint, request: Request) -> Response:
         return exchange(endpoint, request, self._carrier.exchange)
 
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
-        return play(flow, partial(self._exchange, endpoint))
+        return run_sync(flow, partial(self._exchange, endpoint))
 
 
 def _lookup_error(conn_id: str, err: Exception) -> ZillizError:

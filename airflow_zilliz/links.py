@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 if TYPE_CHECKING:
-    from airflow_zilliz.connection import Endpoint
+    from airflow_zilliz._transport.endpoint import Endpoint
 
 CONSOLE_KEY = "zilliz_console"
 

@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
-from airflow_zilliz.api import ImportState, Request
-from airflow_zilliz.arguments import check_literals, normalise_arguments
-from airflow_zilliz.awaiting import BACKSTOP_MARGIN
-from airflow_zilliz.ending import WaitEnd
+from airflow_zilliz._protocol.import_request import Groups, create_request, digest_of
+from airflow_zilliz._protocol.models import ImportState, parse_job
+from airflow_zilliz._protocol.request import Request
+from airflow_zilliz._protocol.scrubbing import Scrubber
+from airflow_zilliz._submit.idempotency_keys import former_key_of, key_of
+from airflow_zilliz._submit.record import PATIENCE
+from airflow_zilliz._submit.returned_job import Origin, check_key
+from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys, keys_of
+from airflow_zilliz._submit.submit_once import Submitted
+from airflow_zilliz._submit.values import Submission, forgotten
+from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
+from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
+from airflow_zilliz._tasks.killing import commits_by_itself
+from airflow_zilliz._tasks.masking import mask_signed_urls
+from airflow_zilliz._tasks.task_state import ImportMemory
+from airflow_zilliz._tasks.two_phase import (
+    DEFERRABLE,
+    ImportOperatorBase,
+    ZillizAbortImportOperator,
+    ZillizCommitImportOperator,
+)
+from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz.exceptions import (
     ZillizError,
     ZillizImportFailed,
     ZillizJobNotFound,
     ZillizTooManyJobs,
-)
-from airflow_zilliz.killing import commits_by_itself
-from airflow_zilliz.masking import mask_signed_urls
-from airflow_zilliz.progress import parse_job
-from airflow_zilliz.remembering import ImportMemory
-from airflow_zilliz.returned_job import Origin, check_key
-from airflow_zilliz.scrubbing import Scrubber
-from airflow_zilliz.storage import NO_STORAGE, StorageKeys, keys_of
-from airflow_zilliz.submission import Submitted
-from airflow_zilliz.submit_keys import former_key_of, key_of
-from airflow_zilliz.submit_record import PATIENCE
-from airflow_zilliz.submit_values import Submission, forgotten
-from airflow_zilliz.submitting import Groups, create_request, digest_of
-from airflow_zilliz.two_phase import (
-    DEFERRABLE,
-    ImportOperatorBase,
-    ZillizAbortImportOperator,
-    ZillizCommitImportOperator,
 )
 
 if TYPE_CHECKING:
@@ -265,7 +265,7 @@ class ZillizImportOperator(ImportOperatorBase):
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
-    def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
+    def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         """Compare the job's files once more: a user's own key may have brought another import's job back."""
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:

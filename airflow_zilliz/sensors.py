@@ -17,17 +17,17 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_zilliz.api import ImportState
-from airflow_zilliz.arguments import check_literals
-from airflow_zilliz.awaiting import WaitsForImport
-from airflow_zilliz.ending import WaitEnd
+from airflow_zilliz._protocol.models import ImportState
+from airflow_zilliz._tasks.arguments import check_literals
+from airflow_zilliz._tasks.base import WaitsForImport
+from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
+from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz.exceptions import ZillizImportFailed
-from airflow_zilliz.seen import NOTHING_SEEN, Seen
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.waiting import ImportWait, Step
+    from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
 _MEMORY_KEY = "zilliz_wait"
 
@@ -104,9 +104,9 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
         memory = _Memory(context or {})
         span = self._time_span(context)
-        seen = memory.load() if self.reschedule else NOTHING_SEEN
-        if self.reschedule and seen == NOTHING_SEEN and time.time() - span[0] >= self.poke_interval:
-            seen = Seen(at=span[0])  # it would not have been rescheduled if the job had not been seen
+        seen = memory.load() if self.reschedule else EMPTY_CHECKPOINT
+        if self.reschedule and seen == EMPTY_CHECKPOINT and time.time() - span[0] >= self.poke_interval:
+            seen = Checkpoint(at=span[0])  # it would not have been rescheduled if the job had not been seen
         wait = self._begin(*span, seen=seen)
         self._store_link(context)
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
@@ -122,7 +122,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         if self.never_fail:
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
-    def _pause_or_reschedule(self, memory: _Memory, wait: ImportWait, step: Step) -> None:
+    def _pause_or_reschedule(self, memory: _Memory, wait: ImportWait, step: Decision) -> None:
         # without a memory a rescheduled poll could never say how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
@@ -146,7 +146,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
                 return first.timestamp(), first.timestamp() + self.timeout, execution_deadline
         return started_at, deadline, execution_deadline
 
-    def _finish(self, end: WaitEnd, context: Context) -> dict[str, Any] | None:
+    def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         try:
             return super()._finish(end, context)
         except Exception as error:
@@ -163,17 +163,17 @@ class _Memory:
         # the store outlives a try, a wait does not
         self._try_number = getattr(context.get("ti"), "try_number", None)
 
-    def load(self) -> Seen:
+    def load(self) -> Checkpoint:
         try:
             kept = self._store.get(_MEMORY_KEY) if self._store is not None else None
         except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
             log.warning("The task state store cannot be read, so this look remembers none before: %s", err)
-            return NOTHING_SEEN
+            return EMPTY_CHECKPOINT
         if not isinstance(kept, Mapping) or kept.get("try_number") != self._try_number:
-            return NOTHING_SEEN
-        return Seen.from_json(kept.get("seen"))
+            return EMPTY_CHECKPOINT
+        return Checkpoint.from_json(kept.get("seen"))
 
-    def save(self, seen: Seen) -> bool:
+    def save(self, seen: Checkpoint) -> bool:
         """Return whether the memory is kept."""
         if self._store is None:
             return False

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_zilliz import api
-from airflow_zilliz.api import ImportProgress, ImportState, Target, target_arguments
-from airflow_zilliz.completions import Completions
+from airflow_zilliz._poller.completion_tracker import Completions
+from airflow_zilliz._poller.poller import endpoint_of_connection, join, leave, news_of
+from airflow_zilliz._poller.task_log import log, tell
+from airflow_zilliz._protocol import calls
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._protocol.target import Target, target_arguments
+from airflow_zilliz._tasks.killing import was_killed
+from airflow_zilliz._transport.driver import aexchange, run_async
+from airflow_zilliz._wait.checkpoint import Checkpoint
+from airflow_zilliz._wait.policy import WaitPolicy, spread_of
+from airflow_zilliz._wait.state_machine import NOT_POLLED, Decision, ImportWait
+from airflow_zilliz._wait.texts import IGNORED
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
-from airflow_zilliz.flows import aexchange, aplay
 from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.killing import was_killed
-from airflow_zilliz.policy import WaitPolicy, spread_of
-from airflow_zilliz.polling import endpoint_of_connection, join, leave, news_of
-from airflow_zilliz.seen import Seen
-from airflow_zilliz.telling import log, tell
-from airflow_zilliz.wait_texts import IGNORED
-from airflow_zilliz.waiting import NOT_LOOKED, ImportWait, Step
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseEventTrigger
@@ -50,7 +51,7 @@ async def _log_ignored(logger: Any, names: list[str]) -> None:
 
 
 class ZillizImportTrigger(BaseTrigger):
-    """Poll one import job until its wait ends, and fire one event that says how: see `WaitEnd.as_event`. It only reads.
+    """Poll one import job until its wait ends, and fire one event that says how: see `Outcome.as_event`. It only reads.
 
     All parameters are primitive and none is a secret, since Airflow stores and logs them in the clear. Each but
     the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
@@ -61,7 +62,7 @@ class ZillizImportTrigger(BaseTrigger):
     :param started_at: when the wait began; None for now
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
-    :param seen: what the wait remembers of earlier polls, as JSON text, see `Seen`
+    :param seen: what the wait remembers of earlier polls, as JSON text, see `Checkpoint`
     :param withhold_reasons: leave a Failed job's reasons out of the event, which Airflow logs as it is: they may hold
         an object storage's keys, which only the worker knows
     :param unknown: arguments of a newer version, which are ignored after a rollback to this one
@@ -143,7 +144,7 @@ class ZillizImportTrigger(BaseTrigger):
         looked_up_after = 0.0
         first_look = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
-            step = NOT_LOOKED
+            step = NOT_POLLED
             watch = join(self.zilliz_conn_id, wait, first_look, looked_up_after)
             try:
                 while not step.is_last:
@@ -164,7 +165,7 @@ class ZillizImportTrigger(BaseTrigger):
             looked_up_after = loop.time()
             await asyncio.sleep(step.delay)
 
-    def tell(self, step: Step) -> None:
+    def tell(self, step: Decision) -> None:
         """Write what a step says into the task's log."""
         for level, text in step.notes:
             self.log.log(level, "%s", text)
@@ -179,7 +180,7 @@ class ZillizImportTrigger(BaseTrigger):
             max_wait=self.max_wait,
             ignore_errors=self.ignore_errors,
         )
-        seen = Seen.from_json(self.seen)
+        seen = Checkpoint.from_json(self.seen)
         if seen.trouble_since is not None:
             # how long there was no triggerer says nothing of the server, so trouble is counted from here again
             seen = replace(seen, trouble_since=time.time(), polled_at=None, due=None)
@@ -218,7 +219,7 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
         try:
             endpoint = await endpoint_of_connection(self.zilliz_conn_id)
             target = _target(**target_arguments(self)).merged(endpoint.target)
-            await aplay(api.abort(self.job_id, target), functools.partial(aexchange, endpoint))
+            await run_async(calls.abort(self.job_id, target), functools.partial(aexchange, endpoint))
         except ZillizError as err:
             await log(
                 self.log,

@@ -165,10 +165,10 @@ class Worker:
 
 def resumes() -> dict[str, Any]:
     """Resume a task for each line of standard input, and say what each came to."""
-    from airflow_zilliz import pacing
+    from airflow_zilliz._transport import rate_limiter
     from airflow_zilliz.sensors import ZillizImportSensor
 
-    own = pacing._limiters, pacing._siblings = OfThread(), OfThread()
+    own = rate_limiter._limiters, rate_limiter._siblings = OfThread(), OfThread()
     print("ready", flush=True)
     plan = json.loads(sys.stdin.readline())
     started = time.time()

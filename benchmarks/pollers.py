@@ -36,11 +36,11 @@ Wait = Callable[[str, See], Awaitable[None]]
 
 async def ours(url: str) -> Wait:
     os.environ["AIRFLOW_CONN_BENCH"] = json.dumps({"conn_type": "zilliz", "host": url, "password": "k" * 20})
-    from airflow_zilliz.seen import Seen
+    from airflow_zilliz._wait.checkpoint import Checkpoint
     from airflow_zilliz.triggers import ZillizImportTrigger
 
     # what a task's first look, on its worker, saw before it deferred
-    seen = Seen(summary="Importing 40 %, 400 of 1,000 rows", state="Importing", percent=40, rows=400)
+    seen = Checkpoint(summary="Importing 40 %, 400 of 1,000 rows", state="Importing", percent=40, rows=400)
     seen_text = json.dumps(seen.as_json())
 
     async def wait(job_id: str, see: See) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.loops import DebugLoop
+from tests.helpers.loops import DebugLoop
 
 # Airflow reads these when it is first imported, so they are set before any test module is.
 _home = Path(tempfile.mkdtemp(prefix="zilliz-tests-"))
@@ -43,7 +43,7 @@ def triggerer_modules() -> None:
     """Import what a triggerer has imported long before it runs a trigger."""
     importlib.import_module("airflow.jobs.triggerer_job_runner")
     # its first import is in a thread; test_event_loop.py looks at that in a process of its own
-    importlib.import_module("airflow_zilliz.asynchronous")
+    importlib.import_module("airflow_zilliz._transport.aio")
     # a full collection of this process's large heap takes 0.3 s, which would be taken for a block of ours
     gc.collect()
     gc.freeze()

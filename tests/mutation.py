@@ -4,7 +4,7 @@ mutmut 3 changes functions alone, drops no statements, and runs all of a module'
 Each mutant lies in a copy of the tree, so the work tree is never touched. Airflow and the rest are imported once, and
 each mutant's tests run in a fork of that process.
 
-    python tests/mutation.py airflow_zilliz/submission.py tests/unit/test_submission.py --count 100 -j 2
+    python tests/mutation.py airflow_zilliz/_submit/record.py tests/unit/submit/test_record.py --count 100 -j 2
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ from typing import Any
 
 from aiohttp import web
 
+from airflow_zilliz._protocol.constants import CLUSTERS
 from airflow_zilliz.local import job_views
 from airflow_zilliz.local.refusals import Refusal
 from airflow_zilliz.local.server_state import ServerState
-from airflow_zilliz.wire import CLUSTERS
 
 _JOBS = "/v2/jobs"
 _ANY_CLUSTER = "in01-local"

@@ -8,8 +8,8 @@ import struct
 
 from aiohttp import web
 
+from airflow_zilliz._protocol.constants import MAX_BODY_BYTES
 from airflow_zilliz.local.control import Fault
-from airflow_zilliz.wire import MAX_BODY_BYTES
 
 # What Milvus says under each status (wire 4.1); that of 429 is this server's own choice, for no source has one.
 _STATUS_BODIES = {

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from airflow_zilliz._protocol.constants import IMPORT_JOBS, is_idempotency_key
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz.local import job_views
 from airflow_zilliz.local.create_request import (
     CreateRequest,
@@ -29,8 +31,6 @@ from airflow_zilliz.local.refusals import (
 )
 from airflow_zilliz.local.request_body import RequestBody
 from airflow_zilliz.local.server_state import ServerState
-from airflow_zilliz.progress import ImportState
-from airflow_zilliz.wire import IMPORT_JOBS, is_idempotency_key
 
 _Verb = Callable[[RequestBody, Mapping[str, str]], Awaitable[Any]]
 

@@ -14,9 +14,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz.local.clock import Clock
 from airflow_zilliz.local.versions import NEWEST
-from airflow_zilliz.progress import ImportState
 
 DIED = "the import server was stopped while the job was running"
 

@@ -16,9 +16,9 @@ from typing import Any
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_zilliz import operators
+from airflow_zilliz._submit.record import Patience
 from airflow_zilliz.operators import ZillizImportOperator
-from airflow_zilliz.submit_record import Patience
-from tests.dying import arm
+from tests.helpers.dying import arm
 
 #: A server of the tests shows in a moment what it has to show.
 QUICK = Patience(pauses=(0.1, 0.1, 0.1), settle=0.3)

@@ -13,7 +13,7 @@ FIRST_LOOK = """
 import asyncio, importlib, logging, sys
 import airflow.jobs.triggerer_job_runner  # what a triggerer has imported before
 from airflow_zilliz import triggers
-from tests.loops import DebugLoop
+from tests.helpers.loops import DebugLoop
 logging.getLogger("asyncio").addHandler(logging.StreamHandler(sys.stdout))
 triggers.SHORTEST_FIRST_DELAY = 0.1
 async def first():

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz import file_matching, job_search, operators, submission, submit_values
+from airflow_zilliz import operators
+from airflow_zilliz._submit import file_matching, job_search, submit_once, values
+from airflow_zilliz._submit.file_matching import Match
+from airflow_zilliz._submit.record import Earlier, Record, TaskTry
+from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz.exceptions import ZillizUnavailable
-from airflow_zilliz.file_matching import Match
-from airflow_zilliz.remembering import ImportMemory
-from airflow_zilliz.submit_record import Earlier, Record, TaskTry
 from tests.exploration.explorer import LIMITS, Setting, explore, settings
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def by_base_names(patch: pytest.MonkeyPatch) -> None:
         names = {str(name).strip("[]").rpartition("/")[2] for name in shown}
         return Match.SAME if names == {path.rpartition("/")[2] for (path,) in groups} else Match.OTHER
 
-    for module in (file_matching, job_search, submit_values):
+    for module in (file_matching, job_search, values):
         patch.setattr(module, "match_files", match)
 
 
@@ -49,7 +50,7 @@ def no_settling(patch: pytest.MonkeyPatch) -> None:
 
 
 def every_error_is_a_refusal(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(submission, "is_certain_refusal", lambda err: not isinstance(err, ZillizUnavailable) or err.code)
+    patch.setattr(submit_once, "is_certain_refusal", lambda err: not isinstance(err, ZillizUnavailable) or err.code)
 
 
 def nothing_is_written_before_sending(patch: pytest.MonkeyPatch) -> None:
@@ -65,15 +66,15 @@ def servers_remember_for_ever(patch: pytest.MonkeyPatch) -> None:
         earlier = EARLIER_OF(record, this)
         return earlier and replace(earlier, is_stale=False)
 
-    patch.setattr(submission, "earlier_of", earlier_of)
+    patch.setattr(submit_once, "earlier_of", earlier_of)
 
 
 def every_failed_job_loaded_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(submission, "loaded_nothing", lambda job: job.state.value == "Failed")
+    patch.setattr(submit_once, "loaded_nothing", lambda job: job.state.value == "Failed")
     patch.setattr(ImportMemory, "completed", lambda self, job_id, result: None)
 
 
-EARLIER_OF = submission.earlier_of
+EARLIER_OF = submit_once.earlier_of
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz import operators, triggers
+from airflow_zilliz._submit.storage_keys import StorageKeys
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -35,10 +36,9 @@ from airflow_zilliz.exceptions import (
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
-from airflow_zilliz.storage import StorageKeys
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_in_process, run_operator
-from tests.dying import POINTS
+from tests.helpers.dying import POINTS
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}

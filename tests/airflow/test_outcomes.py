@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_zilliz import awaiting
+from airflow_zilliz._tasks import base
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
@@ -501,7 +501,7 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
         yield None
 
     monkeypatch.setattr(ZillizImportTrigger, "run", nobody)
-    monkeypatch.setattr(awaiting, "BACKSTOP_MARGIN", timedelta(seconds=0.5))
+    monkeypatch.setattr(base, "BACKSTOP_MARGIN", timedelta(seconds=0.5))
     job_id = server.add_job(phase("Importing"))
     error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer", "was Importing 0 %")
     assert type(error) is AirflowSensorTimeout
@@ -513,7 +513,7 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
 def test_execution_timeout_while_deferred(server: LocalServer, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
     if not alive:
         monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 60)
-        monkeypatch.setattr(awaiting, "BACKSTOP_MARGIN", timedelta(0))
+        monkeypatch.setattr(base, "BACKSTOP_MARGIN", timedelta(0))
     job_id = server.add_job(phase("Importing", 0, 80))
     outcome = run_task("deferrable", job_id=job_id, timeout=60, execution_timeout=timedelta(seconds=0.8))
     assert type(error_of(outcome, "execution_timeout", job_id)) is AirflowTaskTimeout

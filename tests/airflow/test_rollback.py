@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from airflow_zilliz._tasks.two_phase import ZillizCommitImportOperator
+from airflow_zilliz._wait.checkpoint import Checkpoint
 from airflow_zilliz.local.testing import LocalServer
-from airflow_zilliz.seen import Seen
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportEventTrigger, ZillizImportTrigger, ZillizOwnedImportTrigger
-from airflow_zilliz.two_phase import ZillizCommitImportOperator
 
 NEWER = {"of_a_newer_version": "s3cret", "another": {"nested": 1}}
 WAITS: Any = pytest.mark.parametrize("cls", [ZillizImportTrigger, ZillizOwnedImportTrigger])
@@ -105,4 +105,4 @@ def test_a_task_ignores_what_a_newer_version_s_deferral_left_for_it(
 
 def test_the_memory_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:
     written = json.dumps({"summary": "Importing 40 %", "of_a_newer_version": [1], "polled_at": "yesterday"})
-    assert Seen.from_json(written) == Seen(summary="Importing 40 %")
+    assert Checkpoint.from_json(written) == Checkpoint(summary="Importing 40 %")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from airflow_zilliz.api import ImportState
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import trustme
 
-from airflow_zilliz import flows
-from airflow_zilliz.api import ImportProgress, ImportState
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._transport import driver
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
@@ -165,14 +165,14 @@ def test_a_server_with_an_ipv6_address(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_route_of_an_old_server_is_remembered(milvus: LocalServer, ask: Ask) -> None:
-    flows._describe_paths.clear()
+    driver._describe_paths.clear()
     milvus.set(describe_routed=False)
     job_id = milvus.add_job({"state": "Importing"})
     for _ in range(3):
         ask(job_id)
     paths = [request["path"].rpartition("/")[2] for request in milvus.requests()]
     assert paths == ["describe", "get_progress", "get_progress", "get_progress"]
-    flows._describe_paths.clear()
+    driver._describe_paths.clear()
 
 
 def test_blocking_reads_are_repeated_on_503(milvus: LocalServer) -> None:
@@ -236,22 +236,22 @@ def test_the_environment_s_proxy_is_used(
 
 
 def test_one_session_serves_a_loop_and_ends_with_it(milvus: LocalServer) -> None:
-    from airflow_zilliz import asynchronous
+    from airflow_zilliz._transport import aio
 
     job_id = milvus.add_job({"state": "Importing"})
     sessions = []
 
     async def ask_twice() -> None:
         await asyncio.gather(*(ZillizHook().aget_import_progress(job_id) for _ in range(5)))
-        sessions.append((await asynchronous._line()).session)
+        sessions.append((await aio._line()).session)
         await ZillizHook().aget_import_progress(job_id)
-        assert (await asynchronous._line()).session is sessions[-1]
+        assert (await aio._line()).session is sessions[-1]
 
     for _ in range(2):
         asyncio.run(ask_twice())
     assert sessions[0] is not sessions[1]
     assert all(session.closed for session in sessions)
-    assert asynchronous._keepers == {}
+    assert aio._keepers == {}
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")

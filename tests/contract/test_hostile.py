@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from packaging.version import Version
 
-from airflow_zilliz.api import ImportProgress, ImportState
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 

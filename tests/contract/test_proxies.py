@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import trustme
 
-from airflow_zilliz.api import ImportProgress, ImportState
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._transport.proxies import Proxy, proxy_for
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.proxies import Proxy, proxy_for
 from tests.contract.proxy import proxying
 
 Ask = Callable[[], ImportProgress]

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from airflow_zilliz.api import Target
+from airflow_zilliz._protocol.target import Target
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 - a fixture

@@ -18,7 +18,7 @@ from packaging.version import Version
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local import running
 from airflow_zilliz.local.testing import LocalServer
-from tests.dying import POINTS
+from tests.helpers.dying import POINTS
 
 pytestmark = [
     pytest.mark.skipif(Version(airflow_version) >= Version("3"), reason="later ones have test_whole_airflow.py"),

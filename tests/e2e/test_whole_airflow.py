@@ -26,7 +26,7 @@ from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is 
 from airflow_zilliz.hooks import ZillizHook  # noqa: E402
 from airflow_zilliz.local import running  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
-from tests.dying import POINTS  # noqa: E402
+from tests.helpers.dying import POINTS  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(Version(airflow_version) < Version("3.3"), reason="on_kill and the stores came with 3.3"),

@@ -14,13 +14,15 @@ from unittest import mock
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-from airflow_zilliz import awaiting, hooks, operators, remembering
-from airflow_zilliz.api import Answer, Request
-from airflow_zilliz.connection import Endpoint
+from airflow_zilliz import hooks, operators
+from airflow_zilliz._protocol.constants import CREATE, LIST
+from airflow_zilliz._protocol.request import Request
+from airflow_zilliz._protocol.responses import Response
+from airflow_zilliz._tasks import base, task_state
+from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.operators import ZillizImportOperator
-from airflow_zilliz.wire import CREATE, LIST
 from tests.exploration.choices import Choices
 
 EPOCH = 1_800_000_000.0
@@ -178,7 +180,7 @@ class World:
         self.note(f"{job.id} is made, for {owner}")
         return job
 
-    def exchange(self, hook: ZillizHook, endpoint: Endpoint, request: Request) -> Answer:
+    def exchange(self, hook: ZillizHook, endpoint: Endpoint, request: Request) -> Response:
         self.sleep(0.05)
         assert request.body is not None
         if request.path == CREATE:
@@ -205,7 +207,7 @@ class World:
         "dies, frozen and sent 10 min later",
     )
 
-    def _create(self, request: Request) -> Answer:
+    def _create(self, request: Request) -> Response:
         assert request.body is not None
         key = request.headers.get("Idempotency-Key")
         files = tuple(map(tuple, request.body["files"]))
@@ -237,7 +239,7 @@ class World:
             if not is_forgotten:
                 yield job
 
-    def _list(self) -> Answer:
+    def _list(self) -> Response:
         if not self.setting.lists:
             return self.answer({"code": 1100, "message": "no list here"})
         course = self.choices.choose("list", ("ok", "unavailable", "lags by 30 s"))
@@ -251,7 +253,7 @@ class World:
         ]
         return self.answer({"code": 0, "data": {"records": records}})
 
-    def _describe(self, job_id: str) -> Answer:
+    def _describe(self, job_id: str) -> Response:
         course = "ok"
         if not self.is_waiting:
             course = self.choices.choose("describe", ("ok", "unavailable", "refused", "unknown for a moment"))
@@ -280,9 +282,9 @@ class World:
         names = [path.rpartition("/")[2] if shows == "names" else f"[{path}]" for (path,) in job.files]
         return [{"fileName": name, "state": state} for name in names]
 
-    def answer(self, body: Any, status: int = 200) -> Answer:
+    def answer(self, body: Any, status: int = 200) -> Response:
         headers = {"date": formatdate(self.now + self.setting.clock_offset, usegmt=True)}
-        return Answer(status, json.dumps(body).encode(), headers, "http://milvus/v2")
+        return Response(status, json.dumps(body).encode(), headers, "http://milvus/v2")
 
     def _time(self, moment: float) -> str:
         when = datetime.fromtimestamp(moment + self.setting.clock_offset, timezone.utc)
@@ -318,7 +320,7 @@ def virtual_time() -> Iterator[Callable[[World], None]]:
         get_import_progress=lambda self, *arguments, **named: _poll(current[-1], self, *arguments, **named),
         _exchange=lambda self, endpoint, request: current[-1].exchange(self, endpoint, request),
     ):
-        patches = [mock.patch.object(module, "time", clock) for module in (awaiting, hooks, operators, remembering)]
+        patches = [mock.patch.object(module, "time", clock) for module in (base, hooks, operators, task_state)]
         patches.append(mock.patch.object(ZillizImportOperator, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(ZillizHook, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(operators, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))

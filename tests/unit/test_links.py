@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_zilliz.connection import Endpoint
+from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.links import console_url_of
 
 

@@ -8,8 +8,8 @@ import dying
 from airflow.providers.common.compat.sdk import dag
 
 from airflow_zilliz import operators
+from airflow_zilliz._submit.record import Patience
 from airflow_zilliz.operators import ZillizImportOperator
-from airflow_zilliz.submit_record import Patience
 
 # the local server shows in a moment what it has to show
 operators.PATIENCE = Patience(pauses=(0.5, 0.5, 1.0, 2.0), settle=3.0)

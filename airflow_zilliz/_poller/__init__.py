@@ -1,0 +1,1 @@
+"""Polls for all waits of a process together."""

@@ -1,0 +1,83 @@
+"""One look-up of a connection for all the triggers of a process that start together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import islice
+from weakref import WeakKeyDictionary
+
+from airflow_zilliz._poller.subscription import Subscription
+from airflow_zilliz._transport.endpoint import Endpoint
+from airflow_zilliz.hooks import ZillizHook
+
+#: For how many seconds triggers that start together share one look-up of their connection.
+LOOKUP_SECONDS = 5.0
+#: After so many watches other triggers get their turn on the loop.
+_SLICE = 100
+
+HandOver = Callable[[Subscription, Endpoint], None]
+
+
+async def endpoint_of_connection(conn_id: str) -> Endpoint:
+    """Look a connection up, together with other triggers; raises as `ZillizHook.endpoint` does."""
+    return await asyncio.shield(lookup_of(conn_id, 0.0).task)
+
+
+def lookup_of(conn_id: str, not_before: float) -> Lookup:
+    """Return a look-up of a connection that may still be on its way.
+
+    :param not_before: the loop's time that it must not be older than
+    """
+    loop = asyncio.get_running_loop()
+    known = _lookups.setdefault(loop, {})
+    lookup = known.get(conn_id)
+    if lookup is None or lookup.began < max(not_before, loop.time() - LOOKUP_SECONDS) or lookup.failed:
+        lookup = known[conn_id] = Lookup(conn_id, loop)
+    return lookup
+
+
+class Lookup:
+    """One look-up of a connection, which many watches wait for, and any of them may leave."""
+
+    def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.began = loop.time()
+        self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
+        self.task.add_done_callback(self._on_done)
+        self._waiting: dict[Subscription, HandOver] = {}
+        self._forwarding: asyncio.Task[None] | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over without an endpoint."""
+        return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
+
+    def take_in(self, watch: Subscription, hand_over: HandOver) -> None:
+        """Let a watch wait for the endpoint, or go on with it."""
+        if self.task.done():
+            hand_over(watch, self.task.result())
+        else:
+            watch.keeper = self
+            self._waiting[watch] = hand_over
+
+    def leave(self, watch: Subscription) -> None:
+        """Let a watch go."""
+        self._waiting.pop(watch, None)
+
+    def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            self._forwarding = task.get_loop().create_task(self._forward(task.result()))
+            return
+        for watch in self._waiting:
+            watch.fail(error)
+
+    async def _forward(self, endpoint: Endpoint) -> None:
+        while self._waiting:
+            for watch in list(islice(self._waiting, _SLICE)):
+                hand_over = self._waiting.pop(watch)
+                hand_over(watch, endpoint)
+            await asyncio.sleep(0)
+
+
+_lookups: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Lookup]] = WeakKeyDictionary()

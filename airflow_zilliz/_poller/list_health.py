@@ -1,0 +1,78 @@
+"""Whether a target's job list is of use, and how many pages a walk through it takes. No I/O, no clock."""
+
+from __future__ import annotations
+
+import math
+
+from airflow_zilliz._protocol.models import ImportProgress
+from airflow_zilliz.exceptions import ZillizAuthError, ZillizUnavailable
+
+#: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
+LIST_RETRY = 600.0
+LIST_PAUSE = 60.0
+#: Walks in a row that fail while descriptions succeed before the list is taken for useless, where it may be the server
+#: or the key that fails, and not the list.
+MAX_WALK_FAILURES = 3
+
+
+class JobList:
+    """What is known of one target's job list."""
+
+    def __init__(self) -> None:
+        #: a walk failed, and no description since has told whether the list alone fails
+        self.is_in_doubt = False
+        #: the last description got no usable answer, and no walk since has missed a wait
+        self.is_the_better_bet = False
+        #: how many pages the last walk had, as long as that is not too old
+        self.pages = 1
+        self._pages_until = -math.inf
+        self._off_until = -math.inf
+        self._failures = 0
+        self._failed_at = -math.inf
+        self._described_at = -math.inf
+
+    def is_off(self, now: float) -> bool:
+        """Whether it was found useless a while ago, and is left alone."""
+        return now < self._off_until
+
+    def forget_old_pages(self, now: float) -> None:
+        """Forget how long the list was: jobs come and go."""
+        if now >= self._pages_until:
+            self.pages = 1
+
+    def on_described(self, outcome: ImportProgress | Exception, now: float) -> None:
+        """Take in what came of a description: where both fail they are tried in turn, either may be the first."""
+        throttled = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
+        self.is_in_doubt &= throttled
+        self.is_the_better_bet = isinstance(outcome, ZillizUnavailable) and not throttled
+        if isinstance(outcome, ImportProgress):
+            self._described_at = now
+
+    def on_walk(self, pages: int, now: float, *, serves_all: bool = False) -> None:
+        """Handle that a walk came to its end.
+
+        :param serves_all: whether it showed every wait, so that the next one may do so too
+        """
+        self._failures = 0
+        self.is_the_better_bet &= serves_all
+        self.pages, self._pages_until = pages, now + LIST_RETRY
+
+    def on_failed_walk(self, error: Exception, now: float) -> bool:
+        """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while.
+
+        Being asked to slow down says nothing of its use.
+        """
+        if isinstance(error, ZillizUnavailable) and error.is_throttling:
+            return False
+        self.is_in_doubt = True
+        self.is_the_better_bet = False
+        may_be_the_key = isinstance(error, ZillizAuthError) and error.concerns_every_job
+        if isinstance(error, ZillizUnavailable) or may_be_the_key:
+            others_succeed = self._described_at > self._failed_at
+            self._failures = self._failures + 1 if others_succeed else 1
+            self._failed_at = now
+            if self._failures < MAX_WALK_FAILURES:
+                return False
+        self._failures = 0
+        self._off_until = now + (LIST_PAUSE if isinstance(error, ZillizUnavailable) else LIST_RETRY)
+        return True

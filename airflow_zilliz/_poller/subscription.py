@@ -1,0 +1,132 @@
+"""A wait's place in a schedule, and the times at which waits are due."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from asyncio import Future
+from typing import Protocol
+
+from airflow_zilliz._wait.state_machine import Decision, ImportWait
+
+
+class Subscription:
+    """One wait, in a schedule or on its way there.
+
+    ``steps`` are what its owner has yet to see, and ``waker`` is what the owner waits on until there are some.
+
+    :param not_before: when a look may count at the earliest, by the clock of the schedule
+    """
+
+    __slots__ = (
+        "answered",
+        "collection",
+        "described",
+        "due",
+        "error",
+        "is_overdue",
+        "keeper",
+        "looked",
+        "not_before",
+        "page",
+        "steps",
+        "twin",
+        "unlisted_until",
+        "wait",
+        "waker",
+        "weight",
+    )
+
+    def __init__(self, wait: ImportWait, not_before: float) -> None:
+        self.wait = wait
+        self.not_before = not_before
+        self.due = not_before
+        self.looked = not_before
+        self.described = not_before
+        #: when a poll last told something of it
+        self.answered = not_before
+        #: the collection of its job, as far as known
+        self.collection = wait.seen.collection_name
+        #: the page of the list that last showed it, 0 for none
+        self.page = 0
+        self.unlisted_until = -math.inf
+        #: a deadline has passed, and the last chance of a poll runs
+        self.is_overdue = False
+        #: looks per second that it is waiting for; 0 for a watch that is not in a schedule
+        self.weight = 0.0
+        self.steps: tuple[Decision, ...] = ()
+        self.waker: Future[None] | None = None
+        #: whoever has to be told when it leaves
+        self.keeper: Keeper | None = None
+        self.error: BaseException | None = None
+        #: another wait for the same job
+        self.twin: Subscription | None = None
+
+    @property
+    def pace(self) -> float:
+        """Seconds from its last poll to the next one."""
+        return 1 / self.weight if self.weight else math.inf
+
+    def take(self) -> tuple[Decision, ...]:
+        """Return the steps that the owner has not seen, and forget them."""
+        steps, self.steps = self.steps, ()
+        return steps
+
+    def fail(self, error: BaseException) -> None:
+        """Let the owner fail."""
+        self.error = error
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the owner go on."""
+        if self.waker is not None and not self.waker.done():
+            self.waker.set_result(None)
+
+
+class Keeper(Protocol):
+    """What keeps watches until they leave."""
+
+    def leave(self, watch: Subscription) -> None:
+        """Let a watch go."""
+
+
+class TimerQueue:
+    """Waits by the time at which something is due, in slots of a 32nd of a second; some of them void by now."""
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[Subscription]] = {}
+        self._order: list[int] = []
+        self._size = 0
+
+    @staticmethod
+    def slot_of(time: float) -> int:
+        """Return the slot of a time."""
+        return math.ceil(time * 32)
+
+    def set(self, time: float, watch: Subscription) -> None:
+        """Let something be due for a wait."""
+        slot = self.slot_of(time)
+        if slot not in self._slots:
+            self._slots[slot] = []
+            heapq.heappush(self._order, slot)
+        self._slots[slot].append(watch)
+        self._size += 1
+
+    def first(self) -> float:
+        """Return when the next slot is due, infinity for never."""
+        return self._order[0] / 32 if self._order else math.inf
+
+    def pop(self) -> tuple[int, list[Subscription]]:
+        """Take the next slot out, with its waits."""
+        slot = heapq.heappop(self._order)
+        watches = self._slots.pop(slot)
+        self._size -= len(watches)
+        return slot, watches
+
+    def tidy(self, alive: int) -> None:
+        """Forget the waits that have ended, once they are more than those that have not."""
+        if self._size > 4 * alive + 100:
+            kept = {slot: [watch for watch in held if watch.weight] for slot, held in self._slots.items()}
+            self._slots = {slot: held for slot, held in kept.items() if held}
+            self._order = sorted(self._slots)
+            self._size = sum(map(len, self._slots.values()))

@@ -1,0 +1,1 @@
+"""The import API without I/O: requests to send, responses read."""

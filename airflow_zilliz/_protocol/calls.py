@@ -1,0 +1,192 @@
+"""The import API without I/O: the requests of each call, and what its answer says.
+
+"wire N" points at a paragraph of docs/wire.md, which says where the fact was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_zilliz._protocol.constants import (
+    ABORT,
+    COMMIT,
+    DESCRIBE,
+    GET_PROGRESS,
+    GET_PROGRESS_CAMEL,
+    LIST,
+    LIST_PAGE_SIZE,
+    MAX_LIST_PAGES,
+)
+from airflow_zilliz._protocol.models import ImportProgress, job_id_of, parse_job
+from airflow_zilliz._protocol.request import Exchange, Request
+from airflow_zilliz._protocol.responses import Response, excerpt, number_of, payload, raise_unrouted
+from airflow_zilliz._protocol.scrubbing import PATTERNS_ONLY, Scrubber
+from airflow_zilliz._protocol.target import Target, database_header
+from airflow_zilliz.exceptions import ZillizApiError, ZillizUnavailable
+
+
+def describe(job_id: str, target: Target, *, known_path: str | None = None) -> Exchange[tuple[ImportProgress, str]]:
+    """Ask for one job.
+
+    :param known_path: the route that this server is known to answer
+    :returns: the job, and the route that answered, to be remembered
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    body = {"jobId": job_id, **target.ids()}
+    paths = [DESCRIBE, GET_PROGRESS, GET_PROGRESS_CAMEL]
+    paths.sort(key=lambda path: path != known_path)
+    unrouted = []
+    for path in paths:
+        answer = yield Request(path, body, database_header(target))
+        if not answer.is_unrouted:
+            return _job(answer, job_id), path
+        unrouted.append(answer)
+    raise_unrouted(*unrouted)
+
+
+def create(request: Request) -> Exchange[str]:
+    """Send a create request, see `airflow_zilliz._protocol.import_request`, and return the job's id.
+
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    answer = yield request
+    data = payload(answer)
+    if isinstance(data, list) and len(data) == 1:  # as for descriptions; Milvus of early 2024 had an array of ids
+        data = data[0]
+    job_id = job_id_of(data if isinstance(data, dict) else {"jobId": data})
+    if job_id is None or not job_id.isascii() or job_id[:1] in ("{", "["):
+        raise ZillizUnavailable(
+            f"{answer.source} took the import and answered without a job id: {excerpt(answer)}", from_api=True
+        )
+    return job_id
+
+
+def commit(job_id: str, target: Target) -> Exchange[None]:
+    """Make the rows of an Uncommitted job visible; repeated, it does nothing more (wire 3.2).
+
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    yield from _decide(COMMIT, job_id, target)
+
+
+def abort(job_id: str, target: Target) -> Exchange[None]:
+    """Drop a job that was created with ``auto_commit`` false; repeated, it does nothing more (wire 3.2).
+
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    yield from _decide(ABORT, job_id, target)
+
+
+def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
+    answer = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
+    if answer.is_server_without_route:
+        raise ZillizApiError(
+            f"{answer.source} does not exist on this server: it has no two-phase imports (Milvus has them from 3.0 on)",
+            http_status=answer.status,
+            from_api=False,
+        )
+    payload(answer)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a job list.
+
+    :param records: its jobs by their ids, as they came
+    :param full: whether it holds as many records as it could, so that another page may follow
+    :param count: how many jobs the server says the list has; on some it is the page's number
+    """
+
+    records: Mapping[str, Mapping[str, Any]]
+    full: bool
+    scrub: Scrubber = PATTERNS_ONLY
+    count: int = 0
+
+    def jobs(self) -> Iterator[ImportProgress]:
+        """Yield the page's jobs."""
+        return (job.scrubbed(self.scrub) for job in map(parse_job, self.records.values()) if job is not None)
+
+    def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
+        """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
+        # of the two, the shorter one is gone through
+        for job_id in known.keys() & self.records.keys():
+            record = self.records[job_id]
+            if record == known[job_id]:
+                yield job_id, None
+            elif (job := parse_job(record)) is not None:
+                yield job_id, job.scrubbed(self.scrub)
+
+    def is_of(self, collection_name: str) -> bool:
+        """Whether it has jobs of this collection alone."""
+        return all(record.get("collectionName") == collection_name for record in self.records.values())
+
+
+def list_page(
+    target: Target, page: int = 1, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+) -> Exchange[Page]:
+    """Ask for one page of the job list.
+
+    :param page: counted from 1; Milvus ignores it and sends all jobs at once (wire 5)
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    body = {
+        "collectionName": collection_name,
+        "dbName": target.db_name,
+        **target.ids(),
+        "pageSize": page_size,
+        "currentPage": page,
+    }
+    answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
+    records, sent_page_size, count = _records(answer)
+    ids = ((job_id_of(record), record) for record in records)
+    by_id = {job_id: record for job_id, record in ids if job_id is not None}
+    return Page(by_id, len(records) == (sent_page_size or page_size), answer.scrub, count or 0)
+
+
+def walk_list(
+    target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
+) -> Generator[Request | ImportProgress, Response, None]:
+    """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
+
+    A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
+    Milvus ignores paging and sends all jobs at once (wire 5).
+
+    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+    """
+    seen: set[str] = set()
+    for number in range(1, MAX_LIST_PAGES + 1):
+        page = yield from list_page(target, number, collection_name=collection_name, page_size=page_size)
+        if page.records.keys() <= seen:
+            return
+        yield from (job for job in page.jobs() if job.job_id not in seen)
+        seen.update(page.records)
+        if not page.full:
+            return
+
+
+def _job(answer: Response, job_id: str) -> ImportProgress:
+    data = payload(answer)
+    if isinstance(data, list) and len(data) == 1:  # the Cloud page's schema calls it an array (wire 1.4)
+        data = data[0]
+    job = parse_job(data, job_id) if isinstance(data, dict) else None
+    if job is None:
+        raise ZillizUnavailable(f"{answer.source} answered without the job's state: {excerpt(answer)}", from_api=True)
+    if job.job_id != job_id:
+        raise ZillizUnavailable(
+            f"{answer.source} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
+        )
+    return job.scrubbed(answer.scrub)
+
+
+def _records(answer: Response) -> tuple[list[dict[str, Any]], int | None, int | None]:
+    """Return a page's records, the page size that the server says it used, and its count."""
+    data = payload(answer)
+    # Milvus and Cloud v2 say records, v1's example says tasks, an empty list may come as null (wire 1.8, 5)
+    fields = data if isinstance(data, dict) else {"records": data}
+    records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
+    if records is not None and not isinstance(records, list):
+        raise ZillizUnavailable(f"{answer.source} answered without a list of jobs: {excerpt(answer)}", from_api=True)
+    found = [record for record in records or () if isinstance(record, dict)]
+    return found, number_of(fields.get("pageSize")), number_of(fields.get("count"))

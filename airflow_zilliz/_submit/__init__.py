@@ -1,0 +1,1 @@
+"""Submits an import once, whatever fails. No I/O, no clock."""

@@ -1,0 +1,119 @@
+"""Whether the job that a server returned for an idempotency key is the import that was asked for. No I/O.
+
+A server that heeds keys returns the first job of a key for 24 hours, a Failed one too, and does not compare what it is
+asked to import (wire 1.7).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from enum import Enum, auto
+from typing import Any
+
+from airflow_zilliz._protocol.models import ImportProgress
+from airflow_zilliz._submit.file_matching import Match
+from airflow_zilliz._submit.job_search import Clock, Described, Log, Pause, age_of, describe
+from airflow_zilliz._submit.record import CLOCK_SKEW, Earlier, TaskTry
+from airflow_zilliz._submit.values import Submission, loaded_nothing, reused, unknown
+from airflow_zilliz.exceptions import ZillizError
+
+
+class Origin(Enum):
+    """Where the job of an import comes from."""
+
+    STARTED = auto()  # started by this try
+    RESUMED = auto()  # written down by an earlier try
+    FOUND = auto()  # found in the job list
+    RETURNED = auto()  # returned by the server for the same key
+    REMEMBERED = auto()  # Completed before, whatever the server says of it now
+
+
+def origin_of(
+    submission: Submission, job_id: str, before: frozenset[str] | None, earlier: Earlier | None, this: TaskTry
+) -> Generator[Any, Any, Origin | None]:
+    """Return where the job comes from that the server returned, None for one that another has to follow.
+
+    A server that heeds keys returns a Failed job too, for as long as it remembers the key.
+    """
+    was_listed = None if before is None else job_id in before
+    if submission.is_own_key:
+        return (yield from _origin_by_files(submission, job_id, was_listed))
+    if was_listed is False:
+        return Origin.STARTED
+    if was_listed and earlier is None and this.remembers:
+        # this try has written down that it sends, and sent once
+        yield Log(logging.INFO, f"Job {job_id}, which the server returned, is of an earlier run of the same name")
+        return None
+    try:
+        described = yield from describe(submission.target, job_id)
+    except ZillizError:
+        if was_listed and earlier is None:
+            raise unknown(submission, f"The server returned job {job_id}, which was there before") from None
+        return Origin.RETURNED if was_listed else Origin.STARTED
+    job = described.job
+    if job is None:
+        return Origin.STARTED  # the wait finds out whether it is a new one that is not shown yet
+    if loaded_nothing(job):
+        return None
+    if earlier is not None:
+        return Origin.RETURNED
+    return (yield from _origin_by_age(submission, described, job, was_listed, this))
+
+
+def _origin_by_age(
+    submission: Submission, described: Described, job: ImportProgress, was_listed: bool | None, this: TaskTry
+) -> Generator[Any, Any, Origin | None]:
+    """Tell a job of this very try from one of an earlier run of the same name, for no other try has sent anything.
+
+    Before Airflow 3.3 this try may be run a second time, by a scheduler that lost sight of the first.
+    """
+    now = yield Clock()
+    age = age_of(job, described.server_time, now)
+    if age is None and was_listed is None and not job.state.is_final:
+        return Origin.STARTED
+    if age is None and not this.remembers:
+        raise unknown(
+            submission, f"The server returned job {job.job_id}, which may be of an earlier run of the same name"
+        )
+    if age is not None and age <= now - this.now + CLOCK_SKEW:
+        return Origin.RETURNED if was_listed else Origin.STARTED
+    yield Log(logging.INFO, f"Job {job.job_id}, which the server returned, is of an earlier run of the same name")
+    return None
+
+
+def _origin_by_files(
+    submission: Submission, job_id: str, was_listed: bool | None
+) -> Generator[Any, Any, Origin | None]:
+    """Compare a job that came back for a user's own key with the request."""
+    origin = Origin.RETURNED if was_listed else Origin.STARTED
+    error: ZillizError | None = None
+    for seconds in (*submission.patience.pauses, None):
+        try:
+            job = (yield from describe(submission.target, job_id)).job
+        except ZillizError as err:
+            job, error = None, err
+        if job is not None:
+            if loaded_nothing(job):
+                return None
+            match = submission.match(job)
+            if match is Match.OTHER:
+                raise reused(submission, job_id, "the server returned it, and it is of other files")
+            if match is Match.SAME:
+                return origin
+        if was_listed is False:
+            return origin  # its files are compared again when it has ended
+        if seconds is None or (job is not None and job.state.is_final):
+            break
+        yield Pause(seconds)
+    what = f"The server returned job {job_id} for idempotency_key {submission.key!r}"
+    raise unknown(submission, f"{what}, and whether it is of these files cannot be seen") from error
+
+
+def check_key(submission: Submission, job: ImportProgress) -> None:
+    """Compare a Completed job's files with those that were asked for, for a key that may stand for another import.
+
+    :raises ZillizIdempotencyKeyReused: they are others
+    """
+    if submission.match(job) is Match.OTHER:
+        raise reused(submission, job.job_id, "the server returned it, and it is of other files")

@@ -1,0 +1,79 @@
+"""What an import to be started is, and the errors for one of which it is not known whether it was started. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._protocol.request import Request
+from airflow_zilliz._protocol.target import Target
+from airflow_zilliz._submit.file_matching import Match, match_files, object_of
+from airflow_zilliz._submit.record import PATIENCE, Patience
+from airflow_zilliz.exceptions import ZillizIdempotencyKeyReused, ZillizSubmissionUnknown
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An import to be started.
+
+    :param request: returns the request for an idempotency key
+    :param key: the first of its keys
+    :param digest: of what is imported, see `airflow_zilliz._protocol.import_request.digest_of`
+    :param groups: the files, for telling its job from others of the collection
+    :param whole_paths: whether the server shows the very paths that were asked for
+    :param is_own_key: whether the key is the user's own, so that it may stand for another import as well
+    :param former_key: the key that version 0.1 made for this import
+    """
+
+    collection_name: str
+    target: Target
+    request: Callable[[str], Request]
+    key: str
+    digest: str
+    groups: Sequence[Sequence[str]]
+    whole_paths: bool = True
+    is_own_key: bool = False
+    former_key: str | None = None
+    patience: Patience = PATIENCE
+
+    def match(self, job: ImportProgress) -> Match:
+        """Compare the files that a job shows with those that were asked for."""
+        return match_files((part.file_name for part in job.details), self.groups, whole_paths=self.whole_paths)
+
+
+def loaded_nothing(job: ImportProgress) -> bool:
+    """Whether a job is Failed and always was: servers before 2026 turn some from Completed to Failed (wire 3.3)."""
+    return job.state is ImportState.FAILED and job.complete_time is None
+
+
+def unknown(submission: Submission, what: str) -> ZillizSubmissionUnknown:
+    """Return the error for an import that may have been started."""
+    paths = [object_of(path) for group in submission.groups for path in group]
+    files = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    return ZillizSubmissionUnknown(
+        f"It cannot be told whether the import into collection {submission.collection_name!r} has been started. "
+        f"{what}. The task is not retried, since a second job would load every row again. Look whether a job of the "
+        f"files {files} is there: if so, wait for it with ZillizImportSensor(job_id=...); if not, run the task again "
+        "with another idempotency_key"
+    )
+
+
+def forgotten(collection_name: str, job_id: str) -> ZillizSubmissionUnknown:
+    """Return the error for a job that the server does not know any more."""
+    return ZillizSubmissionUnknown(
+        f"Import job {job_id} into collection {collection_name!r}, which this task started, is unknown to the server: "
+        "it ended so long ago that it was forgotten, and whether it was Completed cannot be told. The task is not "
+        "retried, since a second job would load every row again. Look whether the rows are there: if so, mark the task "
+        "as success; if not, clear it (on Airflow before 3.3: with another idempotency_key), and it imports the files "
+        "again"
+    )
+
+
+def reused(submission: Submission, job_id: str, what: str) -> ZillizIdempotencyKeyReused:
+    """Return the error for a key that stands for another import."""
+    return ZillizIdempotencyKeyReused(
+        f"idempotency_key {submission.key!r} stands for job {job_id} of collection {submission.collection_name!r}: "
+        f"{what}. The files of this task were not imported. Give each set of files a key of its own, for instance one "
+        "with {{ ds }} or the map index in it, or leave idempotency_key out"
+    )

@@ -1,0 +1,1 @@
+"""What sensors and operators share: poll, defer, resume, finish."""

@@ -1,0 +1,109 @@
+"""What one try of an import task leaves for the next: Airflow 3.3's task state store, and nothing before it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_zilliz._submit.record import Record, TaskTry
+from airflow_zilliz.exceptions import ZillizUnavailable
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+_MEMORY_KEY = "zilliz_import"
+
+log = logging.getLogger(__name__)
+
+
+class ImportMemory:
+    """The record of an import task.
+
+    :param task: the operator, for its retries
+    """
+
+    def __init__(self, context: Context, task: Any) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._is_readable = self._store is not None
+        self._record: Record | None = None
+        self._ti: Any = context["ti"]
+        self._task = task
+        self._run_due = _run_due(context)
+        try:
+            self._record = Record.from_json(self._store.get(_MEMORY_KEY)) if self._store is not None else None
+        except Exception as err:  # noqa: BLE001 - any failure of a store leaves what is known without it
+            self._is_readable = False
+            log.warning("The task state store cannot be read: %s", err)
+
+    @property
+    def record(self) -> Record | None:
+        """What is written down."""
+        return self._record
+
+    def this_try(self) -> TaskTry:
+        """Return what Airflow tells of this try."""
+        retries = int(getattr(self._task, "retries", 0) or 0)
+        max_tries = getattr(self._ti, "max_tries", None)
+        clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
+        return TaskTry(
+            now=time.time(),
+            record=self._record,
+            remembers=self._is_readable,
+            number=self._ti.try_number,
+            clears=clears,
+            was_cleared=clears > retries,
+            run_due=self._run_due,
+            least_pause=_least_pause(self._task),
+        )
+
+    def write(self, record: Record) -> None:
+        """Write a record down.
+
+        :raises ZillizUnavailable: what must be known to a retry before a request is sent cannot be written
+        """
+        self._record = record
+        if self._store is None:
+            return
+        try:
+            self._store.set(_MEMORY_KEY, record.as_json())
+        except Exception as err:
+            if record.sending:
+                raise ZillizUnavailable(
+                    f"The task state store cannot be written ({err}), so no import was sent, and a retry is safe",
+                    was_sent=False,
+                ) from err
+            # a retry finds the job by what was written before
+            log.warning("The task state store cannot be written: %s", err)
+
+    def completed(self, job_id: str, result: dict[str, Any]) -> None:
+        """Write down that the job was seen Completed."""
+        if self._record is not None and self._record.job_id == job_id:
+            self.write(replace(self._record, result=result))
+
+    def failed(self, job_id: str) -> None:
+        """Write down that the job is Failed."""
+        if self._record is not None and self._record.job_id == job_id:
+            self.write(self._record.failed())
+
+    def given_up(self, job_id: str) -> None:
+        """Write down that the server has forgotten the job, and that a clear of the task is to start another."""
+        if self._record is not None and self._record.job_id == job_id and self._record.given_up is None:
+            self.write(replace(self._record, given_up=self.this_try().clears))
+
+
+def _run_due(context: Context) -> float | None:
+    """Return when the run was due: no try of it can have begun earlier, also if it was cleared since."""
+    run: Any = context.get("dag_run")
+    for name in ("run_after", "data_interval_end", "logical_date"):
+        if isinstance(moment := getattr(run, name, None), datetime):
+            return moment.timestamp()
+    return None
+
+
+def _least_pause(task: Any) -> float:
+    """Return the seconds that lie at least between the end of a try and the retry after it."""
+    spans = (getattr(task, name, None) for name in ("retry_delay", "max_retry_delay"))
+    return min((span.total_seconds() for span in spans if isinstance(span, timedelta)), default=0.0)

@@ -1,0 +1,192 @@
+"""A client-side limit on the requests that one process sends to one path of an endpoint with one key.
+
+The server's limit belongs to the key, and other processes use the same one. Nobody tells a process how many they are,
+so its rate follows from what is refused: it grows slowly, faster where the rate is high, and each 429 takes a part of
+it that is the larger the higher it is. Processes that share a key come to like rates by that, since whoever sends more
+is refused more often and gives back more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+import threading
+from collections.abc import Callable, Iterable
+
+from airflow_zilliz._transport.endpoint import Endpoint
+
+#: The part of the ceiling to begin with, where no more is asked for: nothing is known of the other processes yet.
+FIRST_SHARE = 0.4
+#: Until the first refusal the rate doubles in so many seconds.
+DOUBLING_SECONDS = 10.0
+#: A refusal among so many first answers says that many processes began together; so much is given back then.
+FIRST_ANSWERS = 60
+FIRST_CUT = 0.6
+#: Later refusals take this part of the rate for each request per second that it is, and never more than MAX_CUT.
+CUT_PER_RATE = 0.1
+MAX_CUT = 0.5
+#: Requests that are on their way together are refused together: within so many seconds only the first one counts.
+CUT_SECONDS = 1.0
+#: The rate grows each second by its square times this, and by SLOW_GROWTH times the cube of the minutes since then.
+GROWTH = 0.00125
+SLOW_GROWTH = 0.1
+#: Where nothing was answered between two refusals the rate is halved, and after that it doubles in so many seconds.
+RECOVERY_SECONDS = 5.0
+#: The fewest requests per second, whatever is refused.
+FLOOR = 0.25
+#: Below the ceiling pauses vary by this part, so that processes do not meet at the server in step.
+JITTER = 0.05
+
+
+class RateLimiter:
+    """Hands out times to send at, further apart for a while after a server refused a request.
+
+    Times are seconds of any clock that does not jump.
+
+    :param draw: returns a number from 0 to 1 at random
+    :param siblings: the limiters of the key's other paths: as many processes send there
+    """
+
+    def __init__(self, draw: Callable[[], float] = random.random, siblings: Iterable[RateLimiter] = ()) -> None:
+        #: when the server last answered anybody of this process with something else than a refusal
+        self.answered_at = -math.inf
+        self._draw = draw
+        self._siblings = siblings
+        self._lock = threading.Lock()
+        self._next = 0.0
+        self._paused_until = -math.inf
+        self._refused_since: float | None = None
+        self._needed = 0.0
+        self._began: float | None = None
+        self._cut_at: float | None = None
+        #: the rate right after the last cut, and the one that it returns to at once
+        self._cut_to = self._target = 0.0
+        self._answers = 0
+
+    def expect(self, per_second: float) -> None:
+        """Begin at no less than what is needed, where nothing is known of the server yet."""
+        self._needed = per_second
+
+    def rate(self, now: float, ceiling: float) -> float:
+        """Return how many requests per second may be sent.
+
+        :param ceiling: the most
+        """
+        if self._cut_at is None:
+            began = now if self._began is None else self._began
+            doublings = min(64.0, (now - began) / DOUBLING_SECONDS)
+            return min(ceiling, max(FIRST_SHARE * ceiling, self._needed) * math.pow(2, doublings))
+        seconds = max(0.0, now - self._cut_at)
+        if self._cut_to < self._target:
+            recovery = RECOVERY_SECONDS * math.log2(self._target / self._cut_to)
+            if seconds < recovery:
+                return min(ceiling, self._cut_to * math.pow(2, seconds / RECOVERY_SECONDS))
+            seconds -= recovery
+        grown = GROWTH * self._target**2 * seconds + SLOW_GROWTH * (seconds / 60) ** 3
+        return min(ceiling, self._target + grown)
+
+    def reserve(self, now: float, ceiling: float, together: float = 1) -> float:
+        """Take the next free time and return the seconds until it.
+
+        :param ceiling: the most requests per second
+        :param together: how many requests go out at that time; the next ones are that much later
+        """
+        with self._lock:
+            at = max(now, self._next)
+            self._take(at, ceiling, together)
+        return at - now
+
+    def free_in(self, now: float) -> float:
+        """Return the seconds until something may be sent, what the server asked to be left alone for included."""
+        return max(0.0, self._next - now, self._paused_until - now)
+
+    def take(self, now: float, ceiling: float, together: float = 1) -> None:
+        """Send now, see `reserve`."""
+        with self._lock:
+            self._take(max(now, self._next), ceiling, together)
+
+    def paused_for(self, now: float) -> float:
+        """Return the seconds that are left of a pause that the server asked for."""
+        return max(0.0, self._paused_until - now)
+
+    def refused_for(self, now: float) -> float:
+        """Return for how many seconds nothing but refusals has come."""
+        return 0.0 if self._refused_since is None else now - self._refused_since
+
+    def on_answer(self, now: float) -> None:
+        """Take in that a request was not refused."""
+        self._answers += 1
+        self._refused_since = None
+        self.answered_at = now
+
+    def on_refusal(self, now: float, sent_at: float, ceiling: float, retry_after: float | None = None) -> None:
+        """Slow down.
+
+        :param sent_at: when the request was sent that was refused
+        :param ceiling: the most requests per second
+        :param retry_after: seconds that the server asked to be left alone for
+        """
+        with self._lock:
+            self._paused_until = max(self._paused_until, now + (retry_after or 0.0))
+            if self._refused_since is None:
+                self._refused_since = now
+            if self._cut_at is not None and (sent_at < self._cut_at or now - self._cut_at < CUT_SECONDS):
+                return
+            rate = self.rate(now, ceiling)
+            if self._cut_at is None and self._answers < FIRST_ANSWERS:
+                self._cut_to = self._target = max(FLOOR, rate * (1 - FIRST_CUT))
+            elif not self._answers:
+                self._cut_to = max(FLOOR, rate / 2)
+            else:
+                self._cut_to = self._target = max(FLOOR, rate * (1 - min(MAX_CUT, CUT_PER_RATE * rate)))
+            self._cut_at = now
+            self._answers = 0
+            self._next = max(self._next, now + self._pause(1 / self._cut_to))
+
+    def _take(self, at: float, ceiling: float, together: float) -> None:
+        if self._began is None:
+            self._begin(at, ceiling)
+        rate = self.rate(at, ceiling)
+        pause = together / rate
+        self._next = at + max(together / ceiling, self._pause(pause) if rate < ceiling else 0.0)
+
+    def _begin(self, at: float, ceiling: float) -> None:
+        """Begin with what is left of the limit on another path, where that is known."""
+        self._began = at
+        known = [other.rate(at, ceiling) for other in self._siblings if other._cut_at is not None]
+        if known and self._cut_at is None:
+            self._cut_to = self._target = min(known)
+            self._cut_at = at
+
+    def _pause(self, seconds: float) -> float:
+        return seconds * (1 + JITTER * (2 * self._draw() - 1))
+
+
+#: What a server's limit belongs to: the endpoint and its key; no key can be read from it.
+Account = tuple[str, str]
+
+_limiters: dict[tuple[Account, str], RateLimiter] = {}
+_siblings: dict[Account, list[RateLimiter]] = {}
+
+
+def account_of(endpoint: Endpoint) -> Account:
+    """Return what all connections to the same place with the same key have in common."""
+    return endpoint.base_url, hashlib.sha256(endpoint.token.encode()).hexdigest()
+
+
+def limiter_of(endpoint: Endpoint, path: str) -> RateLimiter:
+    """Return the limiter that all callers of this process share for a path of an endpoint and its key."""
+    account = account_of(endpoint)
+    limiter = _limiters.get((account, path))
+    if limiter is None:
+        siblings = _siblings.setdefault(account, [])
+        limiter = _limiters.setdefault((account, path), RateLimiter(siblings=siblings))
+        siblings.append(limiter)
+    return limiter
+
+
+def forget_limits() -> None:
+    """Forget what is known of every server: for tests, and for who plays several processes in one."""
+    _limiters.clear()
+    _siblings.clear()

@@ -1,0 +1,1 @@
+"""Decides what a response or an error means for one wait. No I/O, no clock."""

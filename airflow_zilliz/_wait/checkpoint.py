@@ -1,0 +1,135 @@
+"""What a wait remembers between looks, and what two readings tell of a job's pace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+
+_KINDS: dict[object, tuple[type, ...]] = {
+    **dict.fromkeys(("at", "percent", "rows", "moved_at"), (int, float)),
+    **dict.fromkeys(("trouble_since", "failed_at", "unknown_since", "polled_at", "due"), (int, float)),
+    **dict.fromkeys(("summary", "collection_name", "state", "listed"), (str,)),
+    "told": (list, tuple),
+    "distrusts_list": (bool,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a wait remembers between looks: JSON types only, for it crosses processes. Times are epoch seconds.
+
+    :param summary: the job as last told in the log
+    :param at: when the job was last seen
+    :param trouble_since: since when there is no usable answer
+    :param failed_at: when a poll last got no usable answer, also where others have got one since
+    :param unknown_since: since when the server says that it does not know the job
+    :param polled_at: when the last poll was made, as long as there is trouble or the job is unknown
+    :param due: when the one after it is due; None where it is not known
+    :param told: warnings that were given already
+    :param state: the job's state at the last reading, with ``percent`` and ``rows``
+    :param moved_at: when one of these three last changed
+    :param listed: the state that a job list without percentages last showed
+    :param distrusts_list: whether a list has said something of this job that its description denied
+    """
+
+    summary: str | None = None
+    collection_name: str | None = None
+    at: float | None = None
+    trouble_since: float | None = None
+    failed_at: float | None = None
+    unknown_since: float | None = None
+    polled_at: float | None = None
+    due: float | None = None
+    told: tuple[str, ...] = ()
+    state: str | None = None
+    percent: int | None = None
+    rows: int | None = None
+    moved_at: float | None = None
+    listed: str | None = None
+    distrusts_list: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the memory as JSON types, without what it does not know: it goes into Airflow's database."""
+        known = {part.name: held for part in fields(self) if (held := getattr(self, part.name)) != part.default}
+        return known | {"told": list(self.told)} if self.told else known
+
+    @classmethod
+    def from_json(cls, value: object) -> Checkpoint:
+        """Return the memory behind ``value``, JSON types or text; what cannot be read is forgotten."""
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return cls()
+        if not isinstance(value, Mapping):
+            return cls()
+        # thousands of triggers start together, and each reads one
+        known = {name: held for name, held in value.items() if type(held) in _KINDS.get(name, ())}
+        if "told" in known:
+            known["told"] = tuple(map(str, known["told"]))
+        return cls(**known)
+
+    def read(self, job: ImportProgress, now: float) -> Checkpoint:
+        """Return the memory after a reading of the job."""
+        collection = job.collection_name or self.collection_name
+        rows = job.imported_rows if job.imported_rows is not None else self.rows
+        reading = (job.state_word, job.progress, rows)
+        if reading == (self.state, self.percent, self.rows):
+            return replace(self, collection_name=collection, at=now)
+        told = tuple(key for key in self.told if key != "stall")
+        state, percent, rows = reading
+        return replace(
+            self,
+            collection_name=collection,
+            at=now,
+            told=told,
+            state=state,
+            percent=percent,
+            rows=rows,
+            moved_at=now,
+        )
+
+    def moved_by(self, seconds: float) -> Checkpoint:
+        """Return the memory with trouble that began so much later, for time that passed without a poll."""
+        trouble, unknown = self.trouble_since, self.unknown_since
+        return replace(
+            self,
+            trouble_since=None if trouble is None else trouble + seconds,
+            unknown_since=None if unknown is None else unknown + seconds,
+        )
+
+    def without(self, *keys: str) -> Checkpoint:
+        """Return the memory without some of the warnings that were given."""
+        return replace(self, told=tuple(key for key in self.told if key not in keys))
+
+    def pace(self, job: ImportProgress, now: float) -> str:
+        """Return how fast the job goes since the last reading and about how long it may still take, or nothing."""
+        if self.moved_at is None or now - self.moved_at < 1 or job.state is not ImportState.IMPORTING:
+            return ""
+        seconds = now - self.moved_at
+        if self.rows is not None and job.imported_rows is not None:
+            if (gained := job.imported_rows - self.rows) <= 0:
+                return ""
+            speed = gained / seconds
+            text = f", {speed:,.0f} rows/s" if speed >= 1 else f", {speed * 60:,.1f} rows/min"
+            rest = (job.total_rows or 0) - job.imported_rows
+            return f"{text}, about {duration(rest / speed)} left" if rest > 0 else text
+        if self.percent is not None and self.state == job.state_word and job.progress > self.percent:
+            return f", about {duration((100 - job.progress) * seconds / (job.progress - self.percent))} left"
+        return ""
+
+
+EMPTY_CHECKPOINT = Checkpoint()
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it: 45 s, 14 min, 3 h 20 min."""
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    if minutes < 2:
+        return f"{minutes * 60 + rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

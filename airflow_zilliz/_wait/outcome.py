@@ -1,0 +1,197 @@
+"""How a wait ended: as a value, as a trigger's event, and as the exception that tells Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
+
+from airflow_zilliz._protocol.models import ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.scrubbing import Scrubber, mask_patterns
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizAuthError,
+    ZillizConfigError,
+    ZillizError,
+    ZillizImportFailed,
+    ZillizImportFailedNoRetry,
+    ZillizJobNotFound,
+    ZillizUnavailable,
+)
+
+EVENT_VERSION = 1
+# Airflow logs an event verbatim and stores it, so a job of 1,000 failed files must not fill it.
+MAX_EVENT_TEXT = 8_000
+MAX_EVENT_FILES = 20
+
+
+class Ending(str, Enum):
+    """How a wait ended."""
+
+    REACHED = "reached"
+    JOB_FAILED = "job_failed"
+    TIMED_OUT = "timed_out"
+    EXECUTION_TIMED_OUT = "execution_timed_out"
+    KEY_REFUSED = "key_refused"
+    UNKNOWN_JOB = "unknown_job"
+    UNAVAILABLE = "unavailable"
+    API_ERROR = "api_error"
+    MISCONFIGURED = "misconfigured"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a wait.
+
+    :param message: what happened, for the person on call
+    :param progress: the job as last described; None when the end came without
+    :param listed: the job as a job list showed it ended, which knows neither rows nor, on Zilliz Cloud, the reason
+    :param facts: the error's code, http_status, request_id and retry_after, as far as it has them
+    """
+
+    ending: Ending
+    message: str
+    progress: ImportProgress | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    listed: ImportProgress | None = None
+
+    @classmethod
+    def of(
+        cls,
+        ending: Ending,
+        message: str,
+        error: ZillizError | None = None,
+        progress: ImportProgress | None = None,
+        listed: ImportProgress | None = None,
+    ) -> Outcome:
+        """Return an end, with the facts of the error that brought it about."""
+        names = ("code", "http_status", "request_id", "retry_after")
+        facts = {name: getattr(error, name) for name in names if hasattr(error, name)} if error else {}
+        return cls(ending, message, progress, facts, listed)
+
+    @property
+    def tells_of_the_job(self) -> bool:
+        """Whether it is the job that ended, and not the waiting for it."""
+        return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether a deadline passed."""
+        return self.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT)
+
+    @property
+    def needs_description(self) -> bool:
+        """Whether the end says what became of the job without the server's own description of it."""
+        return self.tells_of_the_job and self.progress is None
+
+    def error(self, *, retry_on_failure: bool = False) -> BaseException | None:
+        """Return the exception that tells Airflow of this end, None for a success.
+
+        :param retry_on_failure: let Airflow retry the task although a Failed job never completes
+        """
+        api_facts = {name: self.facts.get(name) for name in ("code", "http_status", "request_id")}
+        match self.ending:
+            case Ending.REACHED:
+                return None
+            case Ending.JOB_FAILED:
+                progress = self.progress or self.listed or ImportProgress(job_id="", state=ImportState.FAILED)
+                cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
+                return cls(self.message, progress=progress)
+            case Ending.TIMED_OUT:
+                return AirflowSensorTimeout(self.message)
+            case Ending.EXECUTION_TIMED_OUT:
+                return AirflowTaskTimeout(self.message)
+            case Ending.KEY_REFUSED:
+                return ZillizAuthError(self.message, **api_facts)
+            case Ending.UNKNOWN_JOB:
+                return ZillizJobNotFound(self.message, **api_facts)
+            case Ending.UNAVAILABLE:
+                facts: dict[str, Any] = {name: self.facts.get(name) for name in ("code", "http_status", "retry_after")}
+                return ZillizUnavailable(self.message, **facts)
+            case Ending.API_ERROR:
+                return ZillizApiError(self.message, **api_facts)
+            case _:
+                return ZillizConfigError(self.message)
+
+    def scrubbed(self, scrub: Scrubber) -> Outcome:
+        """Return the same end, with texts that may be shown."""
+        progress = self.progress and self.progress.scrubbed(scrub)
+        listed = self.listed and self.listed.scrubbed(scrub)
+        return replace(self, message=scrub(self.message), progress=progress, listed=listed)
+
+    def without_reasons(self, why: str = "") -> Outcome:
+        """Return a Failed job's end without what the server said of it, so that whoever takes over asks for it.
+
+        :param why: what the message says in its place
+        """
+        if self.ending is not Ending.JOB_FAILED:
+            return self
+        job = self.progress or self.listed
+        text = f"Import job {job.job_id} is Failed" if job is not None else "The import job is Failed"
+        where = f" (collection {job.collection_name!r})" if job is not None and job.collection_name else ""
+        return Outcome(self.ending, f"{text}{where}{why}")
+
+    def as_event(self) -> dict[str, Any]:
+        """Return the payload of a trigger's event: JSON types, no secret, no whole answer."""
+        return {
+            "version": EVENT_VERSION,
+            "ending": self.ending.value,
+            "message": _short(mask_patterns(self.message)),
+            "progress": _wire_shape(self.progress) if self.progress else None,
+            "listed": _wire_shape(self.listed) if self.listed else None,
+            "facts": self.facts,
+        }
+
+    @classmethod
+    def from_event(cls, event: object) -> Outcome | None:
+        """Return the end behind an event's payload, None for one that this version cannot read."""
+        if not isinstance(event, Mapping):
+            return None
+        try:
+            ending = Ending(event.get("ending"))
+        except ValueError:
+            return None
+        facts = event.get("facts")
+        return cls(
+            ending,
+            str(event.get("message") or ending.value),
+            _job(event.get("progress")),
+            dict(facts) if isinstance(facts, Mapping) else {},
+            _job(event.get("listed")),
+        )
+
+
+def _job(value: object) -> ImportProgress | None:
+    return parse_job(value) if isinstance(value, Mapping) else None
+
+
+def _wire_shape(job: ImportProgress) -> dict[str, Any]:
+    """Return the job in the API's own words, which `parse_job` reads back."""
+    failed = [part for part in job.details if part.reason or part.state is ImportState.FAILED]
+    return {
+        "jobId": job.job_id,
+        "state": job.state_word,
+        "progress": job.progress,
+        "reason": _short(job.reason),
+        "collectionName": job.collection_name,
+        "importedRows": job.imported_rows,
+        "totalRows": job.total_rows,
+        "fileSize": job.file_size,
+        "createTime": job.create_time.isoformat() if job.create_time else None,
+        "completeTime": job.complete_time.isoformat() if job.complete_time else None,
+        "details": [
+            {
+                "fileName": part.file_name and mask_patterns(part.file_name),
+                "state": part.state.value,
+                "reason": _short(part.reason, 1_000),
+            }
+            for part in failed[:MAX_EVENT_FILES]
+        ],
+    }
+
+
+def _short(text: str | None, limit: int = MAX_EVENT_TEXT) -> str | None:
+    return text if text is None or len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
