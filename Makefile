@@ -28,10 +28,12 @@ ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server,
 
 test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
 
-lint: $(NEW)/.test-ready ## ruff and mypy alone
+lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
 	$(NEW)/bin/ruff format --check .
 	$(NEW)/bin/mypy
+	$(NEW)/bin/lint-imports
+	$(NEW)/bin/codespell
 
 test-new: $(NEW)/.test-ready
 	$(NEW)/bin/python -m pytest -n 3 --dist loadgroup

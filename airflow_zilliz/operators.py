@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
-from airflow_zilliz._protocol.import_request import Groups, create_request, digest_of
+from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
 from airflow_zilliz._protocol.models import ImportState, parse_job
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.scrubbing import Scrubber
@@ -23,7 +23,6 @@ from airflow_zilliz._submit.submit_once import Submitted
 from airflow_zilliz._submit.values import Submission, forgotten
 from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
-from airflow_zilliz._tasks.killing import commits_by_itself
 from airflow_zilliz._tasks.masking import mask_signed_urls
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz._tasks.two_phase import (

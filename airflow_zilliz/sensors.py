@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,16 +20,15 @@ from airflow.providers.common.compat.sdk import (
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._tasks.arguments import check_literals
 from airflow_zilliz._tasks.base import WaitsForImport
-from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
-from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz.exceptions import ZillizImportFailed
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._tasks.task_state import WaitMemory
+    from airflow_zilliz._wait.outcome import Outcome
     from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
-_MEMORY_KEY = "zilliz_wait"
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,11 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once, and then wait as ``deferrable`` and ``mode`` say."""
-        memory = _Memory(context or {})
+        # here, since parsing a DAG needs no memory
+        from airflow_zilliz._tasks.task_state import WaitMemory
+        from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
+
+        memory = WaitMemory(context or {})
         span = self._time_span(context)
         seen = memory.load() if self.reschedule else EMPTY_CHECKPOINT
         if self.reschedule and seen == EMPTY_CHECKPOINT and time.time() - span[0] >= self.poke_interval:
@@ -122,7 +125,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         if self.never_fail:
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
-    def _pause_or_reschedule(self, memory: _Memory, wait: ImportWait, step: Decision) -> None:
+    def _pause_or_reschedule(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
         # without a memory a rescheduled poll could never say how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
@@ -153,36 +156,6 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             if self.never_fail or (self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))):
                 raise AirflowSkipException(str(error)) from error
             raise
-
-
-class _Memory:
-    """What a rescheduled sensor remembers from look to look: Airflow 3.3's task state store, nothing before."""
-
-    def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
-        # the store outlives a try, a wait does not
-        self._try_number = getattr(context.get("ti"), "try_number", None)
-
-    def load(self) -> Checkpoint:
-        try:
-            kept = self._store.get(_MEMORY_KEY) if self._store is not None else None
-        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be read, so this look remembers none before: %s", err)
-            return EMPTY_CHECKPOINT
-        if not isinstance(kept, Mapping) or kept.get("try_number") != self._try_number:
-            return EMPTY_CHECKPOINT
-        return Checkpoint.from_json(kept.get("seen"))
-
-    def save(self, seen: Checkpoint) -> bool:
-        """Return whether the memory is kept."""
-        if self._store is None:
-            return False
-        try:
-            self._store.set(_MEMORY_KEY, {"try_number": self._try_number, "seen": seen.as_json()})
-        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be written: %s", err)
-            return False
-        return True
 
 
 def _utcnow() -> datetime:

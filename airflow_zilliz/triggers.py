@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from airflow_zilliz._poller.task_log import log, tell
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target, target_arguments
-from airflow_zilliz._tasks.killing import was_killed
 from airflow_zilliz._transport.driver import aexchange, run_async
 from airflow_zilliz._wait.checkpoint import Checkpoint
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
@@ -384,3 +383,14 @@ class ZillizImportEventTrigger(BaseEventTrigger):
 
     def _ids(self) -> dict[str, Any]:
         return target_arguments(self)
+
+
+def was_killed(states: Mapping[str, Mapping[str, Any]], run_id: str, task_id: str, map_index: int) -> bool:
+    """Whether a deferred task was ended by somebody, rather than handed to another triggerer.
+
+    :param states: the states of the run's tasks, as Airflow's ``get_task_states`` returns them
+    """
+    found = states.get(run_id, {})
+    name = f"{task_id}_{map_index}" if map_index is not None and map_index >= 0 else task_id
+    # an answer without the task tells nothing: whoever wants the job gone can still abort it
+    return name in found and str(found[name]).rsplit(".", 1)[-1].lower() != "deferred"

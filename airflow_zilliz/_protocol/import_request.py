@@ -16,9 +16,9 @@ from airflow_zilliz._protocol.constants import (
     MAX_IDEMPOTENCY_KEY,
     is_idempotency_key,
 )
+from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.target import Target, database_header
-from airflow_zilliz._submit.file_matching import object_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 
 Groups = Sequence[Sequence[str]]
@@ -127,3 +127,9 @@ def _options(options: Mapping[str, Any]) -> dict[str, str]:
         for name, value in options.items()
         if value is not None
     }
+
+
+def commits_by_itself(options: object) -> bool:
+    """Whether an import is an ordinary one, which no known server can stop (wire 1.1)."""
+    value = options.get("auto_commit") if isinstance(options, Mapping) else None
+    return str(value).strip().lower() != "false"

@@ -94,7 +94,7 @@ class Response:
 
 
 def _loads_big(body: bytes) -> Any:
-    from airflow_zilliz._transport.big_json import loads  # here, since next to no answer needs it
+    from airflow_zilliz._protocol.big_json import loads  # here, since next to no answer needs it
 
     return loads(body)
 

@@ -12,12 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+from airflow_zilliz._protocol.object_path import object_of
+
 _PROTOBUF_PATH = re.compile(r'\bpaths:\s*"((?:[^"\\]|\\.)*)"')
-#: The only parts of a query that name an object, and are no signature of it.
-_NAMING_PARAMETERS = frozenset({"versionId", "generation"})
 
 
 class Match(Enum):
@@ -31,15 +30,6 @@ class Match(Enum):
     OTHER = auto()
     SIMILAR = auto()
     HIDDEN = auto()
-
-
-def object_of(path: str) -> str:
-    """Return what names the object of a path or URL: a presigned URL without its signature, anything else as it is."""
-    if not _URL.match(path):
-        return path
-    url = urlsplit(path)
-    naming = [pair for pair in parse_qsl(url.query) if pair[0] in _NAMING_PARAMETERS]
-    return urlunsplit((url.scheme, url.netloc, url.path, urlencode(naming), ""))
 
 
 def match_files(shown: Iterable[str | None], groups: Sequence[Sequence[str]], *, whole_paths: bool = True) -> Match:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.target import Target
-from airflow_zilliz._submit.file_matching import Match, match_files, object_of
+from airflow_zilliz._submit.file_matching import Match, match_files
 from airflow_zilliz._submit.record import PATIENCE, Patience
 from airflow_zilliz.exceptions import ZillizIdempotencyKeyReused, ZillizSubmissionUnknown
 

@@ -14,8 +14,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target, target_arguments
 from airflow_zilliz._tasks.arguments import normalise_arguments
-from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
-from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz._tasks.openlineage import Lineage
+    from airflow_zilliz._wait.checkpoint import Checkpoint
+    from airflow_zilliz._wait.outcome import Outcome
     from airflow_zilliz._wait.state_machine import Decision, ImportWait
     from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.triggers import ZillizImportTrigger
@@ -110,6 +110,9 @@ class WaitsForImport(BaseOperator):
             from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
 
             self.log.warning(IGNORED, ", ".join(sorted(unknown)))
+        from airflow_zilliz._wait.checkpoint import Checkpoint  # here, since parsing a DAG needs no outcome
+        from airflow_zilliz._wait.outcome import Outcome
+
         end = Outcome.from_event(event)
         span = (started_at or time.time(), deadline, execution_deadline)
         if end is None:
@@ -182,9 +185,10 @@ class WaitsForImport(BaseOperator):
         started_at: float,
         deadline: float | None,
         execution_deadline: float | None,
-        seen: Checkpoint = EMPTY_CHECKPOINT,
+        seen: Checkpoint | None = None,
         claimed: Outcome | None = None,
     ) -> ImportWait:
+        from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT
         from airflow_zilliz._wait.state_machine import ImportWait  # here, since parsing a DAG needs no state machine
 
         normalise_arguments(self)
@@ -207,7 +211,7 @@ class WaitsForImport(BaseOperator):
             policy,
             started_at,
             time.time(),
-            seen,
+            seen or EMPTY_CHECKPOINT,
             claimed,
             deadline=deadline,
             execution_deadline=execution_deadline,
@@ -301,7 +305,9 @@ class WaitsForImport(BaseOperator):
 
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         """Return the result of a job that is as it should be, and raise for anything else."""
-        error = end.error(retry_on_failure=self.retry_on_failure)
+        from airflow_zilliz._tasks.errors import error_of  # here, since parsing a DAG needs no errors
+
+        error = error_of(end, retry_on_failure=self.retry_on_failure)
         job = end.progress or end.listed
         if job is not None:
             self._note_lineage(job, None if error is None else str(error))

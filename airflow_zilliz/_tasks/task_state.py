@@ -1,20 +1,23 @@
-"""What one try of an import task leaves for the next: Airflow 3.3's task state store, and nothing before it."""
+"""What one process of a task leaves for the next: Airflow 3.3's task state store, and nothing before it."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_zilliz._submit.record import Record, TaskTry
+from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _MEMORY_KEY = "zilliz_import"
+_WAIT_KEY = "zilliz_wait"
 
 log = logging.getLogger(__name__)
 
@@ -107,3 +110,34 @@ def _least_pause(task: Any) -> float:
     """Return the seconds that lie at least between the end of a try and the retry after it."""
     spans = (getattr(task, name, None) for name in ("retry_delay", "max_retry_delay"))
     return min((span.total_seconds() for span in spans if isinstance(span, timedelta)), default=0.0)
+
+
+class WaitMemory:
+    """What a rescheduled sensor remembers from look to look: Airflow 3.3's task state store, nothing before."""
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+        # the store outlives a try, a wait does not
+        self._try_number = getattr(context.get("ti"), "try_number", None)
+
+    def load(self) -> Checkpoint:
+        """Return what the last poll left, nothing where it cannot be read."""
+        try:
+            kept = self._store.get(_WAIT_KEY) if self._store is not None else None
+        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
+            log.warning("The task state store cannot be read, so this look remembers none before: %s", err)
+            return EMPTY_CHECKPOINT
+        if not isinstance(kept, Mapping) or kept.get("try_number") != self._try_number:
+            return EMPTY_CHECKPOINT
+        return Checkpoint.from_json(kept.get("seen"))
+
+    def save(self, seen: Checkpoint) -> bool:
+        """Return whether the memory is kept."""
+        if self._store is None:
+            return False
+        try:
+            self._store.set(_WAIT_KEY, {"try_number": self._try_number, "seen": seen.as_json()})
+        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
+            log.warning("The task state store cannot be written: %s", err)
+            return False
+        return True

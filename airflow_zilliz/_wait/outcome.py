@@ -1,4 +1,4 @@
-"""How a wait ended: as a value, as a trigger's event, and as the exception that tells Airflow."""
+"""How a wait ended: as a value, and as a trigger's event."""
 
 from __future__ import annotations
 
@@ -7,20 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout
-
 from airflow_zilliz._protocol.models import ImportProgress, ImportState, parse_job
 from airflow_zilliz._protocol.scrubbing import Scrubber, mask_patterns
-from airflow_zilliz.exceptions import (
-    ZillizApiError,
-    ZillizAuthError,
-    ZillizConfigError,
-    ZillizError,
-    ZillizImportFailed,
-    ZillizImportFailedNoRetry,
-    ZillizJobNotFound,
-    ZillizUnavailable,
-)
+from airflow_zilliz.exceptions import ZillizError
 
 EVENT_VERSION = 1
 # Airflow logs an event verbatim and stores it, so a job of 1,000 failed files must not fill it.
@@ -86,35 +75,6 @@ class Outcome:
     def needs_description(self) -> bool:
         """Whether the end says what became of the job without the server's own description of it."""
         return self.tells_of_the_job and self.progress is None
-
-    def error(self, *, retry_on_failure: bool = False) -> BaseException | None:
-        """Return the exception that tells Airflow of this end, None for a success.
-
-        :param retry_on_failure: let Airflow retry the task although a Failed job never completes
-        """
-        api_facts = {name: self.facts.get(name) for name in ("code", "http_status", "request_id")}
-        match self.ending:
-            case Ending.REACHED:
-                return None
-            case Ending.JOB_FAILED:
-                progress = self.progress or self.listed or ImportProgress(job_id="", state=ImportState.FAILED)
-                cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
-                return cls(self.message, progress=progress)
-            case Ending.TIMED_OUT:
-                return AirflowSensorTimeout(self.message)
-            case Ending.EXECUTION_TIMED_OUT:
-                return AirflowTaskTimeout(self.message)
-            case Ending.KEY_REFUSED:
-                return ZillizAuthError(self.message, **api_facts)
-            case Ending.UNKNOWN_JOB:
-                return ZillizJobNotFound(self.message, **api_facts)
-            case Ending.UNAVAILABLE:
-                facts: dict[str, Any] = {name: self.facts.get(name) for name in ("code", "http_status", "retry_after")}
-                return ZillizUnavailable(self.message, **facts)
-            case Ending.API_ERROR:
-                return ZillizApiError(self.message, **api_facts)
-            case _:
-                return ZillizConfigError(self.message)
 
     def scrubbed(self, scrub: Scrubber) -> Outcome:
         """Return the same end, with texts that may be shown."""

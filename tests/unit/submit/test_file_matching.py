@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_zilliz._submit.file_matching import Match, match_files, object_of
+from airflow_zilliz._protocol.object_path import object_of
+from airflow_zilliz._submit.file_matching import Match, match_files
 
 TWO = [["day/a.parquet"], ["day/b.json"]]
 NUMPY = [["1/id.npy", "1/vector.npy"]]

@@ -5,22 +5,12 @@ import pickle
 from datetime import datetime, timezone
 
 import pytest
-from airflow.providers.common.compat.sdk import (
-    AirflowException,
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowTaskTimeout,
-)
 
 from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._wait.outcome import MAX_EVENT_FILES, MAX_EVENT_TEXT, Ending, Outcome
 from airflow_zilliz.exceptions import (
     ZillizApiError,
-    ZillizAuthError,
-    ZillizConfigError,
-    ZillizError,
     ZillizImportFailed,
-    ZillizJobNotFound,
     ZillizUnavailable,
 )
 
@@ -38,48 +28,6 @@ FAILED = ImportProgress(
         FileProgress("b.json", ImportState.COMPLETED, 100),
     ),
 )
-
-
-@pytest.mark.parametrize(
-    ("ending", "error", "retried"),
-    [
-        (Ending.JOB_FAILED, ZillizImportFailed, False),
-        (Ending.TIMED_OUT, AirflowSensorTimeout, False),
-        (Ending.EXECUTION_TIMED_OUT, AirflowTaskTimeout, True),
-        (Ending.KEY_REFUSED, ZillizAuthError, False),
-        (Ending.UNKNOWN_JOB, ZillizJobNotFound, True),
-        (Ending.UNAVAILABLE, ZillizUnavailable, True),
-        (Ending.API_ERROR, ZillizApiError, True),
-        (Ending.MISCONFIGURED, ZillizConfigError, True),
-    ],
-)
-def test_each_end_has_its_exception(ending: Ending, error: type[BaseException], retried: bool) -> None:
-    raised = Outcome(ending, "what happened", FAILED).error()
-    assert isinstance(raised, error)
-    assert str(raised) == "what happened"
-    assert isinstance(raised, (AirflowFailException, AirflowSensorTimeout)) is not retried
-
-
-def test_a_success_has_none() -> None:
-    assert Outcome(Ending.REACHED, "done").error() is None
-
-
-def test_retry_on_failure_brings_retries_back() -> None:
-    error = Outcome(Ending.JOB_FAILED, "failed", FAILED).error(retry_on_failure=True)
-    assert isinstance(error, ZillizImportFailed)
-    assert not isinstance(error, AirflowFailException)
-    assert error.progress is FAILED
-
-
-def test_every_error_of_ours_is_an_airflow_exception() -> None:
-    assert issubclass(ZillizError, AirflowException)
-
-
-def test_an_error_keeps_what_the_server_said() -> None:
-    cause = ZillizUnavailable("503", retry_after=7, http_status=503)
-    error = Outcome.of(Ending.UNAVAILABLE, "gone", cause).error()
-    assert isinstance(error, ZillizUnavailable)
-    assert (error.retry_after, error.http_status) == (7, 503)
 
 
 @pytest.mark.parametrize("ending", list(Ending))

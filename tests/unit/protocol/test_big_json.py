@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_zilliz._protocol import big_json
+from airflow_zilliz._protocol.big_json import _SteppingDecoder, loads
 from airflow_zilliz._protocol.responses import BIG_BYTES, Response
-from airflow_zilliz._transport import big_json
-from airflow_zilliz._transport.big_json import _SteppingDecoder, loads
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
