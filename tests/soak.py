@@ -44,8 +44,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "reset"},
     {"kind": "huge"},
 )
-#: Seconds that only a loop that hangs stands still for: beside three busy processes on two cores a healthy one was seen to
-#: stand still for 1.4, and what our own code takes of it is a benchmark's business (`bench_triggerer.py`).
+#: Seconds that only a loop that hangs stands still for. Beside three busy processes on two cores a healthy one was seen
+#: to stand still for 1.4, and what our own code takes of that is a benchmark's business (`bench_triggerer.py`).
 LONGEST_BLOCK = 5.0
 #: What every triggerer says when it starts, whatever it runs.
 HARMLESS = ("ASGI app factory", "Skipping masking for a secret", "[uvicorn.error]")
