@@ -113,12 +113,12 @@ def import_parquet(folder: Path, rows: int) -> None:
         client.create_collection("bench", schema=schema)
         body = {"collectionName": "bench", "files": [["rows.parquet"]]}
         started = time.monotonic()
-        answer = requests.post(f"{server.url}/v2/vectordb/jobs/import/create", json=body, timeout=60).json()
+        response = requests.post(f"{server.url}/v2/vectordb/jobs/import/create", json=body, timeout=60).json()
         process = next(p for p in psutil.Process().children(recursive=True) if "airflow_zilliz.local" in p.cmdline())
         peak, seen, state = 0.0, set(), ""
         while state not in ("Completed", "Failed"):
             url = f"{server.url}/v2/vectordb/jobs/import/describe"
-            job = requests.post(url, json=answer["data"], timeout=60).json()["data"]
+            job = requests.post(url, json=response["data"], timeout=60).json()["data"]
             state = job["state"]
             seen.add(job["progress"])
             peak = max(peak, process.memory_info().rss / 2**20)
