@@ -15,12 +15,12 @@ from aiohttp import web
 
 from airflow_zilliz.local.app import ImportServer
 from airflow_zilliz.local.engine import Engine, EngineMissing
-from airflow_zilliz.local.front import Front
 from airflow_zilliz.local.importing import Importer
 from airflow_zilliz.local.jobs import Flavor, JobStore
 from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS, Limits
 from airflow_zilliz.local.loopback import around_proxy
 from airflow_zilliz.local.parent import end_with
+from airflow_zilliz.local.port_mux import PortMux
 from airflow_zilliz.local.server_state import ServerState
 from airflow_zilliz.local.versions import NEWEST, VERSIONS
 
@@ -134,7 +134,7 @@ async def serve(options: argparse.Namespace) -> None:
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - set up just above
-    listener = await loop.create_server(lambda: Front(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
+    listener = await loop.create_server(lambda: PortMux(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
     missing = await _started(engine)
     importer.start()
     print(_url(options.host, listener.sockets[0].getsockname()[1]), flush=True)  # noqa: T201 - the first line is the address, for whoever started this

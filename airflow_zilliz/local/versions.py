@@ -69,6 +69,7 @@ _V2_5 = MilvusVersion(
     retention=3 * _HOUR,
 )
 # 2.6 is 2.6.24 and newer, 3.0 is 3.0.2 and newer: those releases brought idempotency keys and the longer retention.
+# Two phases are sure from 3.0 on; the branch 2.6 was read to have them, and no release of it is known to (wire 3.2).
 _V2_6 = MilvusVersion(
     name="2.6",
     describe_routed=True,

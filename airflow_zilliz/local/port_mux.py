@@ -9,7 +9,7 @@ from typing import cast
 _HTTP2 = b"PRI "
 
 
-class Front(asyncio.Protocol):
+class PortMux(asyncio.Protocol):
     """Passes a new connection to the HTTP server, or pipes it to Milvus Lite's gRPC port.
 
     :param http: makes the HTTP server's protocol
