@@ -28,7 +28,7 @@ from airflow_zilliz._transport.request_queue import EAGER_SHARE, Need, RequestQu
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
-__all__ = ["endpoint_of_connection", "join", "leave", "news_of"]
+__all__ = ["endpoint_of_connection", "hand_over", "join", "leave", "lookup_of", "news_of"]
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
@@ -57,7 +57,7 @@ def join(conn_id: str, wait: ImportWait, first_look: float, looked_up_after: flo
     :param looked_up_after: the loop's time that the look-up of the connection must not be older than
     """
     watch = Subscription(wait, first_look)
-    lookup_of(conn_id, looked_up_after).take_in(watch, _hand_over)
+    lookup_of(conn_id, looked_up_after).take_in(watch, hand_over)
     return watch
 
 
@@ -80,7 +80,7 @@ def leave(watch: Subscription) -> None:
         watch.keeper.leave(watch)
 
 
-def _hand_over(watch: Subscription, endpoint: Endpoint) -> None:
+def hand_over(watch: Subscription, endpoint: Endpoint) -> None:
     """Give a watch to the poller of its target, merged with what the connection says."""
     try:
         _poller_of(endpoint, watch.wait.target.merged(endpoint.target)).join(watch)
