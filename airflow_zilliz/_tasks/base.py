@@ -21,6 +21,7 @@ from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._tasks.job_list import JobList
     from airflow_zilliz._tasks.openlineage import Lineage
     from airflow_zilliz._wait.checkpoint import Checkpoint
     from airflow_zilliz._wait.outcome import Outcome
@@ -39,6 +40,8 @@ class WaitsForImport(BaseOperator):
     operator_extra_links = (ZillizConsoleLink(),)
 
     job_id: Any
+    #: whether the wait for many jobs ends at the first Failed one
+    fail_fast = False
     poke_interval: float
     timeout: float
     _lineage: Lineage | None = None
@@ -132,6 +135,50 @@ class WaitsForImport(BaseOperator):
                 time.sleep(step.delay)
         return self._finish(step.end, context)
 
+    def execute_list_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Take over from the trigger that waits for many jobs: write down what has ended, and finish or go on.
+
+        :param unknown: as for `execute_complete`
+        """
+        if unknown:
+            from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
+
+            self.log.warning(IGNORED, ", ".join(sorted(unknown)))
+        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
+
+    def _job_list(
+        self,
+        context: Context,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+    ) -> JobList:
+        """Return the wait for the jobs of a task that was given a list."""
+        from airflow_zilliz._tasks.job_list import JobList, Span  # here, since parsing a DAG needs no polls
+
+        normalise_arguments(self)
+        span = Span(time.time() if started_at is None else started_at, deadline, execution_deadline)
+        return JobList(self, context, list(self.job_id), span, fail_fast=self.fail_fast)
+
+    def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any:
+        """Return the results of jobs that are as they should be, or raise.
+
+        :param text: how many ended how, for the log
+        """
+        if error is not None:
+            raise error
+        self.log.info("%s", text)
+        return [job.result() for job in jobs]
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; how it ended is translated here alike on every Airflow."""
         normalise_arguments(self)
@@ -140,6 +187,8 @@ class WaitsForImport(BaseOperator):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
+            if isinstance(self.job_id, list):
+                return self._job_list(context).end_of_backstop(execution_timeout=self._ends_by_execution_timeout)
             return self._finish(self._end_of_backstop(), context)
         self._on_broken_trigger(reason)
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
@@ -153,8 +202,11 @@ class WaitsForImport(BaseOperator):
         wait = self._begin(time.time(), None, None)
         if (end := self._last_poll(wait)) is not None:
             return end
-        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
-        return wait.on_backstop(execution_timeout=by_execution)
+        return wait.on_backstop(execution_timeout=self._ends_by_execution_timeout)
+
+    @property
+    def _ends_by_execution_timeout(self) -> bool:
+        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
         """Poll once after the deadline, and return the end of a job that is done: it is done, and not timed out."""

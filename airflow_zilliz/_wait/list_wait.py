@@ -15,6 +15,7 @@ An operator that waits for many jobs (the sensor does so, in `_tasks/job_list`)
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from airflow_zilliz._wait.list_progress import ListProgress, counted, progress_o
 from airflow_zilliz._wait.outcome import Ending, Outcome
 from airflow_zilliz._wait.packing import pack
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
-from airflow_zilliz._wait.state_machine import Decision, ImportWait
+from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
 from airflow_zilliz.exceptions import ZillizError
 
 #: After so many seconds what has ended is written down: servers forget ended jobs after 3 hours, and a triggerer may be
@@ -119,7 +120,9 @@ class ListWait:
     def begin(self) -> Iterator[ImportWait]:
         """Yield each open job's wait. It takes a while for thousands: the caller lets others go on in between."""
         for job_id in self.open_ids:
-            wait = self._open[job_id] = self._wait_for(job_id, self._memory.of(job_id), self._now)
+            wait = self._open[job_id]
+            if wait is None:
+                wait = self._open[job_id] = self._wait_for(job_id, self._memory.of(job_id), self._now)
             yield wait
 
     @property
@@ -141,6 +144,7 @@ class ListWait:
             return None
         self._notes.gather(job_id, step.notes, now)
         if step.look_up_connection:
+            wait.is_polled = False  # what it was told does not count
             return Again(wait, step.delay, look_up=True)
         end = step.end
         if end is None:
@@ -183,6 +187,20 @@ class ListWait:
         if not self._open:
             return self._time_out(now) if self._timed_out else self._outcome(Ending.REACHED)
         return self._outcome(None) if self._checkpoint_is_due(now) else None
+
+    def pause(self) -> ListOutcome:
+        """Return what has ended and what is remembered, for a machine that stops in between."""
+        return self._outcome(None)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the last poll of some job did not show it: how long that has lasted must not be forgotten."""
+        return any(wait is not None and wait.is_in_doubt for wait in self._open.values())
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next poll of whichever job is due first."""
+        waits = [wait for wait in self._open.values() if wait is not None]
+        return min((min(wait.delay(now), TROUBLE_DELAY if wait.is_in_doubt else math.inf) for wait in waits), default=0)
 
     def checkpoint_in(self, now: float) -> float | None:
         """Return the seconds until a checkpoint is due by time, None where there is nothing to write down."""
