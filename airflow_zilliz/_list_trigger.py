@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz._poller.list_poll import ListPoll
-from airflow_zilliz._poller.task_log import log, tell
+from airflow_zilliz._poller.task_log import log, log_notes
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.job_results import Tally
@@ -140,7 +140,7 @@ class ListTrigger(BaseTrigger):
     def on_progress(self, progress: ListProgress) -> None:
         """Take in how far the jobs are, at most once a minute. It must not wait for anything."""
 
-    def tell(self, step: Decision) -> None:
+    def log_notes(self, step: Decision) -> None:
         """Write lines into the task's log."""
         for level, text in step.notes:
             self.log.log(level, "%s", text)
@@ -150,7 +150,7 @@ class ListTrigger(BaseTrigger):
         """Return the seconds before which a trigger may not fire."""
 
     async def _log_notes(self, notes: tuple[Note, ...]) -> None:
-        await tell(self, Decision(notes=notes))
+        await log_notes(self, Decision(notes=notes))
 
     def _wait(self) -> ListWait:
         policy = WaitPolicy(

@@ -127,10 +127,10 @@ class ListPoll:
 
     async def _poll(self, first_delay: float, until: float) -> ListOutcome | None:
         is_once = until < math.inf
-        first_look = self._loop.time() + first_delay
+        first_poll = self._loop.time() + first_delay
         try:
             for number, wait in enumerate(self._wait.begin(), 1):
-                at = first_look if is_once else max(first_look, self._loop.time() + wait.delay(wait.now))
+                at = first_poll if is_once else max(first_poll, self._loop.time() + wait.delay(wait.now))
                 self._subscribe(wait, at)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
@@ -190,7 +190,7 @@ class ListPoll:
         if self._endpoint is not None:
             hand_over(member, self._endpoint)
         else:
-            lookup_of(wait.conn_id, self._looked_up_after).take_in(member, hand_over)
+            lookup_of(wait.conn_id, self._looked_up_after).add(member, hand_over)
 
     async def _report(self, notes: tuple[Note, ...]) -> None:
         now = time.time()
