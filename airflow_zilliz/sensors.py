@@ -195,9 +195,6 @@ def _utcnow() -> datetime:
 
 
 def _reschedule_exception() -> type[Exception]:
-    # the one exception of Airflow's sensors that common-compat does not bridge
-    try:
-        from airflow.sdk.exceptions import AirflowRescheduleException
-    except ImportError:
-        from airflow.exceptions import AirflowRescheduleException
-    return AirflowRescheduleException
+    from airflow_zilliz._tasks.errors import reschedule_exception  # here, since parsing a DAG needs no errors
+
+    return reschedule_exception()

@@ -167,7 +167,7 @@ class WaitsForImport(BaseOperator):
 
         normalise_arguments(self)
         span = Span(time.time() if started_at is None else started_at, deadline, execution_deadline)
-        return JobList(self, context, list(self.job_id), span, fail_fast=self.fail_fast)
+        return JobList(self, context, list(self.job_id), span, margin=BACKSTOP_MARGIN, fail_fast=self.fail_fast)
 
     def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any:
         """Return the results of jobs that are as they should be, or raise.

@@ -6,38 +6,65 @@ that it named to `JobList` as ``method``, which gets the trigger's event and wha
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from airflow_zilliz._poller.list_poll import ListPoll, LookUp
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
-from airflow_zilliz._tasks.errors import error_of
+from airflow_zilliz._protocol.target import Target
+from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
-from airflow_zilliz._transport.endpoint import Endpoint
+from airflow_zilliz._tasks.list_worker import poll_on_worker
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
-from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, place_of
 from airflow_zilliz._wait.list_progress import progress_of
 from airflow_zilliz._wait.list_wait import CHECKPOINT_EVERY, ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending, Outcome
 from airflow_zilliz._wait.packing import pack
 from airflow_zilliz._wait.policy import WaitPolicy
-from airflow_zilliz.exceptions import ZillizError, ZillizImportFailed, ZillizImportFailedNoRetry
+from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz._tasks.base import WaitsForImport
+    from airflow_zilliz.hooks import ZillizHook
 
 #: For how long a worker polls before the task defers or is rescheduled, and at the end of a wait that timed out.
 FIRST_POLL_SECONDS = 10.0
 LAST_POLL_SECONDS = 30.0
+
+
+class WaitingTask(Protocol):
+    """What a task has that waits for jobs, see `WaitsForImport`."""
+
+    zilliz_conn_id: str
+    target_state: str
+    poke_interval: float
+    poll_failure_tolerance: float
+    stall_warning: float | None
+    retry_on_failure: bool
+    deferrable: bool
+
+    @property
+    def log(self) -> Any:
+        """The task's log."""
+
+    @property
+    def defer(self) -> Callable[..., NoReturn]:
+        """Airflow's own."""
+
+    def _target(self) -> Target: ...
+
+    def _ids(self) -> dict[str, Any]: ...
+
+    def _policy_options(self) -> dict[str, Any]: ...
+
+    def _hook(self) -> ZillizHook: ...
+
+    def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -55,17 +82,19 @@ class JobList:
     :param task: the sensor or operator
     :param job_ids: the jobs, each once
     :param span: when the wait began and when it ends
+    :param margin: how long after its end Airflow itself ends a deferral, in case no triggerer is alive
     :param method: the method that Airflow is to resume the task with; it hands its event to `resume`
     :param checkpoint_jobs: resume as soon as so many more jobs have ended; None for an hour's worth
     """
 
     def __init__(
         self,
-        task: WaitsForImport,
+        task: WaitingTask,
         context: Context,
         job_ids: Sequence[str],
         span: Span,
         *,
+        margin: timedelta,
         method: str = "execute_list_complete",
         fail_fast: bool = False,
         checkpoint_jobs: int | None = None,
@@ -73,6 +102,7 @@ class JobList:
     ) -> None:
         self._task = task
         self._method = method
+        self._margin = margin
         self._job_ids = job_ids
         state = ImportState(task.target_state)
         self.records = JobRecords(context or {}, job_ids, state)
@@ -149,7 +179,7 @@ class JobList:
         """
         while True:
             wait = self._begin(memory)
-            outcome = self._poll_once_or_on(wait, within) or wait.pause()
+            outcome = self._poll_on_worker(wait, within) or wait.pause()
             if within is not None or outcome.ending is not None:
                 return outcome
             self._take(outcome)
@@ -165,7 +195,7 @@ class JobList:
             memory = Memory({}, {"at": self._plan.started_at})
         while True:
             wait = self._begin(memory)
-            outcome = self._poll_once_or_on(wait, FIRST_POLL_SECONDS) or wait.pause()
+            outcome = self._poll_on_worker(wait, FIRST_POLL_SECONDS) or wait.pause()
             self._take(outcome)
             if not self._has_to_go_on(outcome):
                 return outcome
@@ -173,9 +203,7 @@ class JobList:
             # servers forget what has ended, so what ended long ago must not be asked for again and again
             is_safe = not wait.is_in_doubt and (not records.jobs or age < CHECKPOINT_EVERY)
             if records.save_memory(memory) or (not records.outlives_a_process and is_safe):
-                from airflow_zilliz.sensors import _reschedule_exception
-
-                raise _reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
+                raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
             time.sleep(delay)
             age = time.time() - self._plan.started_at
 
@@ -192,34 +220,8 @@ class JobList:
         plan = replace(self._plan, checkpoint_at=time.time() if self.records.jobs else None)
         return ListWait(plan, self.records.open_ids, time.time(), memory, tally)
 
-    def _poll_once_or_on(self, wait: ListWait, within: float | None) -> ListOutcome | None:
-        hook = self._task._hook()
-        while True:
-            try:
-                endpoint = hook.endpoint()
-            except ZillizError as err:
-                delay = _without_connection(wait, err)
-                if (outcome := wait.outcome(time.time())) is not None or within is not None:
-                    self._log(wait.take_notes(time.time()))
-                    return outcome
-                self._log(wait.take_notes(time.time()))
-                time.sleep(delay)
-                continue
-            try:
-                return asyncio.run(self._run(wait, endpoint, within))
-            except LookUp:
-                hook.forget_connection()
-
-    async def _run(self, wait: ListWait, endpoint: Endpoint, within: float | None) -> ListOutcome | None:
-        async def log(notes: tuple[Note, ...]) -> None:
-            self._log(notes)
-
-        poll = ListPoll(wait, log, endpoint=endpoint)
-        return await (poll.run() if within is None else poll.run_once(within))
-
-    def _log(self, notes: tuple[Note, ...]) -> None:
-        for level, text in notes:
-            self._task.log.log(level, "%s", text)
+    def _poll_on_worker(self, wait: ListWait, within: float | None) -> ListOutcome | None:
+        return poll_on_worker(wait, self._task._hook(), self._task.log, within)
 
     # -- what comes next ------------------------------------------------------------------------------------------
 
@@ -300,12 +302,5 @@ class JobList:
             ),
             method_name=self._method,
             kwargs=vars(span),
-            timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None,
+            timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + self._margin if ends else None,
         )
-
-
-def _without_connection(wait: ListWait, error: ZillizError) -> float:
-    """Let each job's wait decide what it means that there is no connection; return the seconds until the next try."""
-    now = time.time()
-    delays = [again.delay for one in list(wait.begin()) if (again := wait.on_error(one.job_id, error, now)) is not None]
-    return min(delays, default=0.0)

@@ -228,7 +228,6 @@ def test_no_triggerer(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> N
     from datetime import timedelta
 
     monkeypatch.setattr(base, "BACKSTOP_MARGIN", timedelta(0))
-    monkeypatch.setattr(job_list, "BACKSTOP_MARGIN", timedelta(0))
     monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 60)
     done, late = jobs(server, 2, seconds=0.5), jobs(server, 2, seconds=60)
     error = error_of(run_task("deferrable", job_id=done + late, poke_interval=0.2, timeout=1.5), "no triggerer")
