@@ -45,6 +45,7 @@ class ListTrigger(BaseTrigger):
     :param fail_fast: fire at the first Failed job
     :param withhold_reasons: leave Failed jobs' reasons out of the event and of the log: they may hold an object
         storage's keys, which only the worker knows
+    :param keep_files: put the names of the jobs' files into the event, for OpenLineage
     :param unknown: arguments of a newer version, which are ignored after a rollback to this one
     """
 
@@ -72,6 +73,7 @@ class ListTrigger(BaseTrigger):
         checkpoint_jobs: int | None = None,
         fail_fast: bool = False,
         withhold_reasons: bool = False,
+        keep_files: bool = False,
         **unknown: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Airflow leaves it untyped
@@ -98,6 +100,7 @@ class ListTrigger(BaseTrigger):
         self.checkpoint_jobs = checkpoint_jobs
         self.fail_fast = fail_fast
         self.withhold_reasons = withhold_reasons
+        self.keep_files = keep_files
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the constructor's arguments."""
@@ -124,6 +127,7 @@ class ListTrigger(BaseTrigger):
             "checkpoint_jobs",
             "fail_fast",
             "withhold_reasons",
+            "keep_files",
         )
         return f"airflow_zilliz.triggers.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
@@ -173,6 +177,7 @@ class ListTrigger(BaseTrigger):
             self.checkpoint_jobs,
             self.fail_fast,
             self.withhold_reasons,
+            self.keep_files,
         )
         now = time.time()
         job_ids = unpack(self.job_ids)

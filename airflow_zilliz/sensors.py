@@ -177,8 +177,10 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         return self._softly(partial(super()._finish, end, context))
 
-    def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any:
-        return self._softly(partial(super()._finish_list, jobs, error, text))
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any:
+        return self._softly(partial(super()._finish_list, jobs, error, text, context))
 
     def _softly(self, finish: Callable[[], T]) -> T:
         """Finish, and skip where Airflow's own options say so."""

@@ -44,7 +44,7 @@ class WaitsForImport(BaseOperator):
     fail_fast = False
     poke_interval: float
     timeout: float
-    _lineage: Lineage | None = None
+    _lineages: tuple[Lineage, ...] = ()
     _only_hook: ZillizHook | None = None
 
     def __init__(
@@ -169,14 +169,20 @@ class WaitsForImport(BaseOperator):
         span = Span(time.time() if started_at is None else started_at, deadline, execution_deadline)
         return JobList(self, context, list(self.job_id), span, margin=BACKSTOP_MARGIN, fail_fast=self.fail_fast)
 
-    def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any:
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any:
         """Return the results of jobs that are as they should be, or raise.
 
         :param text: how many ended how, for the log
         """
+        from airflow_zilliz._wait.job_results import event_of  # here, since parsing a DAG needs no results
+
+        self._note_lineage(jobs, None)
         if error is not None:
             raise error
         self.log.info("%s", text)
+        self._tell_outlets(event_of(jobs), context)
         return [job.result() for job in jobs]
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -362,16 +368,19 @@ class WaitsForImport(BaseOperator):
         error = error_of(end, retry_on_failure=self.retry_on_failure)
         job = end.progress or end.listed
         if job is not None:
-            self._note_lineage(job, None if error is None else str(error))
+            self._note_lineage([job], None if error is None else str(error))
         if error is not None:
             raise error
         if job is None:
             return None
-        self._tell_outlets(job, context)
+        self._tell_outlets(job.event(), context)
         return job.result()
 
-    def _note_lineage(self, job: ImportProgress, error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more."""
+    def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
+        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more.
+
+        :param error: why the wait for a single job failed; of many, each Failed one has its reason
+        """
         from airflow_zilliz._tasks.openlineage import is_told, lineage_of  # here, since parsing a DAG needs none
 
         if not is_told():
@@ -380,7 +389,17 @@ class WaitsForImport(BaseOperator):
             endpoint = self._hook().endpoint()
         except ZillizError:
             return
-        self._lineage = lineage_of(endpoint, self._target().merged(endpoint.target), job, self._paths(), error)
+        target = self._target().merged(endpoint.target)
+        self._lineages = tuple(
+            lineage_of(
+                endpoint,
+                target,
+                job,
+                self._paths(),
+                error or (job.reason or "no reason" if job.state is ImportState.FAILED else None),
+            )
+            for job in jobs
+        )
 
     def _paths(self) -> Sequence[str]:
         """Return the files that the task itself asked to import."""
@@ -390,18 +409,18 @@ class WaitsForImport(BaseOperator):
         """Return what OpenLineage's listener asks an operator for."""
         from airflow_zilliz._tasks.openlineage import operator_lineage
 
-        return operator_lineage(self._lineage) if self._lineage is not None else None
+        return operator_lineage(*self._lineages) if self._lineages else None
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
         """Do as on completion: the error is among the facets."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _tell_outlets(self, job: ImportProgress, context: Context) -> None:
+    def _tell_outlets(self, event: Mapping[str, Any], context: Context) -> None:
         """Let the event of each asset among the outlets say what was imported."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
             if getattr(outlet, "uri", None):  # an alias has none, and stands for whatever the task adds to it
-                events[outlet].extra.update(job.event())
+                events[outlet].extra.update(event)
 
 
 def seconds_of(name: str, value: object) -> float:

@@ -17,6 +17,7 @@ from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
 from airflow_zilliz._tasks.list_worker import poll_on_worker
+from airflow_zilliz._tasks.openlineage import is_told
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, place_of
@@ -64,7 +65,9 @@ class WaitingTask(Protocol):
 
     def _hook(self) -> ZillizHook: ...
 
-    def _finish_list(self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str) -> Any: ...
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class JobList:
         withhold_reasons: bool = False,
     ) -> None:
         self._task = task
+        self._context = context
         self._method = method
         self._margin = margin
         self._job_ids = job_ids
@@ -122,6 +126,7 @@ class JobList:
             checkpoint_jobs=checkpoint_jobs,
             fail_fast=fail_fast,
             withhold_reasons=withhold_reasons,
+            keep_files=is_told(),
         )
 
     # -- the ways of a task ---------------------------------------------------------------------------------------
@@ -250,7 +255,7 @@ class JobList:
     def _finish(self, outcome: ListOutcome) -> list[dict[str, Any]]:
         self.records.save()
         results: list[dict[str, Any]] = self._task._finish_list(
-            self.records.in_order(), self._error_of(outcome), self._whole_wait()
+            self.records.in_order(), self._error_of(outcome), self._whole_wait(), self._context
         )
         return results
 
@@ -299,6 +304,7 @@ class JobList:
                 checkpoint_jobs=plan.checkpoint_jobs,
                 fail_fast=plan.fail_fast,
                 withhold_reasons=plan.withhold_reasons,
+                keep_files=plan.keep_files,
             ),
             method_name=self._method,
             kwargs=vars(span),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_zilliz._protocol.models import ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
 from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._wait.packing import pack, unpack
 
-#: What of a reason is kept in an event, and of how many failed files.
-MAX_REASON, MAX_FILES, MAX_FILE_REASON = 1_000, 3, 300
+#: What of a reason is kept in an event, of how many failed files, and how many files are named.
+MAX_REASON, MAX_FAILED_FILES, MAX_FILE_REASON, MAX_FILES = 1_000, 3, 300, 100
 #: The states in which a job may be kept: no wait ends in another.
 ENDED = frozenset(
     (ImportState.COMPLETED, ImportState.FAILED, ImportState.UNCOMMITTED, ImportState.COMMITTING),
@@ -31,11 +31,24 @@ _COLUMNS = (
 )
 
 
+def slim(job: ImportProgress, *, keep_files: bool) -> ImportProgress:
+    """Return a job that has ended without what nobody needs of it any more: thousands of them are kept.
+
+    :param keep_files: whether the names of files are needed that did not fail
+    """
+    failed = [part for part in job.details if _has_failed(part)]
+    others = [part for part in job.details if part.file_name and not _has_failed(part)] if keep_files else []
+    details = tuple(replace(part, complete_time=None) for part in (*failed[:MAX_FAILED_FILES], *others[:MAX_FILES]))
+    return replace(job, raw={"createTime": job.raw.get("createTime")}, details=details)
+
+
 def row_of(job: ImportProgress) -> list[Any]:
     """Return a job that has ended as a short row of JSON types: nothing of it is longer than it has to be."""
-    failed = [
-        {"fileName": name and mask_patterns(name), "state": ImportState.FAILED.value, "reason": _short(reason)}
-        for name, reason in job.file_reasons[:MAX_FILES]
+    files: list[Any] = [
+        {"fileName": _name(part), "state": ImportState.FAILED.value, "reason": _short(part.reason)}
+        if _has_failed(part)
+        else _name(part)
+        for part in job.details
     ]
     row: list[Any] = [
         job.job_id,
@@ -47,7 +60,7 @@ def row_of(job: ImportProgress) -> list[Any]:
         job.create_time.isoformat() if job.create_time else None,
         job.collection_name,
         _short(job.reason, MAX_REASON),
-        failed or None,
+        files or None,
     ]
     while row[-1] is None:
         row.pop()
@@ -71,6 +84,8 @@ def result_of(job: ImportProgress) -> dict[str, Any]:
     result = job.result()
     if job.state is ImportState.FAILED:
         result["reason"] = job.reason
+    if files := [part.file_name for part in job.details if not _has_failed(part)]:
+        result["files"] = files
     return result
 
 
@@ -88,7 +103,48 @@ def job_of_result(value: object) -> ImportProgress | None:
         "completeTime": "complete_time",
         "reason": "reason",
     }
-    return _ended({wire: value.get(name) for wire, name in names.items()})
+    files = value.get("files")
+    return _ended({**{wire: value.get(name) for wire, name in names.items()}, "details": _details(files)})
+
+
+def event_of(jobs: Sequence[ImportProgress]) -> dict[str, Any]:
+    """Return what an asset's event says of many jobs together: their sums, in the fields of a single one's.
+
+    ``collection_name`` is None where they are of several, and a sum where one of its parts is unknown.
+    """
+    collections = {job.collection_name for job in jobs}
+    ends = [job.complete_time for job in jobs if job.complete_time is not None]
+    begins = [job.create_time for job in jobs if job.create_time is not None]
+    is_timed = bool(ends) and len(begins) == len(jobs)
+    return {
+        "jobs": len(jobs),
+        "collection_name": collections.pop() if len(collections) == 1 else None,
+        "imported_rows": _sum(job.imported_rows for job in jobs),
+        "total_rows": _sum(job.total_rows for job in jobs),
+        "file_size": _sum(job.file_size for job in jobs),
+        "complete_time": max(ends).isoformat() if ends else None,
+        "duration": (max(ends) - min(begins)).total_seconds() if is_timed else None,
+    }
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _has_failed(part: FileProgress) -> bool:
+    return bool(part.reason) or part.state is ImportState.FAILED
+
+
+def _name(part: FileProgress) -> str | None:
+    return part.file_name and _short(mask_patterns(part.file_name))
+
+
+def _details(files: object) -> list[Any]:
+    """Return files as the API would describe them: a failed one as it is, and one that is in by its name alone."""
+    found = files if isinstance(files, list) else []
+    return [{"fileName": one, "state": "Completed"} if isinstance(one, str) else one for one in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +197,8 @@ class Tally:
 def _job(row: object) -> ImportProgress | None:
     if not isinstance(row, list) or not row or not isinstance(row[0], str):
         return None
-    return _ended(dict(zip(_COLUMNS, row, strict=False)))
+    data = dict(zip(_COLUMNS, row, strict=False))
+    return _ended({**data, "details": _details(data.get("details"))})
 
 
 def _ended(data: Mapping[str, Any]) -> ImportProgress | None:

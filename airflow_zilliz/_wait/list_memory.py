@@ -74,10 +74,14 @@ class Memory:
             value["collection_name"] = name
         if told := sorted({key for memory in memories for key in memory.told if not key.startswith("unknown")}):
             value["told"] = told
-        value["unseen"] = [job_id for job_id, memory in self._seen.items() if memory.at is None]
+        if shown:
+            value["unseen"] = [job_id for job_id, memory in self._seen.items() if memory.at is None]
         value["odd"] = {job_id: odd for job_id, memory in self._seen.items() if (odd := _odd(memory))}
         packed = pack(value)
-        return packed if len(packed) <= MAX_PACKED else pack({**value, "odd": {}})
+        if len(packed) > MAX_PACKED:
+            packed = pack({**value, "odd": {}})
+        # a job that is taken for seen is waited for a minute longer where the server does not know it
+        return packed if len(packed) <= MAX_PACKED else pack({**value, "odd": {}, "unseen": []})
 
 
 NO_MEMORY = Memory({})

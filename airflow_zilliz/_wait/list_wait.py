@@ -23,7 +23,7 @@ from typing import NamedTuple
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.checkpoint import Checkpoint, duration
-from airflow_zilliz._wait.job_results import MAX_FILES, Tally, row_of
+from airflow_zilliz._wait.job_results import Tally, row_of, slim
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_notes import LINE_EVERY, ListNotes, Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, named, place_of
@@ -56,6 +56,7 @@ class ListPlan:
     :param checkpoint_jobs: pause as soon as so many jobs have ended; None for never
     :param fail_fast: end at the first Failed job
     :param withhold_reasons: leave Failed jobs' reasons out, which may hold keys that only a worker can mask
+    :param keep_files: keep the names of the jobs' files, for OpenLineage
     """
 
     conn_id: str
@@ -68,6 +69,7 @@ class ListPlan:
     checkpoint_jobs: int | None = None
     fail_fast: bool = False
     withhold_reasons: bool = False
+    keep_files: bool = False
 
 
 class Again(NamedTuple):
@@ -259,10 +261,7 @@ class ListWait:
             if self.plan.withhold_reasons:
                 job, message = replace(job, reason=None, details=()), f"Import job {job.job_id!r} failed"
             self._notes.say(logging.ERROR, message if len(message) <= 2000 else f"{message[:2000]}...")
-        # what a description holds beside is of no use any more, and thousands of jobs have it
-        kept = {"createTime": job.raw.get("createTime")}
-        failed = [part for part in job.details if part.reason or part.state is ImportState.FAILED]
-        job = replace(job, raw=kept, details=tuple(failed[:MAX_FILES]))
+        job = slim(job, keep_files=self.plan.keep_files)
         self._ended.append(job)
         self.tally = self.tally.plus(job)
         self._unmeasured += len(str(row_of(job)))
