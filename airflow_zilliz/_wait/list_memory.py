@@ -9,7 +9,7 @@ from typing import Any
 from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
 from airflow_zilliz._wait.packing import pack, unpack
 
-#: The longest memory that an event has room for; beyond, what is odd about single jobs is forgotten.
+#: The longest packed memory; beyond, what is odd about single jobs is forgotten.
 MAX_PACKED = 20_000
 _COMMON = ("at", "collection_name", "told")
 _TIMES = ("at", "trouble_since", "failed_at", "unknown_since", "polled_at", "due")
@@ -58,8 +58,8 @@ class Memory:
         }
         return Memory(self._seen, {**self._value, "odd": {**self._odd, **odd}}) if odd else self
 
-    def packed(self) -> str:
-        """Return the memory as packed text.
+    def packed(self, limit: int = MAX_PACKED) -> str:
+        """Return the memory as packed text of so many characters, or of a few that say the least.
 
         Whether a job was seen is kept, and what is wrong with a poll. States and rows are not: the next poll shows
         them.
@@ -78,10 +78,10 @@ class Memory:
             value["unseen"] = [job_id for job_id, memory in self._seen.items() if memory.at is None]
         value["odd"] = {job_id: odd for job_id, memory in self._seen.items() if (odd := _odd(memory))}
         packed = pack(value)
-        if len(packed) > MAX_PACKED:
+        if len(packed) > limit:
             packed = pack({**value, "odd": {}})
         # a job that is taken for seen is waited for a minute longer where the server does not know it
-        return packed if len(packed) <= MAX_PACKED else pack({**value, "odd": {}, "unseen": []})
+        return packed if len(packed) <= limit else pack({**value, "odd": {}, "unseen": []})
 
 
 NO_MEMORY = Memory({})

@@ -17,6 +17,8 @@ EVENT_VERSION = 1
 #: How many jobs a message names, and how long it may be in an event, where it is stored and logged.
 MAX_NAMED = 20
 MAX_TEXT = 6_000
+#: An event's largest size, in bytes: MySQL keeps 64 KB of it.
+MAX_EVENT = 58_000
 _CHECKPOINT = "checkpoint"
 
 
@@ -45,14 +47,15 @@ class ListOutcome:
 
     def as_event(self) -> dict[str, Any]:
         """Return the payload of a trigger's event: JSON types, no secret, below 60 KB. It takes a few milliseconds."""
+        jobs = pack_jobs(self.ended)
         return {
             "version": EVENT_VERSION,
             "ending": self.ending.value if self.ending is not None else _CHECKPOINT,
             "message": mask_patterns(self.message)[:MAX_TEXT],
             "facts": dict(self.facts),
             "ended": len(self.ended),
-            "jobs": pack_jobs(self.ended),
-            "memory": self.memory.packed(),
+            "jobs": jobs,
+            "memory": self.memory.packed(max(0, MAX_EVENT - MAX_TEXT - len(jobs))),
         }
 
     @classmethod

@@ -23,13 +23,12 @@ from typing import NamedTuple
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.checkpoint import Checkpoint, duration
-from airflow_zilliz._wait.job_results import Tally, row_of, slim
+from airflow_zilliz._wait.job_results import Tally, pack_jobs, row_of, slim
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_notes import LINE_EVERY, ListNotes, Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, named, place_of
 from airflow_zilliz._wait.list_progress import ListProgress, counted, progress_of
 from airflow_zilliz._wait.outcome import Ending, Outcome
-from airflow_zilliz._wait.packing import pack
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
 from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
 from airflow_zilliz.exceptions import ZillizError
@@ -40,7 +39,7 @@ CHECKPOINT_EVERY = 3600.0
 #: A machine that has just begun gathers what it finds ended for so many seconds before it stops for a checkpoint.
 GATHERING = 60.0
 #: The packed results that an event has room for, in bytes; they are measured each time that so many more have come.
-MAX_PACKED = 30_000
+MAX_PACKED = 44_000
 MEASURED_EVERY = 8_000
 
 
@@ -267,7 +266,7 @@ class ListWait:
         self._unmeasured += len(str(row_of(job)))
         if self._unmeasured >= MEASURED_EVERY:
             self._unmeasured = 0
-            self._packed = len(pack([row_of(ended) for ended in self._ended]))
+            self._packed = len(pack_jobs(self._ended))
 
     def _checkpoint_is_due(self, now: float) -> bool:
         wanted = self.plan.checkpoint_jobs

@@ -192,7 +192,7 @@ def test_no_usable_answer_fails_it_and_may_be_retried(server: LocalServer, mode:
 
 def test_trouble_that_passes_ends_nothing(server: LocalServer, mode: str) -> None:
     job_ids = jobs(server, 5, seconds=1.0)
-    server.add_fault("status", status=503, times=6, after=2)
+    server.add_fault("status", status=503, times=4, after=2)
     assert run_task(mode, job_id=job_ids, **FAST).error is None
 
 

@@ -249,11 +249,12 @@ def test_a_failed_job_keeps_its_reason_and_its_first_failed_files() -> None:
         "nonsense",
         pack("text"),
         pack([["1"]]),
-        pack([["1", "Importing"]]),
-        pack([[1, "Completed"]]),
-        pack([{}, [], None]),
+        pack([["1"], ["Importing"]]),
+        pack([[1], ["Completed"]]),
+        pack([["1"], "Completed"]),
+        pack([["1"], []]),
         pack({"1": "Completed"}),
-        pack(["1"])[:-8],
+        pack([["1"], ["Completed"]])[:-8],
     ],
 )
 def test_what_cannot_be_read_is_left_out(came: object) -> None:
