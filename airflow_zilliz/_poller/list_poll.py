@@ -10,7 +10,8 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from itertools import islice
+from heapq import heappop, heappush
+from itertools import count
 
 from airflow_zilliz._poller.poller import hand_over, leave, lookup_of
 from airflow_zilliz._poller.subscription import Subscription
@@ -59,13 +60,13 @@ class _News:
         self._members[member] = None
         self._event.set()
 
-    def take(self, number: int) -> list[_Member]:
-        members = list(islice(self._members, number))
-        for member in members:
-            del self._members[member]
+    def pop(self) -> _Member | None:
         if not self._members:
             self._event.clear()
-        return members
+            return None
+        member = next(iter(self._members))
+        del self._members[member]
+        return member
 
     async def wait(self, seconds: float) -> None:
         if self._event.is_set():
@@ -103,7 +104,8 @@ class ListPoll:
         self._loop = asyncio.get_running_loop()
         self._news = _News()
         self._members: dict[str, _Member] = {}
-        self._later: list[tuple[float, Again]] = []
+        self._later: list[tuple[float, int, Again]] = []
+        self._numbers = count()
         self._looked_up_after = 0.0
 
     async def run(self, first_delay: float = 0.0) -> ListOutcome:
@@ -136,6 +138,9 @@ class ListPoll:
                     await asyncio.sleep(0)
             while True:
                 outcome = self._take_news()
+                if self._wait.is_to_be_measured:
+                    await asyncio.to_thread(self._wait.measure)
+                    outcome = outcome or self._wait.outcome(time.time())
                 if (notes := self._wait.take_notes(time.time())) or self._wait.progress_is_due(time.time()):
                     await self._report(notes)
                 if outcome is not None:
@@ -150,20 +155,26 @@ class ListPoll:
         """Handle what some polls came to, and what time has brought about."""
         now, wait = time.time(), self._wait
         outcome = wait.outcome(now)
-        for member in self._news.take(_SLICE) if outcome is None else ():
+        for _ in range(_SLICE):
+            if outcome is not None or wait.is_to_be_measured or (member := self._news.pop()) is None:
+                break
             job_id = member.wait.job_id
             if self._members.get(job_id) is not member:
                 continue
             self._on_error(member, now)
             for step in member.take():
                 self._again(wait.on_decision(job_id, step, now))
-            if (outcome := wait.outcome(now)) is not None:
-                break
-        due = [again for at, again in self._later if at <= self._loop.time()]
-        self._later = [(at, again) for at, again in self._later if at > self._loop.time()]
-        for again in due:
-            self._subscribe(again.wait, self._loop.time() + (CLAIM_DELAY if again.wait.claimed else 0.0))
+            outcome = wait.outcome(now)
+        self._subscribe_again()
         return outcome
+
+    def _subscribe_again(self) -> None:
+        now = self._loop.time()
+        for _ in range(_SLICE):
+            if not self._later or self._later[0][0] > now:
+                break
+            wait = heappop(self._later)[2].wait
+            self._subscribe(wait, now + (CLAIM_DELAY if wait.claimed else 0.0))
 
     def _on_error(self, member: _Member, now: float) -> None:
         error, member.error = member.error, None
@@ -181,7 +192,7 @@ class ListPoll:
                 raise LookUp
             if now - self._looked_up_after > SHARED_LOOK_UP:
                 self._looked_up_after = now
-        self._later.append((now + again.delay, again))
+        heappush(self._later, (now + again.delay, next(self._numbers), again))
 
     def _subscribe(self, wait: ImportWait, at: float) -> None:
         if (former := self._members.get(wait.job_id)) is not None:
@@ -207,7 +218,7 @@ class ListPoll:
     def _pause(self, until: float) -> float:
         now = self._loop.time()
         times = [TICK if until == math.inf else min(SHORT_TICK, until - now)]
-        times.extend(at - now for at, _ in self._later)
+        times.extend(at - now for at, _, _ in self._later[:1])
         if (checkpoint := self._wait.checkpoint_in(time.time())) is not None:
             times.append(checkpoint)
         return min(times)

@@ -189,6 +189,15 @@ class ListWait:
             return self._time_out(now) if self._timed_out else self._outcome(Ending.REACHED)
         return self._outcome(None) if self._checkpoint_is_due(now) else None
 
+    @property
+    def is_to_be_measured(self) -> bool:
+        """Whether so much has ended since `measure` that the event may have no room for more."""
+        return self._unmeasured >= MEASURED_EVERY
+
+    def measure(self) -> None:
+        """Measure how much room the results need. It takes some milliseconds, and may be done in a thread."""
+        self._unmeasured, self._packed = 0, len(pack_jobs(self._ended))
+
     def pause(self) -> ListOutcome:
         """Return what has ended and what is remembered, for a machine that stops in between."""
         return self._outcome(None)
@@ -264,9 +273,6 @@ class ListWait:
         self._ended.append(job)
         self.tally = self.tally.plus(job)
         self._unmeasured += len(str(row_of(job)))
-        if self._unmeasured >= MEASURED_EVERY:
-            self._unmeasured = 0
-            self._packed = len(pack_jobs(self._ended))
 
     def _checkpoint_is_due(self, now: float) -> bool:
         wanted = self.plan.checkpoint_jobs

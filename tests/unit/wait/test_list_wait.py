@@ -163,6 +163,8 @@ def test_each_result_is_there_once(ends: list[float], failed: set[int], events: 
 
 def ended(wait: ListWait, one: ImportWait, found: ImportProgress, now: float) -> ListOutcome | None:
     wait.on_decision(one.job_id, one.on_progress(found, now), now)
+    if wait.is_to_be_measured:
+        wait.measure()
     return wait.outcome(now)
 
 
