@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ START = 1000.0
 class Server5(Server):
     """A server whose jobs have five rows each."""
 
+    reasons: dict[str, str] = field(default_factory=dict)
+
     def _describe(self, job_id: str) -> Response:
         answer = super()._describe(job_id)
         body = json.loads(answer.body)
@@ -41,7 +44,7 @@ class Server5(Server):
             done = body["data"]["state"] == "Completed"
             body["data"] |= {"importedRows": 5 if done else 2, "totalRows": 5}
             if body["data"]["state"] == "Failed":
-                body["data"]["reason"] = f"row 8 of {job_id}"
+                body["data"]["reason"] = self.reasons.get(job_id, f"row 8 of {job_id}")
         return Response(answer.status, json.dumps(body).encode(), {}, "u")
 
 
@@ -177,6 +180,19 @@ def test_a_job_that_the_server_does_not_know_ends_it_after_a_minute(run: Callabl
     assert ran.outcome.ending is Ending.UNKNOWN_JOB
     assert "does not know import job 'job-7'" in ran.outcome.message
     assert 60 <= ran.took <= 100
+
+
+def test_events_that_are_full_lose_nothing(run: Callable[..., Ran]) -> None:
+    """All fail at once, with reasons that have nothing in common."""
+    server, found = Server5(jobs(1200, 20.0, failed=1200)), []
+    server.reasons = {job_id: f"{job_id} {hashlib.sha512(job_id.encode()).hexdigest()}" for job_id in server.jobs}
+    while server.jobs:
+        outcome = run(server).outcome
+        assert outcome is not None
+        assert len(json.dumps(outcome.as_event())) < 60_000
+        found += [job.job_id for job in outcome.ended]
+        server.jobs = {job_id: job for job_id, job in server.jobs.items() if job_id not in found}
+    assert len(found) == len(set(found)) == 1200
 
 
 def test_one_pass_polls_each_job_and_describes_what_has_ended(run: Callable[..., Ran]) -> None:
