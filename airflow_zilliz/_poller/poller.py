@@ -28,7 +28,7 @@ from airflow_zilliz._transport.request_queue import EAGER_SHARE, Need, RequestQu
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
-__all__ = ["changes_of", "endpoint_of_connection", "join", "leave"]
+__all__ = ["changes_of", "endpoint_of_connection", "hand_over", "join", "leave", "lookup_of"]
 
 #: Descriptions in flight at a time, including those that wait for their turn.
 MAX_IN_FLIGHT = 32
@@ -58,7 +58,7 @@ def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: flo
     :param looked_up_after: the loop's time after which the connection must have been looked up
     """
     subscription = Subscription(wait, first_poll)
-    lookup_of(conn_id, looked_up_after).add(subscription, _hand_over)
+    lookup_of(conn_id, looked_up_after).add(subscription, hand_over)
     return subscription
 
 
@@ -81,7 +81,7 @@ def leave(subscription: Subscription) -> None:
         subscription.holder.leave(subscription)
 
 
-def _hand_over(subscription: Subscription, endpoint: Endpoint) -> None:
+def hand_over(subscription: Subscription, endpoint: Endpoint) -> None:
     """Pass a subscription to the poller of its target, merged with that of the connection."""
     try:
         _poller_of(endpoint, subscription.wait.target.merged(endpoint.target)).join(subscription)
