@@ -113,7 +113,7 @@ def _deferrable(make: MakeSensor, outcome: Outcome, limit: float) -> Any:
             outcome.kwargs.append(kwargs)
             timeout = _seconds(deferred.timeout)
             try:
-                event = asyncio.run(asyncio.wait_for(_first_event(path, kwargs), timeout))
+                event = asyncio.run(asyncio.wait_for(first_event(path, kwargs), timeout))
             except asyncio.TimeoutError:
                 resume = lambda: make().resume_execution("__fail__", {"error": "Trigger timeout"}, _context(outcome))  # noqa: E731
                 continue
@@ -129,7 +129,8 @@ def _seconds(timeout: timedelta | None) -> float:
     return timeout.total_seconds()
 
 
-async def _first_event(path: str, kwargs: dict[str, Any]) -> Any:
+async def first_event(path: str, kwargs: dict[str, Any]) -> Any:
+    """Return the payload of the one event of a trigger, which Airflow makes of what it stored."""
     module, _, name = path.rpartition(".")
     assert module == "airflow_zilliz.triggers", "Airflow imports it from there"
     events = [event async for event in getattr(triggers, name)(**kwargs).run()]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
+    TaskDeferred,
 )
 
 from airflow_zilliz._tasks import base, job_list
@@ -27,7 +30,7 @@ from airflow_zilliz.exceptions import (
 )
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
-from tests.airflow.modes import MODES, Outcome, run_task
+from tests.airflow.modes import MODES, Outcome, first_event, run_task
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
@@ -290,6 +293,73 @@ def test_results_that_somebody_changed_are_polled_again(server: LocalServer) -> 
         sensor.resume_execution("execute_list_complete", {"event": event}, context)
     assert type(deferred.value).__name__ == "TaskDeferred"
     assert deferred.value.trigger.recorded[0] == 1  # type: ignore[attr-defined] # TaskDeferred's
+
+
+class Killed(BaseException):
+    """A worker that dies at once."""
+
+
+@pytest.mark.parametrize("fatal", range(1, 8))
+def test_a_worker_that_dies_at_any_write_loses_nothing(server: LocalServer, hourly: None, fatal: int) -> None:
+    """It dies instead of its so many-th write, and is retried; the server forgets what is written down."""
+    early, late = jobs(server, 4, seconds=0.3, failed=1), jobs(server, 4, seconds=2.5)
+    writes: list[str] = []
+
+    def write(key: str, do: Callable[[], None]) -> None:
+        writes.append(key)
+        if len(writes) == fatal:
+            raise Killed
+        do()
+        if key == "zilliz_results_0" and writes.count("forget") == 0:
+            writes.append("forget")
+            for job_id in early:
+                server.forget_job(job_id)
+
+    arguments: dict[str, Any] = {"job_id": early + late, "deferrable": True, **FAST}
+    outcome = run_with_kills(arguments, write)
+    assert isinstance(outcome.error, ZillizImportFailed)
+    assert [result["job_id"] for result in outcome.xcoms["results"]] == early + late
+    assert [result["state"] for result in outcome.xcoms["results"]] == ["Failed", *["Completed"] * 7]
+
+
+def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[], None]], None]) -> Outcome:
+    """Run a deferrable sensor; each try begins without XComs and with the state store, as on Airflow 3.3."""
+    outcome, stored = Outcome(), dict[str, Any]()
+    for try_number in range(1, 4):
+        outcome.xcoms.clear()
+        ti = SimpleNamespace(
+            try_number=try_number,
+            task_id="wait",
+            map_index=-1,
+            xcom_push=lambda key, value: write(
+                key, lambda: outcome.xcoms.__setitem__(key, json.loads(json.dumps(value)))
+            ),
+            xcom_pull=lambda key, **_: outcome.xcoms.get(key),
+        )
+        store = SimpleNamespace(
+            get=stored.get, set=lambda key, value: write(key, lambda: stored.__setitem__(key, value))
+        )
+        context: Any = {"ti": ti, "task_state_store": store}
+        try:
+            run_deferrable(lambda: ZillizImportSensor(task_id="wait", **arguments), context)
+        except Killed:
+            continue
+        except ZillizImportFailed as err:
+            outcome.error = err
+        return outcome
+    raise AssertionError("it dies each time")
+
+
+def run_deferrable(make: Callable[[], ZillizImportSensor], context: Any) -> Any:
+    resume: Callable[[], Any] = lambda: make().execute(context)  # noqa: E731 - replaced at each deferral
+    while True:
+        try:
+            return resume()
+        except TaskDeferred as deferred:
+            path, kwargs = deferred.trigger.serialize()
+            event = json.loads(json.dumps(asyncio.run(first_event(path, json.loads(json.dumps(kwargs))))))
+            next_kwargs, method = {**(deferred.kwargs or {}), "event": event}, deferred.method_name
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
 
 
 # -- how a list may come ------------------------------------------------------------------------------------------
