@@ -41,6 +41,12 @@ def test_every_sample_has_a_test() -> None:
     assert {Path(name).parent.name for name in FILES} == {"example_dags"}
 
 
+def test_no_sample_of_the_quickstart_scrolls_sideways() -> None:
+    for name in re.findall(r"README\.md:(\w+)", (ROOT / "docs" / "index.md").read_text()):
+        for line in SAMPLES.get(name, "").splitlines():
+            assert len(line) <= 79, "a page of 1,300 px shows 79 characters"
+
+
 def test_sample_make() -> None:
     targets = re.findall(r"^make (\w+)", SAMPLES["make"], flags=re.MULTILINE)
     assert targets == ["demo", "ui", "test"]
