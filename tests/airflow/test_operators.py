@@ -170,7 +170,7 @@ def test_each_outlet_s_event_says_what_was_imported(server: LocalServer, deferra
         ({"target_state": "Done"}, "target_state must be"),
     ],
 )
-def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any], text: str) -> None:
+def test_the_constructor_rejects_what_can_never_work(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         an_import(**arguments)
 
@@ -278,7 +278,7 @@ def test_the_storage_connection_is_looked_up_once(server: LocalServer, monkeypat
 
 
 @pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])
-def test_a_storage_connection_without_keys_is_told(
+def test_a_storage_connection_without_keys_is_an_error(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **fields}))
@@ -317,7 +317,7 @@ def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, h
 
 
 @pytest.mark.parametrize("kind", ["reset", "cut", "html", "status"])
-def test_a_lost_answer_is_found_out(server: LocalServer, heeds_keys: bool, kind: str) -> None:
+def test_the_job_of_a_lost_response_is_found(server: LocalServer, heeds_keys: bool, kind: str) -> None:
     server.add_fault(kind, path="create", status=502, done=True)
     result = run_operator(an_import, TaskInstance())
     assert jobs(server) == [result["job_id"]]

@@ -174,7 +174,7 @@ def reset_peak() -> int:
 
 @pytest.mark.parametrize("ask", [blocking, asynchronous])
 @pytest.mark.parametrize("harm", HARMS)
-def test_no_look_hangs_or_grows(
+def test_no_poll_hangs_or_grows(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], harm: Callable[[Send], None]
 ) -> None:
     if harm is endless_headers and ask is asynchronous and Version(aiohttp.__version__) < Version("3.14"):
@@ -195,7 +195,7 @@ def test_no_look_hangs_or_grows(
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
 @pytest.mark.parametrize("ask", [blocking, asynchronous])
-def test_an_answer_that_is_compressed_all_the_same_is_read(
+def test_a_response_that_is_compressed_all_the_same_is_read(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], pack: Callable[[bytes], bytes]
 ) -> None:
     body = pack(b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}')

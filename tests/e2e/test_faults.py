@@ -155,7 +155,7 @@ def test_the_other_dies_and_what_ended_meanwhile_is_seen_by_the_one_that_comes_b
     fleet.airflow.start("triggerer-2")
 
 
-def test_the_import_server_is_away_for_a_minute(fleet: Fleet) -> None:
+def test_the_import_server_is_unreachable_for_a_minute(fleet: Fleet) -> None:
     fleet.begins("the server is away")
     ended = fleet.end(25, after=20)
     fleet.server.kill()
@@ -201,7 +201,7 @@ def test_nothing_was_lost_or_doubled(fleet: Fleet) -> None:
         assert (value["job_id"], value["state"], value["imported_rows"]) == (fleet.jobs[index], "Completed", index)
 
 
-def test_each_log_tells_what_happened_and_nothing_else(fleet: Fleet) -> None:
+def test_each_log_has_what_happened_and_nothing_else(fleet: Fleet) -> None:
     for index in range(WAITS):
         refusals = [line for line in fleet.troubles(index) if line.startswith("The key was refused (")]
         outages = [line for line in fleet.troubles(index) if line.startswith("Could not poll import job")]

@@ -94,12 +94,12 @@ def test_data_in_a_list_of_one() -> None:
     assert job.job_id == "j"
 
 
-def test_an_answer_for_another_job_is_not_believed() -> None:
+def test_a_response_for_another_job_is_not_believed() -> None:
     with pytest.raises(ZillizUnavailable, match="responded with 'other'"):
         describe(response_of({"code": 0, "data": {**JOB, "jobId": "other", "state": "Completed"}}))
 
 
-def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
+def test_a_response_without_job_id_is_for_the_requested_job() -> None:
     (job, _), _ = describe(response_of({"code": 0, "data": {"state": "Completed"}}))
     assert job.job_id == "j"
 
