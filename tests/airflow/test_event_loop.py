@@ -8,7 +8,7 @@ import time
 
 from airflow_zilliz.local.testing import LocalServer
 
-#: A trigger's first look in a fresh process, connection and imports included, under a loop that logs what blocks it.
+#: A trigger's first poll in a fresh process, connection and imports included, under a loop that logs what blocks it.
 FIRST_LOOK = """
 import asyncio, importlib, logging, sys
 import airflow.jobs.triggerer_job_runner  # what a triggerer has imported before

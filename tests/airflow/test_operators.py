@@ -303,7 +303,7 @@ def test_a_killed_worker_s_retry_starts_no_second_job(
     assert result is not None
     assert len(jobs(server)) == 1
     assert result["xcom"]["job_id"] == jobs(server)[0]
-    assert len(server.requests("create")) == 1, "not even a server that heeds keys was asked twice"
+    assert len(server.requests("create")) == 1, "not even a server that honours keys got two requests"
 
 
 def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, heeds_keys: bool) -> None:
@@ -571,7 +571,7 @@ def test_only_a_wait_that_may_abort_has_a_trigger_that_can(
     assert deferred.value.trigger.serialize()[0] == f"airflow_zilliz.triggers.{name}"
 
 
-@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers are told of a kill since Airflow 3.3")
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers learn of a kill since Airflow 3.3")
 @pytest.mark.parametrize(
     ("states", "left"),
     [

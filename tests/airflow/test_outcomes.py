@@ -104,7 +104,7 @@ def test_completed_job(server: LocalServer, mode: str) -> None:
     job_id = server.add_job(phase("Completed"), collectionName="books", totalRows=5_000_000_000)
     outcome = run_task(mode, job_id=job_id, **FAST)
     assert outcome.error is None
-    assert outcome.left == 0, "the first look is on the worker"
+    assert outcome.left == 0, "the first poll is on the worker"
     xcom = json.loads(json.dumps(outcome.xcom))
     assert xcom.pop("complete_time").endswith("+00:00")
     assert xcom == {
@@ -183,7 +183,7 @@ def test_uncommitted_waits_with_a_warning(server: LocalServer, mode: str, log_li
     job_id = server.add_job(phase("Uncommitted", 0.8, 99), phase("Completed"))
     assert run_task(mode, job_id=job_id, **FAST).error is None
     warnings = [line for line in log_lines() if "needs a commit" in line]
-    # without a store between looks, each look of a rescheduled sensor is the first one
+    # without a store between polls, each poll of a rescheduled sensor is the first one
     assert len(warnings) > 1 if mode == "reschedule" else len(warnings) == 1
 
 
@@ -241,7 +241,7 @@ PAGES: list[dict[str, Any]] = [
     {"status": 405, "message": "<html><center>nginx</center></html>"},
     {"status": 403, "message": '{"message": "Forbidden"}'},
 ]
-# what Milvus says while it restarts or fails over, and what nobody has heard of
+# what Milvus says while it restarts or fails over, and unknown codes
 CODES: list[dict[str, Any]] = [
     {"code": 65535, "message": "find no available mixcoord"},
     {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},
@@ -370,7 +370,7 @@ def test_trouble_after_good_polls_reports_the_last_state(server: LocalServer, mo
     server.add_fault("status", status=503, after=1, times=None)
     job_id = server.add_job(phase("Importing", 0, 63))
     outcome = run_task(mode, job_id=job_id, poll_failure_tolerance=1, **FAST)
-    # a rescheduled look remembers nothing of those before, where Airflow gives it no store
+    # a rescheduled poll remembers nothing of those before, where Airflow gives it no store
     last = "has not been seen in this wait" if mode == "reschedule" else "Importing 63 %"
     assert isinstance(error_of(outcome, "Could not poll", last, "not touched"), ZillizUnavailable)
 
@@ -506,7 +506,7 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
     error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer", "was Importing 0 %")
     assert type(error) is AirflowSensorTimeout
     ended = server.add_job(phase("Importing", 0.5), phase("Completed"))
-    assert run_task("deferrable", job_id=ended, timeout=0.5).error is None, "it is looked at once more"
+    assert run_task("deferrable", job_id=ended, timeout=0.5).error is None, "it is polled once more"
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -672,7 +672,7 @@ def test_the_log_has_only_changes(server: LocalServer, mode: str, log_lines: Cal
     for percent in ("40 %", "63 %"):
         told = [line for line in lines if percent in line]
         assert len(told) > 1 if mode == "reschedule" else len(told) == 1, lines
-    assert len(server.requests()) > 4, "it was looked at more often than told of"
+    assert len(server.requests()) > 4, "it was polled more often than logged"
 
 
 def test_the_server_s_log_does_not_hold_the_key(server: LocalServer) -> None:

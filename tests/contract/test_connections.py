@@ -26,7 +26,7 @@ JOB = b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}'
 class _Closing:
     """A server that responses each connection's first requests, and closes it on the next one without a word.
 
-    :param answers: how many answers a connection has
+    :param answers: how many responses a connection has
     """
 
     port: int

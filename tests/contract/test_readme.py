@@ -37,7 +37,7 @@ def test_every_sample_has_a_test() -> None:
     assert tests == set(SAMPLES)
     assert len(FOUND) == len(SAMPLES), "two samples have the same name"
     blocks = len(SAMPLES) + len(FILES) + len(DRAWINGS)
-    assert TEXT.count("```") == 2 * blocks, "a sample without a mark is run by nobody"
+    assert TEXT.count("```") == 2 * blocks, "a sample without a mark is not run"
     assert {Path(name).parent.name for name in FILES} == {"example_dags"}
 
 

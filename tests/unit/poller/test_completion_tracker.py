@@ -27,7 +27,7 @@ def test_a_job_is_new_until_it_was_reported() -> None:
     completions = Completions()
     completions.new([job("a", ImportState.IMPORTING)], NOW)
     assert ids(completions.new([job("a")], NOW + 30)) == ["a"]
-    assert ids(completions.new([job("a")], NOW + 60)) == ["a"], "nobody heard of it"
+    assert ids(completions.new([job("a")], NOW + 60)) == ["a"], "it was not reported"
     completions.note("a", NOW + 60)
     assert completions.new([job("a")], NOW + 90) == []
 

@@ -141,7 +141,7 @@ def test_a_response_without_job_id_is_for_the_requested_job() -> None:
         ({"code": 1801, "message": "can only accept json format request"}, 200, ZillizApiError),
         ({"code": 90102, "message": "cluster not in this region"}, 200, ZillizApiError),
         ({"code": 4711, "message": "a bad request"}, 400, ZillizApiError),
-        # passing states of a restart or a fail-over, and what nobody has seen yet (wire 4.3, 4.7)
+        # passing states of a restart or a fail-over, and unknown ones (wire 4.3, 4.7)
         ({"code": 65535, "message": "find no available mixcoord"}, 200, ZillizUnavailable),
         (
             {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},

@@ -411,7 +411,7 @@ def test_a_refused_first_poll_does_not_end_a_wait_even_without_tolerance() -> No
     assert waiting.on_error(SLOW_DOWN, START + THROTTLE_GRACE).end is not None
 
 
-# -- what a list tells --------------------------------------------------------------------------------------------
+# -- what a list shows --------------------------------------------------------------------------------------------
 
 
 def listed(state: ImportState, **raw: Any) -> ImportProgress:

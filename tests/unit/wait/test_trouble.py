@@ -40,7 +40,7 @@ def warnings(waiting: ImportWait, error: ZillizError, now: float) -> list[str]:
     return [text for level, text in waiting.on_error(error, now).notes if level == logging.WARNING]
 
 
-# -- what is wrong for good, and what only seems so ---------------------------------------------------------------
+# -- what can never succeed, and what only seems so ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [ODD, WRONG, ZillizApiError("no import API", http_status=404)])
