@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._poller import poller
+from airflow_zilliz._poller import page_walker, poller
 from airflow_zilliz._protocol.constants import DESCRIBE, LIST
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport import rate_limiter
@@ -212,7 +212,7 @@ def test_few_collections_are_asked_for_by_name_where_the_server_filters(monkeypa
 
 
 def test_waits_that_no_walk_reaches_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "MAX_LIST_PAGES", 3)
+    monkeypatch.setattr(page_walker, "MAX_LIST_PAGES", 3)
     server = Server(order="newest first", others=100_000)
     server.jobs = {}
     delays = run_alone(monkeypatch, server, [Job(f"job-{number}", 1300.0 + number) for number in range(40)])
