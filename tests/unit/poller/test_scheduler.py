@@ -954,3 +954,40 @@ def costs(number: int) -> dict[str, int]:
 def test_no_call_does_more_the_more_waits_there_are() -> None:
     few, many = costs(1200), costs(3600)
     assert {name: many[name] <= 1.1 * few[name] for name in few} == dict.fromkeys(few, True), (few, many)
+
+
+def test_a_deadline_is_in_epoch_seconds() -> None:
+    schedule = Schedule()
+    schedule.offset = 500.0
+    one = add(schedule, wait("j-0", deadline=NOW + 540), NOW, 0.0)
+    settle(schedule, NOW + 39)
+    assert not one.is_overdue
+    settle(schedule, NOW + 40)
+    assert one.is_overdue
+    settle(schedule, NOW + 40 + OVERDUE - 1)
+    assert one.steps == ()
+    settle(schedule, NOW + 40 + OVERDUE)
+    assert one.steps[-1].end is not None
+
+
+def test_a_wait_that_left_hears_of_nothing_any_more() -> None:
+    schedule, watches = schedule_of(10)
+    begun = schedule.begin_walk(NOW)
+    assert begun is not None
+    schedule.end_walk(NOW, whole=True)
+    schedule.remove(watches[0])
+    settle(schedule, NOW)
+    assert "j-0" not in descriptions(schedule, NOW)
+    schedule.on_described("j-1", KEY_REFUSED, NOW, NOW)
+    schedule.remove(watches[2])
+    settle(schedule, NOW)
+    assert (watches[0].steps, watches[2].steps) == ((), ())
+    assert not watches[2].is_active
+
+
+def test_a_page_without_records_is_one() -> None:
+    schedule, _ = schedule_of(10)
+    begun = schedule.begin_walk(NOW)
+    assert begun is not None
+    schedule.on_page(NOW)
+    assert (begun.pages, begun.records) == (1, 0)
