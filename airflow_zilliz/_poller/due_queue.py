@@ -14,6 +14,10 @@ from airflow_zilliz._transport.request_queue import Need
 #: an outage the list serves most of them.
 UNHEARD = 300.0
 UNHEARD_AT_ONCE = 32
+#: How many refreshes are on their way at a time, the ones that wait for their turn included.
+REFRESHES_AT_ONCE = 4
+#: A wait that was not described for so long may take a larger part of the rate, however many waits there are.
+UNDESCRIBED = 3600.0
 
 
 class Description(NamedTuple):
@@ -31,11 +35,11 @@ class DueQueue:
         self.for_walk: dict[Subscription, None] = {}
         #: due, and to be described
         self.for_description: dict[Subscription, None] = {}
-        #: served by lists, and to be described when there is time
+        #: served by lists, and to be described when there is time, in the order in which that was due
         self.for_refresh: dict[Subscription, None] = {}
         #: how many descriptions are on their way, refreshes apart
         self.in_flight = 0
-        self._is_refreshing = False
+        self._refreshes = 0
 
     def __bool__(self) -> bool:
         """Whether anything is due."""
@@ -64,10 +68,14 @@ class DueQueue:
             if now - subscription.answered_at > max(UNHEARD, 2 * subscription.pace):
                 self.describe(subscription)
 
-    def remove(self, subscription: Subscription) -> None:
-        """Forget a subscription, which may be gone already."""
+    def unqueue(self, subscription: Subscription) -> None:
+        """Forget that a subscription is due; a refresh keeps its place."""
         self.for_walk.pop(subscription, None)
         self.for_description.pop(subscription, None)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forget a subscription, which may be gone already."""
+        self.unqueue(subscription)
         self.for_refresh.pop(subscription, None)
 
     def walk_need(self, interval: float) -> Need:
@@ -82,22 +90,22 @@ class DueQueue:
             min(one.polled_at for one in first) + interval,
         )
 
-    def next_description(self, *, may_refresh: bool) -> Description | None:
+    def next_description(self, now: float, *, may_refresh: bool) -> Description | None:
         """Return the job to describe next, None for none."""
         if self.for_description:
             one = next(iter(self.for_description))
             self.in_flight += 1
             return Description(one.wait.job_id, Need(one.due, one.pace))
-        if self.for_refresh and may_refresh and not self._is_refreshing:
-            # one at a time, which waits for its turn until nothing else does
+        if self.for_refresh and may_refresh and self._refreshes < REFRESHES_AT_ONCE:
             one = next(iter(self.for_refresh))
-            self._is_refreshing = True
-            return Description(one.wait.job_id, Need(one.due, one.pace, is_refresh=True))
+            self._refreshes += 1
+            is_late = now - one.described_at > UNDESCRIBED
+            return Description(one.wait.job_id, Need(one.due, one.pace, is_refresh=True, is_late=is_late))
         return None
 
     def on_described(self, *, is_refresh: bool) -> None:
         """Handle that a description has come, or has failed."""
         if is_refresh:
-            self._is_refreshing = False
+            self._refreshes -= 1
         else:
             self.in_flight -= 1

@@ -96,7 +96,7 @@ class Schedule:
         self._work.run(now)
         if (error := self._health.paused_by(now)) is not None:
             for subscription in list(islice(self._queue, DECISIONS_AT_ONCE)):
-                self._queue.remove(subscription)
+                self._queue.unqueue(subscription)
                 self._hand_error(subscription, now, error=error)
             return bool(self._work or self._queue)
         if not self._work:
@@ -117,7 +117,7 @@ class Schedule:
         is_failing = self._health.is_failing
         if self._health.paused_for(now) or (is_failing and (self._queue.in_flight or self.walks.walk)):
             return None
-        found = self._queue.next_description(may_refresh=not is_failing)
+        found = self._queue.next_description(now, may_refresh=not is_failing)
         if found is not None:
             self._walked_last = False
             for subscription in self.subscriptions.of(found.job_id):
@@ -195,7 +195,7 @@ class Schedule:
                 decision = subscription.wait.on_listed(job, epoch)
             self._take(subscription, decision, now)
             if subscription.is_active and now - subscription.described_at > REFRESH_INTERVALS * subscription.pace:
-                self._queue.for_refresh[subscription] = None
+                self._queue.for_refresh.setdefault(subscription)
 
     def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
         """See `WalkPlanner.on_page`."""
@@ -279,7 +279,7 @@ class Schedule:
         subscription.pace = max(delay, 0.1)
         subscription.due = now + delay
         self.walks.elapsed.add(subscription)
-        self._queue.remove(subscription)
+        self._queue.unqueue(subscription)
         self._polls.set(subscription.due, subscription)
 
     def _take(self, subscription: Subscription, decision: Decision, now: float) -> None:

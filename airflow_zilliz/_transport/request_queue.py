@@ -13,7 +13,7 @@ from airflow_zilliz._transport.rate_limiter import Account, RateLimiter, account
 #: The part of the ceiling that requests take which poll young waits sooner than poke_interval asks for: another
 #: triggerer, and whatever else uses the key, has the same server's limit.
 EAGER_SHARE = 0.5
-#: The part of the ceiling that may go to waits which lists show already.
+#: The part of the ceiling that may go to waits which lists show already, as long as none is late.
 REFRESH_SHARE = 0.05
 #: Timers are no finer.
 _TICK = 1e-6
@@ -27,12 +27,14 @@ class Need:
     :param pace: seconds from one poll to the next of the wait that needs it most
     :param eager_until: until when it is sooner than poke_interval asks for
     :param is_refresh: whether it is for a wait that a list shows already
+    :param is_late: whether it is a refresh that is long overdue
     """
 
     since: float
     pace: float
     eager_until: float = -math.inf
     is_refresh: bool = False
+    is_late: bool = False
 
     def urgency(self, now: float) -> float:
         """Return how late it is beside its pace: where not all can be in time, all are late by the same part."""
@@ -91,7 +93,8 @@ class Turns:
         if found is None:
             return None
         if found.need.is_refresh:
-            self._refresh_at = now + found.together / (REFRESH_SHARE * found.ceiling)
+            share = EAGER_SHARE if found.need.is_late else REFRESH_SHARE
+            self._refresh_at = now + found.together / (share * found.ceiling)
         elif now < found.need.eager_until:
             self._eager_at = now + found.together / (EAGER_SHARE * found.ceiling)
         del self._turns[found]

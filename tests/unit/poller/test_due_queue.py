@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from airflow_zilliz._poller.due_queue import UNHEARD, UNHEARD_AT_ONCE, DueQueue
+import pytest
+
+from airflow_zilliz._poller.due_queue import REFRESHES_AT_ONCE, UNDESCRIBED, UNHEARD, UNHEARD_AT_ONCE, DueQueue
 from airflow_zilliz._poller.sliced_work import DECISIONS_AT_ONCE
 from airflow_zilliz._poller.subscription import Subscription
 from tests.helpers.subscriptions import NOW, subscription
@@ -50,22 +52,50 @@ def test_descriptions_go_before_refreshes() -> None:
     queue, (one, other) = queue_of(2)
     queue.describe(one)
     queue.for_refresh[other] = None
-    found = queue.next_description(may_refresh=True)
+    found = queue.next_description(NOW, may_refresh=True)
     assert found is not None
     assert (found.job_id, found.need.since, found.need.pace, found.need.is_refresh) == ("j-0", NOW + 30, 30.0, False)
     assert queue.in_flight == 1
     queue.remove(one)
-    assert queue.next_description(may_refresh=False) is None
-    found = queue.next_description(may_refresh=True)
+    assert queue.next_description(NOW, may_refresh=False) is None
+    found = queue.next_description(NOW, may_refresh=True)
     assert found is not None
     assert (found.job_id, found.need.since, found.need.pace, found.need.is_refresh) == ("j-1", NOW + 30, 30.0, True)
     assert queue.in_flight == 1
-    assert queue.next_description(may_refresh=True) is None, "one at a time"
     queue.on_described(is_refresh=False)
-    assert queue.in_flight == 0
-    assert queue.next_description(may_refresh=True) is None
     queue.on_described(is_refresh=True)
-    assert queue.next_description(may_refresh=True) is not None
+    assert queue.in_flight == 0
+
+
+def test_a_few_refreshes_are_on_their_way_at_a_time() -> None:
+    queue, many = queue_of(REFRESHES_AT_ONCE + 1)
+    queue.for_refresh = dict.fromkeys(many)
+    for one in many[:-1]:
+        found = queue.next_description(NOW, may_refresh=True)
+        assert found is not None
+        assert found.job_id == one.wait.job_id
+        queue.remove(one)
+    assert queue.next_description(NOW, may_refresh=True) is None
+    queue.on_described(is_refresh=True)
+    assert queue.next_description(NOW, may_refresh=True) is not None
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_wait_that_was_not_described_for_very_long_is_late(is_late: bool) -> None:
+    queue, (one,) = queue_of(1)
+    one.described_at = NOW - UNDESCRIBED - is_late
+    queue.for_refresh[one] = None
+    found = queue.next_description(NOW, may_refresh=True)
+    assert found is not None
+    assert found.need.is_late == is_late
+
+
+def test_a_refresh_keeps_its_place_when_a_list_polls_its_wait() -> None:
+    queue, (one, other) = queue_of(2)
+    queue.for_refresh = {one: None, other: None}
+    queue.unqueue(one)
+    assert list(queue.for_walk) == [other]
+    assert list(queue.for_refresh) == [one, other]
 
 
 def test_those_of_which_nothing_was_heard_for_long_are_described_a_few_at_a_time() -> None:

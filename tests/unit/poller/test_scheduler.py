@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 
-from airflow_zilliz._poller.due_queue import UNHEARD, UNHEARD_AT_ONCE
+from airflow_zilliz._poller.due_queue import REFRESHES_AT_ONCE, UNHEARD, UNHEARD_AT_ONCE
 from airflow_zilliz._poller.list_filter import WHOLE_LIST
 from airflow_zilliz._poller.list_health import LIST_RETRY, MAX_WALK_FAILURES
 from airflow_zilliz._poller.scheduler import OVERDUE, Schedule
@@ -178,7 +179,7 @@ def test_waits_that_lists_look_at_are_described_now_and_then() -> None:
     page = [job(number) for number in range(10)]
     for turn in range(25):
         walk(schedule, NOW + 30 * turn, page)
-    assert len(descriptions(schedule, NOW + 721)) == 1, "one at a time"
+    assert descriptions(schedule, NOW + 721) == [f"j-{number}" for number in range(REFRESHES_AT_ONCE)]
 
 
 def test_a_refused_list_is_left_alone_for_a_while_and_each_wait_is_told() -> None:
@@ -425,24 +426,35 @@ def test_a_wait_beyond_the_last_page_is_set_aside() -> None:
 
 def test_a_wait_of_which_nothing_is_heard_is_described_whatever_becomes_of_walks() -> None:
     schedule, watches = schedule_of(100)
-    described_after: dict[str, int] = {}
-    most_at_once = 0
-    for seconds in range(0, int(UNHEARD) + 120, 5):
-        now = NOW + seconds
+    assert schedule.begin_walk(NOW) is not None, "and it never ends"
+    settle(schedule, NOW + UNHEARD)
+    assert descriptions(schedule, NOW + UNHEARD) == []
+    now, found = NOW + UNHEARD + 1, list[str]()
+    for number in (UNHEARD_AT_ONCE, UNHEARD_AT_ONCE, UNHEARD_AT_ONCE, 4):
         settle(schedule, now)
-        schedule.begin_walk(now)
-        if schedule.walks.walk is not None and now - schedule.walks.walk.began >= 30:
-            schedule.fail_walk(ZillizUnavailable("HTTP 429", http_status=429), now - 30, now)
-            settle(schedule, now)
-        while asked := descriptions(schedule, now):
-            most_at_once = max(most_at_once, len(asked))
-            for job_id in asked:
-                described_after.setdefault(job_id, seconds)
-                schedule.on_described(job_id, job(int(job_id[2:])), now, now)
-            settle(schedule, now)
-    assert set(described_after) == {watch.wait.job_id for watch in watches}
-    assert min(described_after.values()) > UNHEARD
-    assert most_at_once <= UNHEARD_AT_ONCE
+        asked = descriptions(schedule, now)
+        assert len(asked) == number
+        for job_id in asked:
+            schedule.on_described(job_id, job(int(job_id[2:])), now, now)
+        found += asked
+    assert found == [watch.wait.job_id for watch in watches]
+
+
+def test_a_list_that_is_refused_again_and_again_is_left_alone_for_a_while_without_a_word() -> None:
+    schedule, watches = schedule_of(10)
+    now = NOW
+    for _ in range(MAX_WALK_FAILURES):
+        settle(schedule, now)
+        assert descriptions(schedule, now) == []
+        assert schedule.begin_walk(now) is not None
+        schedule.fail_walk(SLOW_DOWN, now, now)
+        now += 40
+    settle(schedule, now)
+    assert schedule.begin_walk(now) is None
+    (first,) = descriptions(schedule, now)
+    schedule.on_described(first, job(0), now, now)
+    assert len(descriptions(schedule, now)) == 9
+    assert not any("no use" in text for watch in watches for step in watch.steps for _, text in step.notes)
 
 
 def test_being_asked_to_slow_down_says_nothing_of_the_list() -> None:
@@ -566,7 +578,7 @@ def test_a_refresh_waits_for_its_turn_without_being_in_anybody_s_way() -> None:
     settle(schedule, now + 2)
     assert schedule.begin_walk(now + 2) is not None
     schedule.on_described(refresh.job_id, job(0), now, now + 3, is_refresh=True)
-    assert len(descriptions(schedule, now + 3)) == 1, "the next refresh"
+    assert descriptions(schedule, now + 3) == ["j-1", "j-2", "j-3", "j-4"], "the next ones"
 
 
 # -- collections --------------------------------------------------------------------------------------------------
@@ -670,7 +682,22 @@ def test_a_wait_is_refreshed_after_twenty_intervals_and_not_before() -> None:
         walk(schedule, NOW + 30 * turn, page)
     assert descriptions(schedule, NOW + 600) == []
     walk(schedule, NOW + 630, page)
-    assert len(descriptions(schedule, NOW + 630)) == 1
+    assert descriptions(schedule, NOW + 630) == [f"j-{number}" for number in range(REFRESHES_AT_ONCE)]
+
+
+def test_each_wait_has_its_turn_at_being_refreshed_also_where_that_fails() -> None:
+    schedule, _ = schedule_of(30)
+    page = [job(number) for number in range(30)]
+    tried: Counter[str] = Counter()
+    for turn in range(240):
+        now = NOW + 30 * turn
+        walk(schedule, now, page)
+        asked = descriptions(schedule, now)
+        tried.update(asked)
+        for job_id in asked:
+            schedule.on_described(job_id, DOWN, now, now, is_refresh=True)
+    assert len(tried) == 30
+    assert min(tried.values()) >= 10, "in two hours"
 
 
 def test_whether_a_walk_keeps_every_interval() -> None:

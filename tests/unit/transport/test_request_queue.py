@@ -53,6 +53,14 @@ def test_refreshes_go_last_and_take_a_small_part_of_the_rate() -> None:
     assert queue.next_at(NOW) == math.inf
 
 
+def test_refreshes_that_are_late_may_take_half_of_the_rate_and_still_go_last() -> None:
+    first, second = (Need(NOW, 1.0, is_refresh=True, is_late=True) for _ in range(2))
+    other = Need(NOW, 30.0)
+    queue = turns(first, second, other)
+    assert order(queue) == [other, first]
+    assert queue.next_at(NOW) == NOW + 1 / (EAGER_SHARE * CEILING)
+
+
 def test_polls_sooner_than_asked_for_take_half_of_the_rate_until_they_are_due() -> None:
     early, soon, due = (Need(NOW - 5, 2.0, eager_until=NOW + later) for later in (20, 0.1, -1))
     queue = turns(early, soon, due, together=2)
