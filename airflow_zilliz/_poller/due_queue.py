@@ -49,10 +49,18 @@ class DueQueue:
         """Go through what is due."""
         return chain(self.for_walk, self.for_description)
 
+    def await_walk(self, subscription: Subscription) -> None:
+        """Let a subscription that is due wait for a walk."""
+        self.for_walk.setdefault(subscription)
+
+    def refresh(self, subscription: Subscription) -> None:
+        """Let a subscription that lists serve be described in its turn."""
+        self.for_refresh.setdefault(subscription)
+
     def describe(self, subscription: Subscription) -> None:
         """Let a subscription be described, and by no walk."""
         self.for_walk.pop(subscription, None)
-        self.for_description[subscription] = None
+        self.for_description.setdefault(subscription)
 
     def describe_first(self, number: int) -> None:
         """Describe the first of those that wait for a walk."""

@@ -195,7 +195,7 @@ class Schedule:
                 decision = subscription.wait.on_listed(job, epoch)
             self._take(subscription, decision, now)
             if subscription.is_active and now - subscription.described_at > REFRESH_INTERVALS * subscription.pace:
-                self._queue.for_refresh.setdefault(subscription)
+                self._queue.refresh(subscription)
 
     def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
         """See `WalkPlanner.on_page`."""
@@ -238,9 +238,9 @@ class Schedule:
         if not subscription.is_active or TimerQueue.slot_of(subscription.due) != slot:
             return
         if not self.walks.serves(subscription, now) or self.walks.list.is_off(now):
-            self._queue.for_description[subscription] = None
+            self._queue.describe(subscription)
             return
-        self._queue.for_walk[subscription] = None
+        self._queue.await_walk(subscription)
         if self.walks.walk is not None:
             self.walks.walk.need.pace = min(self.walks.walk.need.pace, subscription.pace)
 

@@ -36,7 +36,7 @@ class Candidates:
     def add(self, subscription: Subscription) -> None:
         """Add a subscription, for the next walk where it is new."""
         if subscription not in self.missing and subscription not in self._others:
-            self._others[subscription] = None
+            self._others.setdefault(subscription)
             self._others_on[subscription.page] += 1
 
     def discard(self, subscription: Subscription) -> None:

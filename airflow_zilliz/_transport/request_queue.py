@@ -148,7 +148,9 @@ class RequestQueue:
     def _grant(self) -> None:
         now = self._loop.time()
         if self.limiter.free_in(now) <= _TICK and (turn := self._turns.pop(now)) is not None:
-            self.limiter.take(now, turn.ceiling, turn.together)
+            is_eager = now < turn.need.eager_until and not turn.need.is_refresh
+            at_most = EAGER_SHARE * turn.ceiling if is_eager else math.inf
+            self.limiter.take(now, turn.ceiling, turn.together, at_most)
             if not turn.granted.done():
                 turn.granted.set_result(None)
         self._wake_at(max(now + self.limiter.free_in(now), self._turns.next_at(now)))

@@ -1018,3 +1018,138 @@ def test_a_page_without_records_is_one() -> None:
     assert begun is not None
     schedule.on_page(NOW)
     assert (begun.pages, begun.records) == (1, 0)
+
+
+def test_a_wait_is_polled_for_a_minute_after_its_deadline() -> None:
+    schedule, (one,) = schedule_of(1, deadline=NOW + 50)
+    settle(schedule, NOW + 50)
+    settle(schedule, NOW + 109.9)
+    assert one.steps == ()
+    settle(schedule, NOW + 110)
+    assert one.steps[-1].end is not None
+
+
+def test_a_short_interval_is_as_urgent_as_it_is() -> None:
+    schedule, (one,) = schedule_of(1, poke_interval=0.5)
+    assert one.pace == 0.1, "it is due at once"
+    assert described(schedule, NOW) == "j-0"
+    schedule.on_described("j-0", job(0), NOW, NOW)
+    assert one.pace == 0.5
+
+
+def test_a_wait_that_is_due_during_a_long_walk_is_not_described() -> None:
+    schedule, _ = schedule_of(20)
+    walk(schedule, NOW, [job(number) for number in range(20)], *([[]] * 9))
+    settle(schedule, NOW + 31)
+    assert schedule.begin_walk(NOW + 31) is not None
+    for _ in range(10):
+        schedule.on_page(NOW + 31)
+    for number in range(20):
+        schedule.on_listed(f"j-{number}", job(number), NOW + 31)
+    add(schedule, wait("late"), NOW + 31, 2.0)
+    settle(schedule, NOW + 33)
+    assert descriptions(schedule, NOW + 33) == []
+    schedule.end_walk(NOW + 34, whole=True)
+    settle(schedule, NOW + 34)
+    assert descriptions(schedule, NOW + 34) == ["late"], "one description is cheaper than ten pages"
+
+
+def test_of_a_server_that_fails_a_walk_waits_for_the_description_that_is_on_its_way() -> None:
+    schedule, _ = schedule_of(4)
+    assert len(descriptions(schedule, NOW)) == 4
+    for number in range(5, 10):
+        add(schedule, wait(f"j-{number}"), NOW, 0.0)
+    settle(schedule, NOW)
+    schedule.on_described("j-0", DOWN, NOW - 1, NOW)
+    assert schedule.begin_walk(NOW) is None
+    for number in (1, 2, 3):
+        schedule.on_described(f"j-{number}", DOWN, NOW - 1, NOW)
+    assert schedule.begin_walk(NOW) is not None
+
+
+def test_of_a_server_that_fails_walks_and_descriptions_have_their_turns() -> None:
+    schedule, _ = schedule_of(10)
+    for number in range(3):
+        add(schedule, wait(f"unlisted-{number}", target_state=ImportState.UNCOMMITTED), NOW, 0.0)
+    now, tried = NOW, ""
+    for _ in range(6):
+        settle(schedule, now)
+        if schedule.begin_walk(now) is not None:
+            tried += "w"
+            schedule.fail_walk(ZillizUnavailable("HTTP 429", http_status=429), now, now)
+        elif (job_id := described(schedule, now)) is not None:
+            tried += "d"
+            schedule.on_described(job_id, DOWN, now, now)
+        now += 100
+    assert tried == "wdwdwd"
+
+
+def test_a_pause_holds_although_the_server_answers_others() -> None:
+    schedule, _ = schedule_of(4)
+    assert descriptions(schedule, NOW)[:2] == ["j-0", "j-1"]
+    schedule.on_described("j-0", SLOW_DOWN, NOW, NOW)
+    schedule.on_described("j-1", job(1), NOW, NOW + 1)
+    for number in range(5, 12):
+        add(schedule, wait(f"j-{number}"), NOW + 1, 0.0)
+    unlisted = add(schedule, wait("unlisted", target_state=ImportState.UNCOMMITTED), NOW + 1, 0.0)
+    schedule._queue.await_walk(add(schedule, wait("one more"), NOW + 1, 0.0))
+    schedule._queue.describe(unlisted)
+    assert schedule.next_description(NOW + 6.9) is None
+    assert schedule.begin_walk(NOW + 6.9) is None
+    assert schedule.next_description(NOW + 7) is not None
+    assert schedule.begin_walk(NOW + 7) is not None
+
+
+def test_all_that_a_whole_walk_missed_is_described() -> None:
+    schedule, _ = schedule_of(300)
+    assert schedule.begin_walk(NOW) is not None
+    schedule.on_page(NOW)
+    for number in range(100):
+        schedule.on_listed(f"j-{number}", job(number), NOW)
+    later = add(schedule, wait("later"), NOW, 0.0)
+    settle(schedule, NOW)
+    schedule.end_walk(NOW, whole=True)
+    settle(schedule, NOW)
+    assert schedule.begin_walk(NOW) is None
+    assert len(descriptions(schedule, NOW)) == 201, "and the one that came meanwhile"
+    assert later.unlisted_until < NOW
+
+
+def test_what_a_walk_missed_and_what_was_polled_meanwhile_is_not_described() -> None:
+    schedule, (one, *_) = schedule_of(10)
+    assert schedule.begin_walk(NOW) is not None
+    schedule.on_described("j-0", job(0), NOW, NOW + 1)
+    schedule.on_page(NOW + 2)
+    for number in range(1, 10):
+        schedule.on_listed(f"j-{number}", job(number), NOW + 2)
+    schedule.end_walk(NOW + 2, whole=True)
+    settle(schedule, NOW + 2)
+    assert descriptions(schedule, NOW + 2) == []
+    assert one.unlisted_until == NOW + 2 + LIST_RETRY
+
+
+def test_what_a_walk_missed_and_is_due_by_now_is_described() -> None:
+    schedule, (one, *_) = schedule_of(10)
+    assert schedule.begin_walk(NOW) is not None
+    schedule.on_page(NOW)
+    schedule.on_described("j-0", job(0), NOW, NOW)
+    for number in range(1, 10):
+        schedule.on_listed(f"j-{number}", job(number), NOW + 5)
+    schedule.end_walk(NOW + 30, whole=True)
+    schedule._work.run(NOW + 30)
+    assert list(schedule._queue.for_description) == [one], "before its timer is looked at"
+
+
+def test_an_error_and_a_list_are_handed_on_in_epoch_seconds() -> None:
+    schedule = Schedule()
+    schedule.offset = 500.0
+    failing, *others = (add(schedule, wait(f"j-{number}", deadline=NOW + 540), NOW, 0.0) for number in range(3))
+    settle(schedule, NOW)
+    assert len(descriptions(schedule, NOW)) == 3
+    schedule.on_described("j-0", DOWN, NOW, NOW + 41)
+    assert failing.due == NOW + 43, "one more poll after its deadline"
+    schedule.on_listed("j-1", job(1), NOW + 20)
+    schedule.on_listed("j-2", job(2), NOW + 20)
+    assert [one.due for one in others] == [NOW + 40, NOW + 40]
+    schedule.on_listed("j-2", None, NOW + 41)
+    assert others[1].steps[-1].end is not None

@@ -106,6 +106,19 @@ def test_requests_are_let_go_at_the_rate_and_the_urgent_overtake() -> None:
     assert sent == [("old 0", 0.0), ("old 1", 0.1), ("young", 0.2), ("old 2", 0.3), ("old 3", 0.4), ("old 4", 0.5)]
 
 
+@pytest.mark.parametrize(("eager_for", "at_most"), [(20.0, EAGER_SHARE * CEILING), (-20.0, math.inf)])
+def test_the_limit_knows_what_polls_sooner_than_asked_for_may_use(eager_for: float, at_most: float) -> None:
+    loop = VirtualLoop()
+
+    async def main() -> RateLimiter:
+        queue = RequestQueue(grown())
+        await queue.turn(Need(loop.now, 2.0, eager_until=loop.now + eager_for), CEILING)
+        return queue.limiter
+
+    assert loop.run_until_complete(main())._at_most == at_most
+    loop.close()
+
+
 def test_who_gives_up_takes_nobody_s_turn() -> None:
     loop = VirtualLoop()
 
