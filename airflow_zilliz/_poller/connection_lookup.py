@@ -1,4 +1,4 @@
-"""One look-up of a connection for all the triggers of a process that start together."""
+"""One look-up of a connection for all triggers of a process that start together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_zilliz.hooks import ZillizHook
 
 #: For how many seconds triggers that start together share one look-up of their connection.
 LOOKUP_SECONDS = 5.0
-#: After so many subscribers other triggers get their turn on the loop.
+#: After so many subscriptions, other triggers get their turn on the loop.
 _SLICE = 100
 
 HandOver = Callable[[Subscriber, Endpoint], None]
@@ -25,9 +25,9 @@ async def endpoint_of_connection(conn_id: str) -> Endpoint:
 
 
 def lookup_of(conn_id: str, not_before: float) -> Lookup:
-    """Return a look-up of a connection that may still be on its way.
+    """Return a look-up of a connection, which may be in flight.
 
-    :param not_before: the loop's time that it must not be older than
+    :param not_before: the loop's time at which it must have begun at the earliest
     """
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
@@ -38,7 +38,7 @@ def lookup_of(conn_id: str, not_before: float) -> Lookup:
 
 
 class Lookup:
-    """One look-up of a connection, which many subscribers wait for, and any of them may leave."""
+    """One look-up of a connection, for which many subscribers wait; any of them may leave."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
@@ -49,19 +49,19 @@ class Lookup:
 
     @property
     def failed(self) -> bool:
-        """Whether it is over without an endpoint."""
+        """Whether it ended without an endpoint."""
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
     def add(self, subscriber: Subscriber, hand_over: HandOver) -> None:
-        """Let a subscriber wait for the endpoint, or go on with it."""
+        """Let a subscriber wait for the endpoint, or pass it on if it is known."""
         if self.task.done():
             hand_over(subscriber, self.task.result())
         else:
-            subscriber.keeper = self
+            subscriber.holder = self
             self._waiting[subscriber] = hand_over
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Let a subscriber go."""
+        """Remove a subscriber."""
         self._waiting.pop(subscriber, None)
 
     def _on_done(self, task: asyncio.Task[Endpoint]) -> None:

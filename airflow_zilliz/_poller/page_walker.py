@@ -18,10 +18,10 @@ from airflow_zilliz._transport.driver import run_async
 from airflow_zilliz._transport.rate_limiter import RateLimiter
 from airflow_zilliz._transport.request_queue import EAGER_SHARE, Need
 
-#: The most pages of a list that are asked for at once: neither the way to the server bounds the rate of a walk then,
-#: nor does the loop wake up for each.
+#: The most pages of a list that are requested at once, so that neither latency bounds the rate of a walk nor the loop
+#: wakes up for each page.
 MAX_PAGES_AT_ONCE = 5
-#: After so many jobs of a list other triggers get their turn on the loop.
+#: After so many jobs of a list, other triggers get their turn on the loop.
 _SLICE = 100
 
 
@@ -97,7 +97,7 @@ class PageWalker:
         self._on_news()
 
     async def _pages(self, need: Need, numbers: range, collection: str | None) -> list[Page]:
-        """Ask for pages together; those that are refused are asked for again one by one, in their turn."""
+        """Request pages together; those that are refused are requested again one by one, in their turn."""
         await self._sender.turn(LIST, need, len(numbers))
         exchange = partial(self._sender.exchange, need, has_turn=True)
         flows = (

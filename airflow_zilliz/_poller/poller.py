@@ -1,4 +1,4 @@
-"""One poll for all waits on one target in one triggerer process: it carries out what a `Schedule` decides."""
+"""One poll for all waits on one target in one triggerer process: it does what a `Schedule` decides."""
 
 from __future__ import annotations
 
@@ -28,51 +28,52 @@ from airflow_zilliz._transport.rate_limiter import Account, account_of, limiter_
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
-__all__ = ["endpoint_of_connection", "join", "leave", "news_of"]
+__all__ = ["changes_of", "endpoint_of_connection", "join", "leave"]
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
-#: How much longer a round takes for each wait, and how long at the most.
+#: How much longer a round takes for each wait, and its maximum, in seconds.
 SECONDS_PER_WAIT = 0.0001
 LONGEST_ROUND = 0.5
 
 
 def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: float) -> Subscriber:
-    """Let a job be polled together with other waits' jobs, once its connection is known.
+    """Subscribe a wait to the polls of its target, once its connection is known.
 
-    The caller awaits `news_of` the subscriber, takes its steps, and lets it `leave` after the last one: the wait's end,
-    or a call for a new look-up. No coroutine does it for all callers, and the look-up has no future for each: thousands
-    of triggers start together, and each object of theirs brings the next collection of Airflow's whole heap nearer.
+    The caller awaits `changes_of` the subscription, takes its steps, and calls `leave` after the last one: the wait's
+    end, or a request for a new look-up. There is no coroutine that does this for each caller, and no future of the
+    look-up for each: thousands of triggers start together, and each of their objects brings the next garbage collection
+    of Airflow's whole heap nearer.
 
     :param first_poll: the loop's time before which no poll counts
-    :param looked_up_after: the loop's time that the look-up of the connection must not be older than
+    :param looked_up_after: the loop's time after which the connection must have been looked up
     """
     subscriber = Subscriber(wait, first_poll)
     lookup_of(conn_id, looked_up_after).add(subscriber, _hand_over)
     return subscriber
 
 
-def news_of(subscriber: Subscriber) -> asyncio.Future[None]:
-    """Return what is done once a subscriber has steps to take, or may have some; see `Subscriber.news`."""
-    return subscriber.news()
+def changes_of(subscriber: Subscriber) -> asyncio.Future[None]:
+    """Return a future that is done once a subscription has steps to take, see `Subscriber.changes`."""
+    return subscriber.changes()
 
 
 def leave(subscriber: Subscriber) -> None:
-    """Let a subscriber go, at whatever point it is."""
-    if subscriber.keeper is not None:
-        subscriber.keeper.leave(subscriber)
+    """Remove a subscription, in whichever state it is."""
+    if subscriber.holder is not None:
+        subscriber.holder.leave(subscriber)
 
 
 def _hand_over(subscriber: Subscriber, endpoint: Endpoint) -> None:
-    """Give a subscriber to the poller of its target, merged with what the connection says."""
+    """Pass a subscription to the poller of its target, merged with that of the connection."""
     try:
         _poller_of(endpoint, subscriber.wait.target.merged(endpoint.target)).join(subscriber)
-    except Exception as err:  # noqa: BLE001 - raised to its owner, and to nobody else's
+    except Exception as err:  # noqa: BLE001 - raised only in its owner
         subscriber.fail(err)
 
 
 class _Poller:
-    """Polls for as long as it has waits. It runs in a context of its own, so that nothing of it is in a task's log."""
+    """Polls while it has waits. It runs in its own context, so that nothing of it is in a task's log."""
 
     def __init__(self, key: _Key, endpoint: Endpoint, target: Target) -> None:
         self._key = key
@@ -89,15 +90,15 @@ class _Poller:
         self._running: set[asyncio.Task[None]] = set()
 
     def join(self, subscriber: Subscriber) -> None:
-        """Add a subscriber; the first one starts the poll."""
-        subscriber.keeper = self
+        """Add a subscription; the first one starts the polls."""
+        subscriber.holder = self
         self._schedule.add(subscriber, self._loop.time())
         if not self._running:
             self._start(self._poll())
         self._changed.set()
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Let a subscriber go; the last one ends the poll."""
+        """Remove a subscription; the last one ends the polls."""
         self._schedule.remove(subscriber)
         if not self._schedule:
             for task in self._running:
@@ -160,7 +161,7 @@ class _Poller:
         except ZillizError as err:
             outcome = err
             self._schedule.others_answered_at = self._sender.answered_at()
-        except Exception as err:  # noqa: BLE001 - a mistake of ours in reading one response must not end other waits
+        except Exception as err:  # noqa: BLE001 - a bug of ours in reading one response must not end other waits
             outcome = ZillizUnavailable(f"Polling import job {asked.job_id} failed unexpectedly: {err!r}")
         now = self._loop.time()
         self._schedule.on_described(asked.job_id, outcome, began, now, is_refresh=asked.need.is_refresh)

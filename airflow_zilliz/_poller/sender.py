@@ -1,4 +1,4 @@
-"""Sends one target's requests in their turn, and those again that the server refused while it answered others."""
+"""Sends one target's requests in their turn, and again if the server refused them while it responded to others."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from airflow_zilliz._protocol.constants import DESCRIBE, LIST
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
-from airflow_zilliz._transport.driver import acarry, is_refused
+from airflow_zilliz._transport.driver import asend_noted, is_refused
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._transport.rate_limiter import limiter_of
 from airflow_zilliz._transport.request_queue import Need, queue_of
 from airflow_zilliz.exceptions import ZillizUnavailable
 
-#: A refused request is sent again in its turn as long as the server answered others within so many seconds, and asked
-#: for a pause that is no longer than this. Beyond, the waits are told.
+#: A refused request is sent again in its turn as long as the server responded to others within REFUSED_SECONDS, and
+#: asked for a pause of at most LONGEST_QUIET_PAUSE. Beyond that, the waits handle the error.
 REFUSED_SECONDS = 30.0
 LONGEST_QUIET_PAUSE = 10.0
 
@@ -32,11 +32,11 @@ class Sender:
         self._now = asyncio.get_running_loop().time
 
     def answered_at(self) -> float:
-        """Return when the server last answered anybody of this process who uses the key."""
+        """Return when the server last responded to anything in this process that uses the key."""
         return max(limiter_of(self._endpoint, path).answered_at for path in (DESCRIBE, LIST))
 
     async def exchange(self, need: Need, request: Request, *, has_turn: bool = False) -> Response:
-        """Send a request in its turn, and again where it was refused and others were not.
+        """Send a request in its turn, and again if it was refused and others were not.
 
         :param has_turn: whether it has waited for its turn already
         :raises ZillizUnavailable: where the server cannot be reached, or asked for a long pause
@@ -46,7 +46,7 @@ class Sender:
             if not has_turn:
                 await self.turn(request.path, need)
             has_turn = False
-            response = await acarry(self._endpoint, request)
+            response = await asend_noted(self._endpoint, request)
             if not is_refused(response):
                 return response
             if (response.retry_after or 0.0) > LONGEST_QUIET_PAUSE:

@@ -12,23 +12,23 @@ from airflow_zilliz._wait.state_machine import ImportWait
 class Subscriber(Subscription):
     """One trigger's subscription.
 
-    It is the same object, since thousands of triggers start together, and each object of theirs brings the next
+    It is the same object, since thousands of triggers start together, and each of their objects brings the next garbage
     collection of Airflow's whole heap nearer.
     """
 
-    __slots__ = ("_waker", "error", "keeper")
+    __slots__ = ("_waker", "error", "holder")
 
     def __init__(self, wait: ImportWait, not_before: float) -> None:
         super().__init__(wait, not_before)
         #: what has to know when it leaves
-        self.keeper: Keeper | None = None
+        self.holder: Holder | None = None
         self.error: BaseException | None = None
         self._waker: asyncio.Future[None] | None = None
 
-    def news(self) -> asyncio.Future[None]:
-        """Return what is done once there are decisions to take, or once there may be some.
+    def changes(self) -> asyncio.Future[None]:
+        """Return a future that is done once there are decisions to take, or may be some.
 
-        :raises ZillizError: when the connection cannot be had or used
+        :raises ZillizError: the connection cannot be looked up or used
         """
         if self.error is not None:
             raise self.error.with_traceback(None)  # it may be raised in thousands of triggers
@@ -48,8 +48,8 @@ class Subscriber(Subscription):
             self._waker.set_result(None)
 
 
-class Keeper(Protocol):
-    """What keeps subscribers until they leave."""
+class Holder(Protocol):
+    """What holds subscribers until they leave."""
 
     def leave(self, subscriber: Subscriber) -> None:
-        """Let a subscriber go."""
+        """Remove a subscriber."""

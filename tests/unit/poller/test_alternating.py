@@ -13,7 +13,7 @@ from tests.helpers.virtual import Server, Trouble
 from tests.unit.poller.test_poller_property import Plan, Story, endpoint, live
 
 HOURS = 2
-WORDS = ("Could not poll", "answers again", "fail again", "no use")
+WORDS = ("Could not poll", "responds again", "fail again", "cannot be used")
 
 
 @pytest.mark.parametrize("kind", ["503", "lost", "429", "429 with Retry-After"])
@@ -26,10 +26,10 @@ def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
     plans = [Plan(arrival=0.5 * number, runs_for=HOURS * 3600 - 300) for number in range(waits)]
     lines: dict[str, list[str]] = {f"job-{number}": [] for number in range(waits)}
 
-    def tell(story: Story, step: Decision) -> None:
+    def log_notes(story: Story, step: Decision) -> None:
         lines[story.job.id] += [text for _, text in step.notes if any(word in text for word in WORDS)]
 
-    monkeypatch.setattr(Story, "tell", tell)
+    monkeypatch.setattr(Story, "log_notes", log_notes)
     monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
     rate_limiter.forget_limits()
     stories = virtual.run(live(server, plans), server, monkeypatch)
