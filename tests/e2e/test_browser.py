@@ -195,7 +195,7 @@ def test_a_connection_is_filled_in_and_tested(person: Person) -> None:
     assert "not-the-key" not in person.page.content()
 
 
-def test_a_deferred_wait_tells_its_progress_and_ends_with_its_rows(person: Person) -> None:
+def test_a_deferred_wait_logs_its_progress_and_ends_with_its_rows(person: Person) -> None:
     person.server.script(
         {"state": "Importing", "seconds": 14, "progress": 40},
         {"state": "Importing", "seconds": 10, "progress": 80},
