@@ -9,31 +9,30 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
-from airflow_zilliz._submit.dataset import FileGroup, PlannedJob, groups_of_lists, split
+from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
+from airflow_zilliz._submit.dataset import PlannedJob
 from airflow_zilliz._submit.idempotency_keys import key_of
 from airflow_zilliz._submit.ledger import Ledger, Phase, Stage
 from airflow_zilliz._submit.record import Patience
 from airflow_zilliz._submit.values import Submission
 from airflow_zilliz._tasks.arguments import check_literals, is_templated, normalise_arguments
-from airflow_zilliz._tasks.importing import StartsImports, groups_of, names_of
+from airflow_zilliz._tasks.importing import PlansDataset, names_of
 from airflow_zilliz._tasks.two_phase import DEFERRABLE
-from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
+from airflow_zilliz.exceptions import ZillizError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz._tasks.dataset_run import DatasetRun
     from airflow_zilliz._tasks.dataset_state import DatasetState
-    from airflow_zilliz._tasks.dataset_store import LedgerStore
 
 #: How long a killed task waits for its jobs' abortion; Airflow kills for good after 60 s.
 ABORT_SECONDS = 25.0
 
 
-class ZillizImportDatasetOperator(StartsImports):
+class ZillizImportDatasetOperator(PlansDataset):
     """Import any number of files: split into jobs, submit them in waves, wait for them, and account for each file.
 
     A retry and a cleared task go on with what is missing: jobs that are Completed are not sent again, running ones are
@@ -67,7 +66,7 @@ class ZillizImportDatasetOperator(StartsImports):
     :raises ZillizError: else as `ZillizImportSensor`, with an account of all jobs
     """
 
-    template_fields: Sequence[str] = (*StartsImports.template_fields, "source")
+    template_fields: Sequence[str] = (*PlansDataset.template_fields, "source")
 
     def __init__(
         self,
@@ -194,6 +193,7 @@ class ZillizImportDatasetOperator(StartsImports):
         execution_deadline: float | None,
         then: Callable[[DatasetRun], Ledger] = lambda run: run.go(),
     ) -> Any:
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
         from airflow_zilliz._tasks.dataset_run import DatasetRun  # here, since parsing a DAG needs no polls
         from airflow_zilliz._tasks.dataset_state import DatasetState
         from airflow_zilliz._tasks.dataset_store import LedgerStore
@@ -205,7 +205,7 @@ class ZillizImportDatasetOperator(StartsImports):
         store = LedgerStore(context)
         with self._hook():
             self._store_link(context)
-            ledger = self._ledger(store, context)
+            ledger = DatasetPlan(self, context).ledger(store)
             state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))
             self._state = state
             ledger = then(DatasetRun(state))
@@ -215,76 +215,12 @@ class ZillizImportDatasetOperator(StartsImports):
         started_at = span.get("started_at")
         return started_at or time.time(), span.get("deadline"), span.get("execution_deadline")
 
-    def _ledger(self, store: LedgerStore, context: Context) -> Ledger:
-        """Return the ledger as this try finds it; a plan is written down before anything is sent."""
-        what = self._what()
-        saved = store.load()
-        if saved is None or saved.what != what:
-            ledger = Ledger.of(self._planned(store, what, context), is_atomic=self.atomic)
-            store.save_plan(ledger, what)
-            self.log.info("%d files in %d jobs", sum(len(job.paths) for job in ledger.jobs), len(ledger.jobs))
-            return ledger
-        ledger = saved.ledger.for_try(context["ti"].try_number)
-        if self.source is None:
-            ledger = ledger.amended(self._given(), self.max_files_per_job, self.max_bytes_per_job)
-        if ledger.is_atomic != self.atomic:
-            ledger = replace(ledger, is_atomic=self.atomic, phase=Phase.LOADING)
-        if ledger.jobs != saved.ledger.jobs or ledger.phase is not saved.ledger.phase:
-            store.save_plan(ledger, what)
-        return ledger
-
-    def _planned(self, store: LedgerStore, what: str, context: Context) -> Sequence[PlannedJob]:
-        if self.source is None:
-            return split(self._given(), self.max_files_per_job, self.max_bytes_per_job)
-        from airflow_zilliz._tasks.dataset_store import KeptListing
-
-        kept = None if store.outlives_a_try else KeptListing(names_of(context["ti"]), what)
-        if kept is not None and (jobs := kept.load()):
-            return jobs
-        jobs = split(self._listed(), self.max_files_per_job, self.max_bytes_per_job)
-        if kept is not None:
-            kept.save(tuple(jobs))
-        return jobs
-
-    def _listed(self) -> Sequence[FileGroup]:
-        from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
-
-        default: Callable[[str], str] = str if self._is_cloud() else key_of_url
-        groups = list_source(str(self.source), self.to_path or default).groups
-        if groups:
-            return groups
-        if self.fail_on_empty:
-            raise ZillizConfigError(f"source {self.source!r} holds no file to import")
-        raise AirflowSkipException(f"source {self.source!r} holds no file to import")
-
-    def _given(self) -> list[FileGroup]:
-        return groups_of_lists(groups_of(self._sources()))
-
-    def _is_cloud(self) -> bool:
-        return bool(self._target().merged(self._hook().endpoint().target).ids())
-
-    def _sources_of(self, job: PlannedJob) -> dict[str, Any]:
-        groups = [list(group.paths) for group in job.groups]
-        if self.source is not None:
-            return {"object_urls" if self._is_cloud() else "files": groups}
-        given = self._sources()
-        return {name: value if name == "volume_name" else groups for name, value in given.items()}
-
-    def _what(self) -> str:
-        """Return a digest of what is imported and where to, without files: a ledger of something else is none."""
-        options = {name: value for name, value in (self.options or {}).items() if name != "auto_commit"}
-        request = create_request(
-            self.collection_name,
-            self._target().merged(self._hook().endpoint().target),
-            files=[[str(self.source)]],
-            partition_name=self.partition_name,
-            options={**options, "volume": self.volume_name},
-            idempotency_key=None,
-        )
-        return digest_of(request)
-
     def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission:
-        submission = self._submission_of(self._sources_of(job), names_of(context["ti"]), self._storage_keys(), patience)
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
+
+        submission = self._submission_of(
+            DatasetPlan(self, context).sources_of(job), names_of(context["ti"]), self._storage_keys(), patience
+        )
         if not self.idempotency_key:
             return submission
         # the digest makes a user's key stand for these files alone
@@ -300,15 +236,14 @@ class ZillizImportDatasetOperator(StartsImports):
 
     def _finish_dataset(self, ledger: Ledger, context: Context) -> Any:
         from airflow_zilliz._tasks.dataset_account import account, completed_jobs, failure_of
-        from airflow_zilliz._tasks.dataset_store import KeptListing
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
         from airflow_zilliz._wait.job_results import event_of
 
         self._leave_account(ledger, context)
         if (error := failure_of(ledger, retry_on_failure=self.retry_on_failure)) is not None:
             raise error
         self.log.info("%s", account(ledger))
-        if self.source is not None and context.get("task_state_store") is None:
-            KeptListing(names_of(context["ti"]), self._what()).delete()
+        DatasetPlan(self, context).forget_listing()
         event = event_of(completed_jobs(ledger))
         self._tell_outlets(event, context)
         return {**event, "files": sum(len(job.paths) for job in ledger.jobs)}

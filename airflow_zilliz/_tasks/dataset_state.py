@@ -5,24 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._submit.ledger import Entry, Ledger, Phase
 from airflow_zilliz._submit.record import Record
 from airflow_zilliz._tasks.dataset_account import account
 from airflow_zilliz._tasks.dataset_store import LedgerStore
+from airflow_zilliz._tasks.job_list import Span, WaitingTask
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz.exceptions import ZillizUnavailable
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz._tasks.dataset import ZillizImportDatasetOperator
-    from airflow_zilliz._tasks.job_list import Span
+    from airflow_zilliz._submit.dataset import PlannedJob
+    from airflow_zilliz._submit.record import Patience
+    from airflow_zilliz._submit.values import Submission
 
 #: Between two lines of progress, in seconds.
 LINE_EVERY = 60.0
+
+
+class DatasetTask(WaitingTask, Protocol):
+    """What the parts of a dataset's import need of the operator."""
+
+    storage_conn_id: str | None
+    max_active_jobs: int
+    timeout: float
+
+    def _storage_secrets(self) -> tuple[str, ...]: ...
+
+    def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission: ...
+
+    def _leave_account(self, ledger: Ledger, context: Context) -> None: ...
 
 
 class DatasetState:
@@ -32,9 +48,7 @@ class DatasetState:
     :param ledger: as this try finds it, and written down
     """
 
-    def __init__(
-        self, task: ZillizImportDatasetOperator, context: Context, store: LedgerStore, ledger: Ledger, span: Span
-    ) -> None:
+    def __init__(self, task: DatasetTask, context: Context, store: LedgerStore, ledger: Ledger, span: Span) -> None:
         self.task = task
         self.context = context
         self.store = store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -174,6 +174,17 @@ class StartsImports(ImportOperatorBase):
         sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
         groups = {name: value for name, value in sources.items() if value is not None}
         return {**groups, "volume_name": self.volume_name}
+
+
+class PlansDataset(StartsImports):
+    """What of its arguments a plan takes."""
+
+    source: str | None
+    to_path: Callable[[str], str] | None
+    fail_on_empty: bool
+    max_files_per_job: int
+    max_bytes_per_job: int | None
+    atomic: bool
 
 
 def names_of(ti: Any) -> tuple[Any, ...]:

@@ -382,7 +382,7 @@ def test_a_broken_file_keeps_its_job_out_and_the_retry_after_its_repair_loads_th
 
 
 def test_a_lost_response_is_found_again(server: LocalServer, rows: Callable[[], int], store: Path) -> None:
-    server.add_fault("cut", path="create", times=1, after=1)
+    server.add_fault("reset", path="create", times=1, after=1, done=True)
     run_operator(of_folder(server), TaskInstance(), store)
     assert rows() == 200 * ROWS
     assert len(created(server)) == 20
