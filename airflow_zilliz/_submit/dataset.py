@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz.exceptions import ZillizConfigError
 
 #: How many paths a message names.
@@ -75,20 +76,26 @@ def _group_from_json(value: object) -> FileGroup:
 
 
 def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | None = None) -> list[FileGroup]:
-    """Return the groups of an argument such as ``files``, each once.
+    """Return the groups of an argument such as ``files``, each once, and URLs without their signatures.
+
+    A plan is written down and shown, and the same objects may be signed anew for the next try.
 
     :param sizes: bytes of each path, as far as known
-    :raises ZillizConfigError: a file is in two groups, so that its rows would be loaded twice
+    :raises ZillizConfigError: an object is named twice, so that its rows would be loaded twice
     """
     known = sizes or {}
     found: list[FileGroup] = []
     for paths in dict.fromkeys(tuple(group) for group in groups):
         parts = [known[path] for path in paths if path in known]
-        found.append(FileGroup(paths, sum(parts) if len(parts) == len(paths) else None))
+        objects = tuple(map(object_of, paths))
+        found.append(FileGroup(objects, sum(parts) if len(parts) == len(paths) else None))
     seen: set[str] = set()
     for path in (path for group in found for path in group.paths):
         if path in seen:
-            raise ZillizConfigError(f"file {path!r} is in two groups of files, so its rows would be loaded twice")
+            raise ZillizConfigError(
+                f"file {path!r} is in two groups of files, or in two URLs that differ in their query alone, so its "
+                "rows would be loaded twice"
+            )
         seen.add(path)
     return found
 

@@ -42,7 +42,7 @@ class Entry:
     :param record: what the safe submit wrote down
     :param try_number: of the try that found it running, Failed or in doubt: another try finds it out itself
     :param reason: why it failed or is in doubt
-    :param result: of its wait, once it is Completed
+    :param result: of its wait, once it is Completed or Failed
     """
 
     stage: Stage = Stage.OPEN
@@ -188,7 +188,7 @@ class Ledger:
         entries = tuple(
             entry
             if entry.try_number == try_number or entry.stage in _KEPT[self.phase]
-            else replace(entry, stage=Stage.OPEN, try_number=0, reason=None)
+            else replace(entry, stage=Stage.OPEN, try_number=0, reason=None, result=None)
             for entry in self.entries
         )
         is_over = self.phase is Phase.ABORTING and not any(

@@ -25,6 +25,7 @@ from airflow_zilliz.exceptions import ZillizError
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._tasks.dataset_plan import DatasetPlan
     from airflow_zilliz._tasks.dataset_run import DatasetRun
     from airflow_zilliz._tasks.dataset_state import DatasetState
 
@@ -134,6 +135,7 @@ class ZillizImportDatasetOperator(PlansDataset):
         self.max_active_jobs = max_active_jobs
         self.atomic = atomic
         self._state: DatasetState | None = None
+        self._plan: DatasetPlan | None = None
         check_literals(self)
         self._check_limits()
 
@@ -156,7 +158,8 @@ class ZillizImportDatasetOperator(PlansDataset):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
-            return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop())
+            late = self._ends_by_execution_timeout
+            return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop(late))
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
@@ -205,7 +208,8 @@ class ZillizImportDatasetOperator(PlansDataset):
         store = LedgerStore(context)
         with self._hook():
             self._store_link(context)
-            ledger = DatasetPlan(self, context).ledger(store)
+            self._plan = DatasetPlan(self, context)
+            ledger = self._plan.ledger(store)
             state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))
             self._state = state
             ledger = then(DatasetRun(state))
@@ -218,9 +222,8 @@ class ZillizImportDatasetOperator(PlansDataset):
     def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission:
         from airflow_zilliz._tasks.dataset_plan import DatasetPlan
 
-        submission = self._submission_of(
-            DatasetPlan(self, context).sources_of(job), names_of(context["ti"]), self._storage_keys(), patience
-        )
+        plan = self._plan or DatasetPlan(self, context)
+        submission = self._submission_of(plan.sources_of(job), names_of(context["ti"]), self._storage_keys(), patience)
         if not self.idempotency_key:
             return submission
         # the digest makes a user's key stand for these files alone

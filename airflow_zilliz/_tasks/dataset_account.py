@@ -126,7 +126,7 @@ def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | Non
     if ledger.at(Stage.IN_DOUBT):
         return ZillizSubmissionUnknown(text)
     failed = [
-        ImportProgress(job_id=entry.job_id or "", state=ImportState.FAILED, reason=entry.reason)
+        ImportProgress(str((entry.result or {}).get("job_id") or ""), ImportState.FAILED, reason=entry.reason)
         for entry in ledger.entries
         if entry.stage is Stage.FAILED
     ]

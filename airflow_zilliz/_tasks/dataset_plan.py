@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_zilliz._protocol.import_request import create_request, digest_of
+from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz._submit.dataset import FileGroup, PlannedJob, groups_of_lists, split
 from airflow_zilliz._submit.ledger import Ledger, Phase
 from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
@@ -78,21 +80,30 @@ class DatasetPlan:
 
     def sources_of(self, job: PlannedJob) -> dict[str, Any]:
         """Return a job's files as the arguments of `create_request`."""
-        groups = [list(group.paths) for group in job.groups]
+        # of a file that is not given any more, the object's name is all that is known
+        groups = [[self._signed.get(path, path) for path in group.paths] for group in job.groups]
         if self._task.source is not None:
             return {"object_urls" if self._is_cloud() else "files": groups}
         given = self._task._sources()
         return {name: value if name == "volume_name" else groups for name, value in given.items()}
 
+    @cached_property
+    def _signed(self) -> Mapping[str, str]:
+        """The URLs as this try signs them, by their objects."""
+        return {object_of(path): path for group in groups_of(self._task._sources()) for path in group}
+
     def _what(self) -> str:
-        """Return a digest of what is imported and where to, without files: a ledger of something else is none."""
+        """Return a digest of what is imported and where to, without files: a ledger of something else is none.
+
+        Another key of the user's own is another import.
+        """
         options = {name: value for name, value in (self._task.options or {}).items() if name != "auto_commit"}
         request = create_request(
             self._task.collection_name,
             self._task._target().merged(self._task._hook().endpoint().target),
             files=[[str(self._task.source)]],
             partition_name=self._task.partition_name,
-            options={**options, "volume": self._task.volume_name},
+            options={**options, "volume": self._task.volume_name, "key": self._task.idempotency_key},
             idempotency_key=None,
         )
         return digest_of(request)

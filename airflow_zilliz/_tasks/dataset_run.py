@@ -95,15 +95,18 @@ class DatasetRun:
             self._waiting.take(outcome, self._state.ids(self._state.ledger.at(Stage.RUNNING, Stage.COMMITTED)))
         return self.go()
 
-    def end_of_backstop(self) -> Ledger:
+    def end_of_backstop(self, is_execution_timeout: bool) -> Ledger:
         """Poll once more where Airflow ended the deferral itself."""
         step = self._state.ledger.next(self._state.task.max_active_jobs)
         if isinstance(step, Wait):
             self._waiting.poll_last(step.indices)
         if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):
             return self._state.ledger
-        text = "Timed out (timeout): no triggerer reported before the deadline, so none may be running"
-        raise self._state.failure(error_of(Outcome(Ending.TIMED_OUT, text)) or AirflowSensorTimeout(text))
+        ending, name = Ending.TIMED_OUT, "timeout"
+        if is_execution_timeout:
+            ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
+        text = f"Timed out ({name}): no triggerer reported before the deadline, so none may be running"
+        raise self._state.failure(error_of(Outcome(ending, text)) or AirflowSensorTimeout(text))
 
     # -- submitting -----------------------------------------------------------------------------------------------
 
@@ -180,7 +183,8 @@ class DatasetRun:
             record = entry.record.failed() if entry.record is not None else None
             if not self._aborts_since_now:
                 return {"stage": Stage.OPEN, "record": record, "reason": None}
-            return {"stage": Stage.FAILED, "record": record, "reason": "aborted, since other jobs failed"}
+            reason, result = "aborted, since other jobs failed", {"job_id": entry.job_id}
+            return {"stage": Stage.FAILED, "record": record, "reason": reason, "result": result}
 
         self._send_each(indices, self._abort_one, "aborted", changes)
         if not self._aborts_since_now:  # an earlier try began it, and this one starts again

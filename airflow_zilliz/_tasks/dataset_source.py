@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-from airflow_zilliz._protocol.scrubbing import mask_patterns
+from airflow_zilliz._protocol.scrubbing import mask_patterns, signing_values
 from airflow_zilliz._submit.dataset_files import Found, Listing, Source, listing_of, parse_source
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
 
@@ -50,6 +50,10 @@ def _checked(to_path: Callable[[str], str], url: str) -> str:
     path = to_path(url)
     if not isinstance(path, str) or not path:
         raise ZillizConfigError(f"to_path must return a path for {url!r}, and returned {path!r}")
+    if signing_values(path):  # it would be written down and shown, and be too old for a retry
+        raise ZillizConfigError(
+            f"to_path returned a signed URL for {url!r}: give the keys of the storage as storage_conn_id instead"
+        )
     return path
 
 

@@ -122,7 +122,7 @@ class DatasetWait:
             # servers before 2026 turn some jobs from Completed to Failed: these loaded their rows
             record = entry.record.failed() if entry.record is not None and job.complete_time is None else entry.record
             reason = f"import job {job.job_id} is Failed: {self._reason_of(job)}"
-            self._state.put(index, stage=Stage.FAILED, record=record, reason=reason)
+            self._state.put(index, stage=Stage.FAILED, record=record, reason=reason, result=result_of_entry(job))
         elif job.state is ImportState.COMPLETED:
             self._state.put(index, stage=Stage.COMPLETED, reason=None, result=result_of_entry(job))
         elif entry.stage is Stage.RUNNING and self._state.ledger.is_atomic:

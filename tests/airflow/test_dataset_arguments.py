@@ -1,0 +1,103 @@
+"""What a retry of a dataset's import must make of arguments that have changed, and what it must not show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
+
+from airflow_zilliz._tasks import dataset_run
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizImportFailed
+from airflow_zilliz.hooks import ZillizHook
+from airflow_zilliz.local.testing import LocalServer
+from airflow_zilliz.operators import ZillizImportDatasetOperator
+from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_operator
+
+FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 30, "deferrable": False}
+CLUSTER = "in01-0123456789abcde"
+KEY = "k3y-0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    with LocalServer(tmp_path_factory.mktemp("review"), api_key=KEY, flavor="cloud") as process:
+        yield process
+
+
+@pytest.fixture
+def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
+    server_process.clear()
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+    monkeypatch.setattr(dataset_run, "PATIENCE", QUICK)
+    return server_process
+
+
+def urls(signature: str, *names: str) -> list[list[str]]:
+    return [[f"https://bucket.host/{name}.parquet?X-Amz-Signature={signature}"] for name in names or ("a", "b")]
+
+
+def an_import(**arguments: Any) -> Callable[[], Any]:
+    given = {"max_files_per_job": 1, "cluster_id": CLUSTER, **FAST, **arguments}
+    return lambda: ZillizImportDatasetOperator(task_id="import", collection_name="books", **given)
+
+
+def test_signatures_that_are_new_are_no_new_files(server: LocalServer, tmp_path: Path) -> None:
+    server.set(idempotency=False)
+    server.script({"state": "Completed"}, totalRows=2)
+    run_operator(an_import(object_urls=urls("0ld")), TaskInstance(), tmp_path / "s")
+    run_operator(an_import(object_urls=urls("n3w")), TaskInstance(2), tmp_path / "s")
+    assert len(server.requests("create")) == 2
+
+
+def test_no_signature_is_shown_or_kept(server: LocalServer, tmp_path: Path) -> None:
+    server.script({"state": "Failed", "reason": "broken"}, totalRows=2)
+    ti = TaskInstance()
+    with pytest.raises(ZillizImportFailed) as raised:
+        run_operator(an_import(object_urls=urls("s1gnature")), ti, tmp_path / "s")
+    assert "s1gnature" not in str(raised.value)
+    assert "s1gnature" not in json.dumps(ti.xcoms)
+    assert "s1gnature" not in (tmp_path / "s").read_text()
+
+
+def test_another_key_imports_again(server: LocalServer, tmp_path: Path) -> None:
+    server.script({"state": "Completed"}, totalRows=2)
+    run_operator(an_import(object_urls=urls("x"), idempotency_key="one"), TaskInstance(), tmp_path / "s")
+    run_operator(an_import(object_urls=urls("x"), idempotency_key="two"), TaskInstance(2), tmp_path / "s")
+    assert len(server.requests("create")) == 4
+
+
+def test_what_failed_is_shown_with_its_job(server: LocalServer, tmp_path: Path) -> None:
+    server.script({"state": "Failed", "reason": "broken"}, totalRows=2)
+    ti = TaskInstance()
+    with pytest.raises(ZillizImportFailed) as raised:
+        run_operator(an_import(object_urls=urls("x")), ti, tmp_path / "s")
+    ids = {job.job_id for job in raised.value.failed}
+    assert len(ids) == 2
+    assert {job["job_id"] for job in ti.xcoms["jobs"]} == ids
+    assert {job.job_id for job in ZillizHook().list_import_jobs(cluster_id=CLUSTER)} == ids
+
+
+def test_an_object_that_is_signed_twice_would_be_loaded_twice(server: LocalServer) -> None:
+    with pytest.raises(ZillizConfigError, match=r"https://bucket\.host/a\.parquet' is in two groups") as raised:
+        run_operator(an_import(object_urls=[*urls("0ne", "a"), *urls("tw0", "a")]), TaskInstance())
+    assert "tw0" not in str(raised.value)
+    assert server.requests("create") == []
+
+
+@pytest.mark.parametrize("deferral", [{"timeout": 5}, {"execution_timeout": timedelta(seconds=3)}])
+def test_a_deferral_that_airflow_ended_says_which_time_was_over(
+    server: LocalServer, tmp_path: Path, deferral: dict[str, Any]
+) -> None:
+    server.script({"state": "Importing", "seconds": 60}, {"state": "Completed"}, totalRows=2)
+    make = an_import(**{"object_urls": urls("x"), "deferrable": True, **deferral})
+    context = context_of(TaskInstance(), tmp_path / "s")
+    with pytest.raises(TaskDeferred):
+        make().execute(context)
+    wanted = AirflowTaskTimeout if "execution_timeout" in deferral else AirflowSensorTimeout
+    with pytest.raises(wanted, match=next(iter(deferral))):
+        make().resume_execution("__fail__", {"error": "Trigger timeout"}, context)
