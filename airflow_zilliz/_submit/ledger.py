@@ -43,6 +43,7 @@ class Entry:
     :param try_number: of the try that found it running, Failed or in doubt: another try finds it out itself
     :param reason: why it failed or is in doubt
     :param result: of its wait, once it is Completed or Failed
+    :param is_new: whether this try started it, and none before
     """
 
     stage: Stage = Stage.OPEN
@@ -50,6 +51,7 @@ class Entry:
     try_number: int = 0
     reason: str | None = None
     result: Mapping[str, Any] | None = None
+    is_new: bool = False
 
     @property
     def job_id(self) -> str | None:
@@ -64,6 +66,7 @@ class Entry:
             "try": self.try_number or None,
             "reason": self.reason,
             "result": dict(self.result) if self.result is not None else None,
+            "new": self.is_new or None,
         }
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -81,7 +84,7 @@ class Entry:
         number, reason, result = value.get("try", 0), value.get("reason"), value.get("result")
         if type(number) is not int or not isinstance(reason, str | None) or not isinstance(result, Mapping | None):
             raise ValueError("an entry of another kind")
-        entry = cls(Stage(value.get("stage")), record, number, reason, result)
+        entry = cls(Stage(value.get("stage")), record, number, reason, result, value.get("new") is True)
         if entry.stage in (Stage.RUNNING, Stage.LOADED, Stage.COMMITTED) and entry.job_id is None:
             raise ValueError("a running job without its id")
         return entry
@@ -180,6 +183,11 @@ class Ledger:
         """Return the files of the jobs that are at one of these stages."""
         return [path for index in self.at(*stages) for path in self.jobs[index].paths]
 
+    @property
+    def starts_jobs(self) -> bool:
+        """Whether this try has started a job that no try before it had."""
+        return any(entry.is_new for entry in self.entries)
+
     def for_try(self, try_number: int) -> Ledger:
         """Return the ledger as a new try finds it: whatever is not Completed is to be found out or tried again.
 
@@ -188,7 +196,7 @@ class Ledger:
         entries = tuple(
             entry
             if entry.try_number == try_number or entry.stage in _KEPT[self.phase]
-            else replace(entry, stage=Stage.OPEN, try_number=0, reason=None, result=None)
+            else replace(entry, stage=Stage.OPEN, try_number=0, reason=None, result=None, is_new=False)
             for entry in self.entries
         )
         is_over = self.phase is Phase.ABORTING and not any(

@@ -26,6 +26,7 @@ from airflow_zilliz._submit.ledger import (
     Wait,
 )
 from airflow_zilliz._submit.record import PATIENCE
+from airflow_zilliz._submit.returned_job import Origin
 from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
 from airflow_zilliz._tasks.dataset_state import DatasetState
 from airflow_zilliz._tasks.dataset_wait import DatasetWait
@@ -128,7 +129,8 @@ class DatasetRun:
         except ZillizError as err:
             raise self._state.failure(err) from None
         else:
-            self._state.put(index, stage=Stage.RUNNING, record=submitted.record)
+            is_new = submitted.origin is Origin.STARTED
+            self._state.put(index, stage=Stage.RUNNING, record=submitted.record, is_new=is_new)
             where = (submitted.job_id, index + 1, len(self._state.ledger.jobs), len(job.paths))
             task.log.info("Import job %s (%d of %d, %d files): %s", *where, submitted.origin.name.lower())
 
@@ -159,14 +161,21 @@ class DatasetRun:
 
     def _check_phases(self) -> None:
         ledger = self._state.ledger
-        if ledger.is_atomic and ledger.phase is Phase.LOADING and (done := ledger.at(Stage.COMPLETED)):
-            raise self._state.failure(
-                ZillizConfigError(
-                    f"atomic=True cannot be kept: {len(done)} jobs are Completed before the others are loaded. Either "
-                    "the server knows no imports of two phases and commits by itself, or an earlier try ran without "
-                    "atomic. Set atomic=False and clear the task to import what is missing"
-                )
+        if not ledger.is_atomic or ledger.phase is not Phase.LOADING or not (done := ledger.at(Stage.COMPLETED)):
+            return
+        is_retry = self._state.context["ti"].try_number > 1
+        if is_retry and not self._state.store.outlives_a_try and not ledger.starts_jobs:
+            # an earlier try, of which nothing is written down, may have begun to commit: it had started all jobs then
+            if not ledger.at(Stage.OPEN):
+                self._enter(Phase.COMMITTING)
+            return
+        raise self._state.failure(
+            ZillizConfigError(
+                f"atomic=True cannot be kept: {len(done)} jobs are Completed before the others are loaded. Either "
+                "the server knows no imports of two phases and commits by itself, or an earlier try ran without "
+                "atomic. Set atomic=False and clear the task to import what is missing"
             )
+        )
 
     def _enter(self, phase: Phase) -> None:
         self._state.enter(phase)
