@@ -23,8 +23,9 @@ help:
 demo: $(NEW)/.demo-ready ## a DAG imports a file into Milvus, waits for it deferred, and a second import fails
 	$(NEW)/bin/python -m dev.demo --dags example_dags --home .demo
 
+# ARGS is added to the command, such as ARGS="--port 8080".
 ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
-	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui
+	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui $(ARGS)
 
 test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
 
