@@ -84,7 +84,9 @@ def read(paths: list[Path]) -> None:
     seconds = time.monotonic() - started
     # the peak that getrusage knows is also that of the process which started this one
     status = Path("/proc/self/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+)", status)
+    assert found is not None
+    peak = int(found[1]) / 1024
     print(json.dumps({"rows": rows, "seconds": seconds, "peak": peak}))
 
 

@@ -115,7 +115,7 @@ def _deferrable(make: MakeSensor, outcome: Outcome, limit: float) -> Any:
             outcome.events.append(payload)
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": payload}
             method = deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context())  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context())  # type: ignore[misc] # noqa: E731 - both are bound now
 
 
 def _seconds(timeout: timedelta | None) -> float:

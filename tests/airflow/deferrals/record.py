@@ -183,7 +183,9 @@ def triggers() -> list[Any]:
         "withhold_reasons": True,
     }
     watch = {"collection_name": "books", "zilliz_conn_id": "zilliz_cloud", "poke_interval": 0.2}
-    found = [cls(**wait, **place) for cls in (ZillizImportTrigger, ZillizOwnedImportTrigger) for place in PLACES]
+    found: list[Any] = [
+        cls(**wait, **place) for cls in (ZillizImportTrigger, ZillizOwnedImportTrigger) for place in PLACES
+    ]
     found += [ZillizImportEventTrigger(**watch, **place) for place in PLACES]
     return [trigger.serialize() for trigger in (*found, ZillizPauseTrigger(until=time.time()))]
 
