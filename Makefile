@@ -15,7 +15,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ demo: $(NEW)/.demo-ready ## a DAG imports a file into Milvus, waits for it defer
 ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
 	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui $(ARGS)
 
-test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
+test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (MINUTES)
+
+# Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
+test-full: test test-rest test-old docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (MINUTES)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
@@ -36,11 +39,19 @@ lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/lint-imports
 	$(NEW)/bin/codespell
 
-test-new: $(NEW)/.test-ready
-	$(NEW)/bin/python -m pytest -n 3 --dist loadgroup
+# Most tests of waits wait, so that four processes fit on two cores. The longest tests come first.
+PYTEST := bin/python -m pytest --dist loadgroup -n
+test-quick: $(NEW)/.test-ready
+	$(NEW)/$(PYTEST) 4 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
+
+test-rest: $(NEW)/.test-ready
+	ZILLIZ_INSTALL_CLIENTS=1 $(NEW)/$(PYTEST) 3 -m "full or hypothesis" tests
 
 test-old: $(OLD)/.test-ready
-	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow tests/e2e/test_airflow_2.py
+	$(OLD)/$(PYTEST) 3 --hypothesis-profile=quick tests/unit tests/airflow tests/e2e/test_airflow_2.py
+
+coverage: $(NEW)/.test-ready ## branch coverage of the unit, contract and Airflow tests; fails below the floor in pyproject.toml
+	$(NEW)/$(PYTEST) 4 --cov --cov-report=term:skip-covered tests/airflow tests/contract tests/unit
 
 # ONLY names Airflow series or pairs, such as "3.1 3.2-py3.12".
 test-all: $(NEW)/.test-ready ## the tests on every supported Airflow and Python, and the README's table of them (an hour)

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,28 +14,12 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.dag_runs import HOME, DagRunner
 
+pytestmark = pytest.mark.xdist_group("dags")
 KEY = "k3y-that-must-not-be-found-anywhere"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "example_dags"
-HOME = Path(os.environ["AIRFLOW_HOME"])
-
-#: Runs one DAG in a process of its own, as `airflow dags test` does.
-RUNNER = """
-import inspect, json, sys
-from datetime import datetime
-try:
-    from airflow.dag_processing.dagbag import DagBag
-except ImportError:
-    from airflow.models.dagbag import DagBag
-folder, dag_id, conf, day = sys.argv[1:5]
-bag = DagBag(folder)
-assert not bag.import_errors, bag.import_errors
-dag = bag.dags[dag_id]
-when = "execution_date" if "execution_date" in inspect.signature(dag.test).parameters else "logical_date"
-dag.test(**{when: datetime.fromisoformat(day)}, run_conf=json.loads(conf))
-print("DAG RUN ENDED")
-"""
 
 DAG = """
 from datetime import datetime, timedelta
@@ -49,7 +31,7 @@ with DAG("{dag_id}", schedule=None, start_date=datetime(2026, 1, 1)):
         if name == "mapped":
             ZillizImportSensor.partial(task_id=name, {options}).expand(job_id=job_id)
         else:
-            ZillizImportSensor(task_id=name, job_id=job_id, {options})
+            ZillizImportSensor(task_id=name, job_id=job_id, soft_fail=name == "soft", {options})
 """
 
 
@@ -58,13 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("dags")
     with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def database() -> Path:
-    """Make a metadata database."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    return HOME / "airflow.db"
 
 
 def make_collection(server: LocalServer, name: str) -> None:
@@ -90,10 +65,11 @@ def rows_in(server: LocalServer, name: str) -> int:
 
 
 class Runs:
-    def __init__(self, server: LocalServer, database: Path) -> None:
+    def __init__(self, server: LocalServer, runner: DagRunner) -> None:
         self.server = server
-        self.database = database
+        self.database = runner.database
         self.output = ""
+        self._runner = runner
 
     def run(self, path: Path, dag_id: str, **conf: Any) -> dict[tuple[str, int], str]:
         """Run a DAG from the DAGs folder and return its tasks' states, by task and map index."""
@@ -101,10 +77,7 @@ class Runs:
         if path != target:
             shutil.copy(path, target)
         environment = {**os.environ, "AIRFLOW_CONN_ZILLIZ_DEFAULT": self.server.connection()}
-        command = [sys.executable, "-c", RUNNER, str(target), dag_id, json.dumps(conf), "2026-02-01T00:00:00+00:00"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        self.output += done.stdout + done.stderr
-        assert "DAG RUN ENDED" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+        self.output += self._runner.run(target, dag_id, conf, environment)
         query = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?"
         with sqlite3.connect(self.database) as db:
             return {(task, index): state for task, index, state in db.execute(query, (dag_id,))}
@@ -125,8 +98,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(server: LocalServer, database: Path) -> Runs:
-    return Runs(server, database)
+def runs(server: LocalServer, dag_runner: DagRunner) -> Runs:
+    return Runs(server, dag_runner)
 
 
 RUNNING = ({"state": "Importing", "seconds": 2.5, "progress": 40},)
@@ -142,12 +115,11 @@ def test_sensors_in_a_dag_run(runs: Runs, options: str) -> None:
     good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books")
     bad = runs.server.add_job(*RUNNING, BROKEN, collectionName="books")
     soft = runs.server.add_job(*RUNNING, BROKEN)
-    assert runs.run_sensors(dag_id, options, good=good) == {("good", -1): "success"}
+    found = runs.run_sensors(dag_id, options, good=good, bad=bad, soft=soft)
+    assert found == {("good", -1): "success", ("bad", -1): "failed", ("soft", -1): "skipped"}
     (xcom,) = runs.xcoms(dag_id, "good")
     assert (xcom["job_id"], xcom["state"], xcom["imported_rows"]) == (good, "Completed", 42)
-    assert runs.run_sensors(f"{dag_id}_bad", options, bad=bad) == {("bad", -1): "failed"}
     assert "row 8: wrong dimension" in runs.output
-    assert runs.run_sensors(f"{dag_id}_soft", f"{options}, soft_fail=True", soft=soft) == {("soft", -1): "skipped"}
 
 
 def test_a_mapped_sensor(runs: Runs) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from airflow_zilliz import exceptions, operators, triggers
 from airflow_zilliz.local.testing import LocalServer
 from tests.airflow.deferrals import record
 from tests.airflow.submitting import QUICK
+from tests.helpers.servers import ServerPool
 
 RECORDS = {path.stem: json.loads(path.read_text()) for path in Path(record.__file__).parent.glob("*.json")}
 TRIGGERS = [
@@ -46,12 +46,9 @@ ERRORS: dict[str, type[BaseException]] = {
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, LocalServer]]:
-    with (
-        LocalServer(tmp_path_factory.mktemp("milvus"), api_key="root:Milvus") as milvus,
-        LocalServer(tmp_path_factory.mktemp("cloud"), flavor="cloud", api_key="a-key") as cloud,
-    ):
-        yield {"zilliz_default": milvus, "zilliz_cloud": cloud}
+def processes(server_pool: ServerPool) -> dict[str, LocalServer]:
+    key = "k3y-0123456789abcdef"
+    return {"zilliz_default": server_pool.take(api_key=key), "zilliz_cloud": server_pool.take("cloud", key)}
 
 
 @pytest.fixture

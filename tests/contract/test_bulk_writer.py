@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter
 from pymilvus.exceptions import MilvusException
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 FORMATS = {
     "parquet": BulkFileType.PARQUET,
@@ -44,9 +45,8 @@ numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data"), log_path=tmp_path_factory.mktemp("log") / "log") as server:
-        yield server
+def server(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 class Written:
