@@ -122,7 +122,7 @@ class Dropping(Engine):
 
 
 def import_into_nothing(path: Path) -> None:
-    """Import a file with all that the server does, but for the engine."""
+    """Import a file with everything that the server does, except for the engine."""
     started = time.monotonic()
     store, engine = JobStore(), Dropping(path.parent)
     importer = Importer(store, engine, path.parent, path.parent / "staged")

@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from airflow_zilliz._poller.poller import hand_over, leave, lookup_of
-from airflow_zilliz._poller.subscription import Subscription
+from airflow_zilliz._poller.subscriber import Subscriber
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_outcome import ListOutcome
@@ -35,7 +35,7 @@ TICK, SHORT_TICK = 5.0, 0.1
 Log = Callable[[tuple[Note, ...]], Awaitable[None]]
 
 
-class _Member(Subscription):
+class _Member(Subscriber):
     """One job's place in the polls; it wakes the owner of all of them."""
 
     __slots__ = ("_news",)
