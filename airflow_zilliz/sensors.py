@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     """Wait until a bulk-import job of Zilliz Cloud or Milvus is Completed; fail with its reason when it is Failed.
 
-    The first look is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
+    The first poll is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
     ``collection_name``, ``state``, ``imported_rows``, ``total_rows``, ``file_size`` (bytes) and ``complete_time``.
 
     :param job_id: the job, as the import call returned it (templated)
@@ -46,19 +46,19 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     :param region_id: region of a project database; None as the connection says (templated)
     :param db_name: database inside the cluster; None as the connection says (templated)
     :param deferrable: wait in the triggerer and hold no worker; default as ``[operators] default_deferrable``
-    :param poke_interval: the longest pause between two looks, seconds or timedelta. A wait younger than ten of
-        these looks more often, but for ``mode="reschedule"``
-    :param poll_failure_tolerance: how long looks may go without a usable answer before the task fails, seconds or
+    :param poke_interval: the longest pause between two polls, seconds or timedelta. A wait younger than ten of
+        these polls more often, except in ``mode="reschedule"``
+    :param poll_failure_tolerance: how long polls may go without a usable response before the task fails, seconds or
         timedelta
-    :param stall_warning: how long neither state, percentage nor rows may change before the log is warned once, seconds
-        or timedelta; None for no warning
+    :param stall_warning: how long state, percentage and rows may stay unchanged before one warning, seconds or
+        timedelta; None for no warning
     :param retry_on_failure: let Airflow retry the task when the job is Failed; such a job never completes, so this
         is for tasks that are cleared together with the one that submits
     :param target_state: ``"Completed"``, or ``"Uncommitted"`` for the first phase of a two-phase import
     :raises ZillizImportFailed: the job is Failed; not retried unless ``retry_on_failure``
     :raises ZillizAuthError: the key was refused, also after the connection was looked up again
     :raises ZillizJobNotFound: the server does not know the job, a minute or more into the wait
-    :raises ZillizUnavailable: no usable answer for ``poll_failure_tolerance``
+    :raises ZillizUnavailable: no usable response for ``poll_failure_tolerance``
     :raises AirflowSensorTimeout: nothing final within ``timeout``
     """
 
@@ -100,7 +100,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         check_literals(self)
 
     def execute(self, context: Context) -> Any:
-        """Look once, and then wait as ``deferrable`` and ``mode`` say."""
+        """Poll once, and then wait as ``deferrable`` and ``mode`` say."""
         # here, since parsing a DAG needs no memory
         from airflow_zilliz._tasks.task_state import WaitMemory
         from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
@@ -115,7 +115,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
+        """Poll once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
             step = self._look(hook, wait)
@@ -126,14 +126,14 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
     def _pause_or_reschedule(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
-        # without a memory a rescheduled poll could never say how long the trouble has lasted, so it stays
+        # without a store, a rescheduled poll would not know how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
         self._pause(wait, step)
 
     def _policy_options(self) -> dict[str, Any]:
         return {
-            # every look of a rescheduled sensor costs a process, so it keeps to poke_interval
+            # every poll of a rescheduled sensor costs a process, so it keeps to poke_interval
             "eager": not self.reschedule or self.deferrable,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,

@@ -125,7 +125,7 @@ class Dropping(Engine):
 
 
 def import_into_nothing(path: Path) -> None:
-    """Import a file with all that the server does, but for the engine."""
+    """Import a file with everything that the server does, except for the engine."""
     started = time.monotonic()
     store, engine = JobStore(), Dropping(path.parent)
     importer = Importer(store, engine, path.parent, path.parent / "staged")
@@ -193,12 +193,12 @@ def import_parquet(folder: Path, rows: int) -> None:
         make_collection(MilvusClient(server.url))
         body = {"collectionName": "bench", "files": [["rows.parquet"]]}
         started = time.monotonic()
-        answer = requests.post(f"{server.url}/v2/vectordb/jobs/import/create", json=body, timeout=60).json()
+        response = requests.post(f"{server.url}/v2/vectordb/jobs/import/create", json=body, timeout=60).json()
         process = next(p for p in psutil.Process().children(recursive=True) if "airflow_zilliz.local" in p.cmdline())
         seen, state = set(), ""
         while state not in ("Completed", "Failed"):
             url = f"{server.url}/v2/vectordb/jobs/import/describe"
-            job = requests.post(url, json=answer["data"], timeout=60).json()["data"]
+            job = requests.post(url, json=response["data"], timeout=60).json()["data"]
             state = job["state"]
             seen.add(job["progress"])
             time.sleep(0.2)

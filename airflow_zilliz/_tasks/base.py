@@ -1,4 +1,4 @@
-"""What the tasks that wait for an import job share: a look on the worker, the deferral, the end."""
+"""What the tasks that wait for an import job share: polls on the worker, the deferral, the end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
 
 
 class WaitsForImport(BaseOperator):
-    """A task that waits for an import job, on its worker or deferred. Sensor and operators translate its end."""
+    """A task that waits for an import job, on its worker or deferred."""
 
     operator_extra_links = (ZillizConsoleLink(),)
 
@@ -75,9 +75,9 @@ class WaitsForImport(BaseOperator):
     def _wait(
         self, wait: ImportWait, context: Context, pause: Callable[[ImportWait, Decision], None] | None = None
     ) -> Any:
-        """Look until the wait ends, or defer after the first look.
+        """Poll until the wait ends, or defer after the first poll.
 
-        :param pause: what to do between two looks
+        :param pause: what to do between two polls
         """
         with self._hook() as hook:
             while True:
@@ -102,9 +102,9 @@ class WaitsForImport(BaseOperator):
         seen: str | None = None,
         **unknown: Any,
     ) -> Any:
-        """Take over from the trigger: finish with its event, or poll where that does not describe the job.
+        """Resume after the trigger: finish with its event, or poll if that does not describe the job.
 
-        :param unknown: what a newer version hands over, which is ignored after a rollback to this one
+        :param unknown: arguments of a newer version, which are ignored after a rollback to this one
         """
         if unknown:
             from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
@@ -133,7 +133,7 @@ class WaitsForImport(BaseOperator):
         return self._finish(step.end, context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; how it ended is translated here alike on every Airflow."""
+        """Resume after a deferral; its end is handled here, in the same way on every Airflow."""
         normalise_arguments(self)
         kwargs = next_kwargs or {}
         if next_method != "__fail__":
@@ -146,10 +146,10 @@ class WaitsForImport(BaseOperator):
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
     def _on_broken_trigger(self, reason: str) -> None:
-        """Raise something kinder than Airflow would, where the task asks for that."""
+        """Raise a milder exception than Airflow would, if the task asks for that."""
 
     def _end_of_backstop(self) -> Outcome:
-        """Poll once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
+        """Poll once more, since no trigger did: the job may have ended; otherwise the error needs its last state."""
         wait = self._begin(time.time(), None, None)
         if (end := self._last_poll(wait)) is not None:
             return end
@@ -157,7 +157,7 @@ class WaitsForImport(BaseOperator):
         return wait.on_backstop(execution_timeout=by_execution)
 
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
-        """Poll once after the deadline, and return the end of a job that is done: it is done, and not timed out."""
+        """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
         with self._hook() as hook:
             end = self._look(hook, wait).end
         return end if end is not None and end.tells_of_the_job else None
@@ -174,7 +174,7 @@ class WaitsForImport(BaseOperator):
             )
 
     def _policy_options(self) -> dict[str, Any]:
-        """Return what a kind of task adds to `WaitPolicy`."""
+        """Return the `WaitPolicy` options of this kind of task."""
         return {}
 
     def _target(self) -> Target:
@@ -228,17 +228,17 @@ class WaitsForImport(BaseOperator):
         return started_at, started_at + self.timeout, execution_deadline
 
     def _store_link(self, context: Context) -> None:
-        """Give the task's button its address, before anything can go wrong."""
+        """Store the address of the task's button, before anything can fail."""
         try:
             url = console_url_of(self._hook().endpoint())
         except ZillizError:
             return  # the first request says what is wrong with the connection
-        # where there is none, Airflow stores an empty one itself, after an error line about what it did not find
+        # without one, Airflow stores an empty address itself, after an error line about what it did not find
         if context and "ti" in context:  # not in everybody's tests
             context["ti"].xcom_push(key=CONSOLE_KEY, value=url or "")
 
     def _hook(self) -> ZillizHook:
-        """Return the hook of this stretch on a worker, which looks its connection up once."""
+        """Return the hook of this stay on a worker, which looks its connection up once."""
         if self._only_hook is None:
             from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
 
@@ -295,7 +295,7 @@ class WaitsForImport(BaseOperator):
         )
 
     def _trigger_options(self) -> dict[str, Any]:
-        """Return what a kind of task adds to its trigger's arguments."""
+        """Return the trigger arguments of this kind of task."""
         return {}
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
@@ -331,7 +331,7 @@ class WaitsForImport(BaseOperator):
         self._lineage = lineage_of(endpoint, self._target().merged(endpoint.target), job, self._paths(), error)
 
     def _paths(self) -> Sequence[str]:
-        """Return the files that the task itself asked to import."""
+        """Return the files that the task itself imports."""
         return ()
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> Any:
@@ -341,7 +341,7 @@ class WaitsForImport(BaseOperator):
         return operator_lineage(self._lineage) if self._lineage is not None else None
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
-        """Do as on completion: the error is among the facets."""
+        """Return the same as on completion; the error is among the facets."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
     def _tell_outlets(self, job: ImportProgress, context: Context) -> None:

@@ -76,7 +76,7 @@ def _dataset(path: str, namespace: str) -> tuple[str, str]:
     if url is None:
         return namespace, mask_patterns(path)
     scheme, user, place, name = url.groups()
-    # Azure's containers stand where other schemes have a user, and perhaps a password
+    # Azure has a container where other schemes have a user and perhaps a password
     container = f"{user}@" if user and ":" not in user and scheme.lower() in _CONTAINER_SCHEMES else ""
     return f"{scheme}://{container}{place}", name.lstrip("/") or "/"
 

@@ -1,4 +1,4 @@
-"""Operators that commit or abort an import of two phases, and what all of our operators share."""
+"""Operators that commit or abort a two-phase import, and the base of all operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class ImportOperatorBase(WaitsForImport):
-    """What the operators share: a wait without the ways of a sensor."""
+    """The base of the operators: a wait without a sensor's modes."""
 
     ui_color = "#b9d9ff"
 
@@ -103,7 +103,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
 
 
 class ZillizAbortImportOperator(ImportOperatorBase):
-    """Drop an import of two phases before it is committed. It is safe to repeat, and does nothing to a Failed job.
+    """Drop a two-phase import before it is committed. It is safe to repeat, and does nothing to a Failed job.
 
     :param job_id: a job that was created with ``options={"auto_commit": False}`` (templated)
     :param zilliz_conn_id: and the ids as for `ZillizImportSensor`
@@ -158,7 +158,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
 
 
 def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
-    """Return a job as far as it can be had, None where it cannot: what it is asked for matters more."""
+    """Return the job, None if it cannot be described, which must not hide the actual error."""
     try:
         return hook.get_import_progress(job_id, **ids)
     except ZillizError:
@@ -166,7 +166,7 @@ def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress |
 
 
 def _with_state(err: ZillizApiError, hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ZillizApiError:
-    """Return the error with the job's state in its text: servers do not always tell it."""
+    """Return the error with the job's state in its text: servers do not always send it."""
     job = look(hook, job_id, ids)
     err.args = (f"Import job {job_id!r}: {err}. The job is {job.summary() if job else 'unknown'} now",)
     return err

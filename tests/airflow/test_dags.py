@@ -274,7 +274,7 @@ def test_the_key_is_found_nowhere(runs: Runs) -> None:
     assert runs.server.log_path is not None
     files[runs.server.log_path] = runs.server.log_path.read_bytes()
     assert KEY not in dump
-    # Airflow 3.0's supervisor prints the very secret that it is told to mask, when it runs under dag.test()
+    # Airflow 3.0's supervisor prints the secret that it is to mask, when it runs under dag.test()
     printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
     assert KEY not in "\n".join(printed)
     assert [path for path, content in files.items() if KEY.encode() in content] == []

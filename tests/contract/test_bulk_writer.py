@@ -97,9 +97,9 @@ class Written:
 
     def run(self, files: list[list[str]]) -> dict[str, Any]:
         url = f"{self.server.url}/v2/vectordb/jobs/import/create"
-        answer = requests.post(url, json={"collectionName": self.name, "files": files}, timeout=30).json()
-        assert answer["code"] == 0, answer
-        return self.server.wait_for_job(answer["data"]["jobId"], "Completed", "Failed")
+        response = requests.post(url, json={"collectionName": self.name, "files": files}, timeout=30).json()
+        assert response["code"] == 0, response
+        return self.server.wait_for_job(response["data"]["jobId"], "Completed", "Failed")
 
 
 def round_trip(written: Written, kind: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

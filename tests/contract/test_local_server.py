@@ -290,7 +290,7 @@ def test_the_control_route_is_off_by_default(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_a_port_in_use_is_told_in_a_line(server: LocalServer, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_a_line(server: LocalServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "airflow_zilliz.local", "--port", str(server.port), "--data-dir", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1

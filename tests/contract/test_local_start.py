@@ -87,7 +87,7 @@ from airflow_zilliz.local.jobs import Job, JobStore
 from airflow_zilliz.local.testing import LocalServer
 
 server = LocalServer(Path(sys.argv[1]))
-thread = threading.Thread(target=server.start)  # Linux tells of the death of a thread
+thread = threading.Thread(target=server.start)  # Linux reports the death of a thread
 thread.start()
 thread.join()
 print(server._process.pid, server.url, flush=True)
@@ -129,7 +129,7 @@ def test_an_ipv6_address_is_printed_with_brackets(tmp_path: Path) -> None:
 
 
 def test_a_proxy_of_the_environment_does_not_come_between(tmp_path: Path) -> None:
-    """gRPC and requests take a proxy from the environment; nobody listens at this one."""
+    """gRPC and requests take a proxy from the environment; nothing listens at this one."""
     proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
     bare = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     test = """

@@ -170,7 +170,7 @@ def _check_once(world: World) -> Iterator[str]:
 
 
 def can_be_told(setting: Setting, choices: Choices) -> bool:
-    """Whether everything that happened can be seen by a client, so that "cannot tell" would be a failure of ours."""
+    """Whether everything that happened can be seen by a client, so that "not known" would be a failure of ours."""
     faults = " ".join(choices.faults)
     if "old name" in faults and not setting.remembers:
         return False  # the job of the deleted run is older than this run by less than what clocks may be apart
@@ -229,7 +229,7 @@ def explore(setting: Setting, most_faults: int, stop_at: int = 3) -> Report:
                 report.in_doubt += outcome.in_doubt
                 problems = list(outcome.problems)
                 if outcome.in_doubt and can_be_told(setting, choices):
-                    problems.append("it was said that it cannot be told, and it can")
+                    problems.append("it was reported as unknown, and it is known")
                 if not problems:
                     continue
                 limit = _limit_of(setting, choices)

@@ -55,7 +55,7 @@ def job(**fields: Any) -> ImportProgress:
     return parsed
 
 
-def test_todays_milvus_answer() -> None:
+def test_todays_milvus_response() -> None:
     parsed = parse_job(MILVUS)
     moment = datetime(2025, 1, 16, 8, 42, 9, tzinfo=timezone.utc)
     assert parsed == ImportProgress(
