@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
-from airflow_zilliz._protocol.models import ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._submit.idempotency_keys import former_key_of, key_of
