@@ -21,10 +21,10 @@ help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(NEW)/.demo-ready ## a DAG imports files into Milvus and waits for them deferred; a second import fails (40 s)
-	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
+	$(NEW)/bin/python -m dev.demo --dags example_dags --home .demo
 
 ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
-	$(NEW)/bin/python -m airflow_zilliz.local.ui --dags example_dags --home .ui
+	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui
 
 test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
 

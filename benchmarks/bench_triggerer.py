@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 import requests
 
-from airflow_zilliz.local import running
+from dev import airflow_process
 
 HERE = Path(__file__).parent
 DAG_ID = "many_waits"
@@ -71,7 +71,7 @@ def run(home: Path, url: str, waits: int, within: float, is_control: bool, is_pl
     file = home / "ended"
     if is_control:
         settings |= {"BENCH_FILE": str(file), "AIRFLOW_CONN_FS_DEFAULT": "fs://"}
-    with running.airflow(home, HERE / "dags", connection, settings) as api:
+    with airflow_process.airflow(home, HERE / "dags", connection, settings) as api:
         sensor = "FileSensor" if is_control else "ZillizImportSensor"
         print(f"Airflow {api.version}, {waits:,} x {sensor} of one mapped task", flush=True)
         api.wait_for_dag(DAG_ID)

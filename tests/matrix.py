@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_zilliz.local.demo import say
+from dev.demo import say
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from airflow_zilliz.local.demo import say
 from airflow_zilliz.local.testing import LocalServer
+from dev.demo import say
 from tests.e2e.deployment import BAD_WORDS, Deployment
 
 DAG_ID, TASK_ID = "waits", "wait"

@@ -67,7 +67,7 @@ def test_sample_install(tmp_path: Path) -> None:
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     assert {"airflow_zilliz/py.typed", "airflow_zilliz/sensors.py", "airflow_zilliz/local/app.py"} <= set(names)
-    assert not [name for name in names if name.startswith(("tests", "example_dags"))]
+    assert not [name for name in names if name.startswith(("tests", "example_dags", "dev"))]
     for extra in re.findall(r"\[(\w+)\]", SAMPLES["install"]):
         assert f"Provides-Extra: {extra}" in metadata
     assert "apache_airflow_provider" in entry_points

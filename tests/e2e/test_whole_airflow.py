@@ -24,8 +24,8 @@ psutil = pytest.importorskip("psutil")
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
 from airflow_zilliz.hooks import ZillizHook  # noqa: E402
-from airflow_zilliz.local import running  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+from dev import airflow_process  # noqa: E402
 from tests.helpers.dying import POINTS  # noqa: E402
 
 pytestmark = [
@@ -43,7 +43,7 @@ FILES = [{"name": "a.parquet", "rows": 5}]
 class Whole:
     """A running Airflow beside a local import server."""
 
-    api: running.AirflowApi
+    api: airflow_process.AirflowApi
     server: LocalServer
     home: Path
     triggerers: ExitStack = field(default_factory=ExitStack)
@@ -138,7 +138,7 @@ class Whole:
         log = self.triggerers.enter_context((self.home / "triggerer.log").open("w"))
         command = [sys.executable, "-m", "airflow", "triggerer"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.triggerers.callback(running.end_tree, process)
+        self.triggerers.callback(airflow_process.end_tree, process)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with (
         pytest.MonkeyPatch.context() as patch,
         LocalServer(home) as server,
-        running.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
+        airflow_process.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
     ):
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         assert api.version
@@ -169,7 +169,7 @@ def _dags(folder: Path) -> Path:
     """Make a DAGs folder: the tests' own, and the example with a watcher, which is to poll more often here."""
     here = Path(__file__).parent
     shutil.copytree(here / "dags", folder)
-    shutil.copy(here.parent / "dying.py", folder)
+    shutil.copy(here.parent / "helpers" / "dying.py", folder)
     example = (here.parents[1] / "example_dags" / f"{WATCHING}.py").read_text()
     assert "poke_interval=30" in example
     (folder / f"{WATCHING}.py").write_text(example.replace("poke_interval=30", "poke_interval=1"))
