@@ -261,7 +261,7 @@ class ZillizImportOperator(ImportOperatorBase):
             self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, triggers are not told of it")
+            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, a kill does not reach triggers")
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
