@@ -226,7 +226,7 @@ class ZillizImportOperator(ImportOperatorBase):
         )
         job = parse_job({**result, "jobId": submitted.job_id, "collectionName": self.collection_name, **_wire(result)})
         if job is not None:
-            self._tell_outlets(job, context)
+            self._tell_outlets(job.event(), context)
         return result
 
     def on_kill(self) -> None:

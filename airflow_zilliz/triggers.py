@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_zilliz._list_trigger import ListTrigger
 from airflow_zilliz._poller.completion_tracker import Completions
 from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
 from airflow_zilliz._poller.task_log import log, log_notes
@@ -252,6 +253,13 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
             )
             return False
         return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
+
+
+class ZillizImportListTrigger(ListTrigger):
+    """Wait for many import jobs, and fire once what has ended is to be written down or all have: see `ListOutcome`."""
+
+    def _first_delay(self) -> float:
+        return float(SHORTEST_FIRST_DELAY)
 
 
 class ZillizPauseTrigger(BaseTrigger):

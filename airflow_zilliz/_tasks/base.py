@@ -21,6 +21,7 @@ from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._tasks.job_list import JobList
     from airflow_zilliz._tasks.openlineage import Lineage
     from airflow_zilliz._wait.checkpoint import Checkpoint
     from airflow_zilliz._wait.outcome import Outcome
@@ -39,9 +40,11 @@ class WaitsForImport(BaseOperator):
     operator_extra_links = (ZillizConsoleLink(),)
 
     job_id: Any
+    #: whether the wait for many jobs ends at the first Failed one
+    fail_fast = False
     poke_interval: float
     timeout: float
-    _lineage: Lineage | None = None
+    _lineages: tuple[Lineage, ...] = ()
     _only_hook: ZillizHook | None = None
 
     def __init__(
@@ -132,6 +135,56 @@ class WaitsForImport(BaseOperator):
                 time.sleep(step.delay)
         return self._finish(step.end, context)
 
+    def execute_list_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Take over from the trigger that waits for many jobs: write down what has ended, and finish or go on.
+
+        :param unknown: as for `execute_complete`
+        """
+        if unknown:
+            from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
+
+            self.log.warning(IGNORED, ", ".join(sorted(unknown)))
+        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
+
+    def _job_list(
+        self,
+        context: Context,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+    ) -> JobList:
+        """Return the wait for the jobs of a task that was given a list."""
+        from airflow_zilliz._tasks.job_list import JobList, Span  # here, since parsing a DAG needs no polls
+
+        normalise_arguments(self)
+        span = Span(time.time() if started_at is None else started_at, deadline, execution_deadline)
+        return JobList(self, context, list(self.job_id), span, margin=BACKSTOP_MARGIN, fail_fast=self.fail_fast)
+
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any:
+        """Return the results of jobs that are as they should be, or raise.
+
+        :param text: how many ended how, for the log
+        """
+        from airflow_zilliz._wait.job_results import event_of  # here, since parsing a DAG needs no results
+
+        self._note_lineage(jobs, None)
+        if error is not None:
+            raise error
+        self.log.info("%s", text)
+        self._tell_outlets(event_of(jobs), context)
+        return [job.result() for job in jobs]
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; its end is handled here, in the same way on every Airflow."""
         normalise_arguments(self)
@@ -140,6 +193,8 @@ class WaitsForImport(BaseOperator):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
+            if isinstance(self.job_id, list):
+                return self._job_list(context).end_of_backstop(execution_timeout=self._ends_by_execution_timeout)
             return self._finish(self._end_of_backstop(), context)
         self._on_broken_trigger(reason)
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
@@ -153,8 +208,11 @@ class WaitsForImport(BaseOperator):
         wait = self._begin(time.time(), None, None)
         if (end := self._last_poll(wait)) is not None:
             return end
-        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
-        return wait.on_backstop(execution_timeout=by_execution)
+        return wait.on_backstop(execution_timeout=self._ends_by_execution_timeout)
+
+    @property
+    def _ends_by_execution_timeout(self) -> bool:
+        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
         """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
@@ -310,16 +368,19 @@ class WaitsForImport(BaseOperator):
         error = error_of(end, retry_on_failure=self.retry_on_failure)
         job = end.progress or end.listed
         if job is not None:
-            self._note_lineage(job, None if error is None else str(error))
+            self._note_lineage([job], None if error is None else str(error))
         if error is not None:
             raise error
         if job is None:
             return None
-        self._tell_outlets(job, context)
+        self._tell_outlets(job.event(), context)
         return job.result()
 
-    def _note_lineage(self, job: ImportProgress, error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more."""
+    def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
+        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more.
+
+        :param error: why the wait for a single job failed; of many, each Failed one has its reason
+        """
         from airflow_zilliz._tasks.openlineage import is_told, lineage_of  # here, since parsing a DAG needs none
 
         if not is_told():
@@ -328,7 +389,17 @@ class WaitsForImport(BaseOperator):
             endpoint = self._hook().endpoint()
         except ZillizError:
             return
-        self._lineage = lineage_of(endpoint, self._target().merged(endpoint.target), job, self._paths(), error)
+        target = self._target().merged(endpoint.target)
+        self._lineages = tuple(
+            lineage_of(
+                endpoint,
+                target,
+                job,
+                self._paths(),
+                error or (job.reason or "no reason" if job.state is ImportState.FAILED else None),
+            )
+            for job in jobs
+        )
 
     def _paths(self) -> Sequence[str]:
         """Return the files that the task itself imports."""
@@ -338,18 +409,18 @@ class WaitsForImport(BaseOperator):
         """Return what OpenLineage's listener asks an operator for."""
         from airflow_zilliz._tasks.openlineage import operator_lineage
 
-        return operator_lineage(self._lineage) if self._lineage is not None else None
+        return operator_lineage(*self._lineages) if self._lineages else None
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
         """Return the same as on completion; the error is among the facets."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _tell_outlets(self, job: ImportProgress, context: Context) -> None:
+    def _tell_outlets(self, event: Mapping[str, Any], context: Context) -> None:
         """Let the event of each asset among the outlets say what was imported."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
             if getattr(outlet, "uri", None):  # an alias has none, and stands for whatever the task adds to it
-                events[outlet].extra.update(job.event())
+                events[outlet].extra.update(event)
 
 
 def seconds_of(name: str, value: object) -> float:

@@ -82,6 +82,7 @@ class ImportWait:
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
+    :param is_one_of_many: leave the job's progress to whoever logs that of many jobs together
     """
 
     job_id: str
@@ -95,6 +96,11 @@ class ImportWait:
     deadline: float | None = None
     execution_deadline: float | None = None
     spread: float = 1.0
+    is_one_of_many: bool = False
+    #: whether this machine has polled the job, in vain or not
+    is_polled: bool = field(default=False, init=False)
+    #: the job's rows, once a description has told them
+    total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -126,6 +132,11 @@ class ImportWait:
         return self.seen.at is not None or self._listed_at is not None
 
     @property
+    def state_word(self) -> str | None:
+        """The job's state when last seen, None where it has not been."""
+        return self.seen.summary.partition(" ")[0].rstrip(",") if self.seen.summary else None
+
+    @property
     def can_be_listed(self) -> bool:
         """Whether a job list can end this wait; not every list is known to show Uncommitted (wire 5)."""
         return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
@@ -149,8 +160,9 @@ class ImportWait:
         self._on_response(now)
         self._job_is_known()
         self._key_refused = False
+        self.total_rows = progress.total_rows if progress.total_rows is not None else self.total_rows
         summary = progress.summary()
-        if summary != self.seen.summary:
+        if summary != self.seen.summary and not self.is_one_of_many:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
         self.seen = replace(self.seen.read(progress, now), summary=summary)
         if progress.state is ImportState.FAILED:
@@ -259,6 +271,7 @@ class ImportWait:
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
     def _on_poll(self, now: float) -> None:
+        self.is_polled = True
         if moved := self._clock.on_poll(now):
             self.seen = self.seen.moved_by(moved)
 
@@ -356,7 +369,8 @@ class ImportWait:
             moved, summary = self._reads_new_word(listed), listed.state_word
         if moved:
             self.seen = replace(self.seen, at=now, summary=summary, listed=listed.state_word)
-            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+            if not self.is_one_of_many:
+                self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
 
     def _reads_new_word(self, listed: ImportProgress) -> bool:
         """Whether a list's bare state is new; its one word for running also stands for the later states."""

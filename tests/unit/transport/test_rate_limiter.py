@@ -15,7 +15,10 @@ from airflow_zilliz._transport.rate_limiter import (
     FIRST_RESPONSES,
     FIRST_SHARE,
     FLOOR,
+    GROWTH,
+    LEAST_GROWTH,
     MAX_CUT,
+    SLOW_GROWTH,
     RateLimiter,
     account_of,
     limiter_of,
@@ -96,6 +99,20 @@ def test_a_later_refusal_takes_more_the_higher_the_rate_is() -> None:
     assert slow.rate(100.0, 2.0) == pytest.approx(2 * (1 - 2 * CUT_PER_RATE))
 
 
+def test_what_could_not_be_used_is_not_given_back() -> None:
+    one = grown()
+    one.take(100.0, CEILING, at_most=5.0)
+    refuse(one, 100.0)
+    assert one.rate(100.0, CEILING) == pytest.approx(5 * (1 - MAX_CUT))
+
+
+def test_a_high_rate_comes_back_sooner() -> None:
+    one = grown(ceiling=100.0)
+    refuse(one, 100.0, 100.0)
+    before = one.rate(100.0, 100.0)
+    assert one.rate(101.0, 100.0) - before == pytest.approx(GROWTH * before**2, rel=0.01)
+
+
 def test_requests_that_are_refused_together_count_once() -> None:
     one = grown()
     for _ in range(5):
@@ -130,7 +147,7 @@ def test_a_rate_that_is_not_refused_comes_back() -> None:
         refuse(one, 100.0 + 2 * second)
     low = one.rate(138.0, CEILING)
     assert low < 2.5
-    assert low < one.rate(168.0, CEILING) < low * 1.2, "slowly at first"
+    assert one.rate(168.0, CEILING) == pytest.approx(low + 30 * LEAST_GROWTH + SLOW_GROWTH * 0.5**3)
     assert one.rate(138.0 + 300, CEILING) == CEILING
 
 

@@ -205,6 +205,9 @@ def test_a_refused_key_is_looked_up_again_and_then_fails_at_once() -> None:
     waiting = wait()
     first = waiting.on_error(REFUSED, START + 1)
     assert (first.end, first.look_up_connection, first.delay) == (None, True, 0.0)
+    assert [level for level, text in first.notes if "looking connection 'my_conn' up again" in text] == [
+        logging.WARNING
+    ]
     end = end_of(waiting.on_error(REFUSED, START + 2))
     assert end.ending is Ending.KEY_REFUSED
     assert "The apikey is illegal. Correct the key of connection 'my_conn'" in end.message
@@ -405,10 +408,24 @@ def test_a_throttled_wait_loses_no_tolerance_while_others_get_responses() -> Non
     assert now == pytest.approx(START + 5570, abs=30)
 
 
+def test_a_wait_that_is_not_answered_loses_its_tolerance_although_others_are() -> None:
+    waiting, now = wait(deadline=None), START
+    while (step := waiting.on_error(DOWN, now, server_responded_at=now - 1)).end is None:
+        now += step.delay
+    assert now == pytest.approx(START + 600, abs=30)
+
+
 def test_a_refused_first_poll_does_not_end_a_wait_even_without_tolerance() -> None:
     waiting = wait(poll_failure_tolerance=0)
     assert waiting.on_error(SLOW_DOWN, START).end is None
     assert waiting.on_error(SLOW_DOWN, START + THROTTLE_GRACE).end is not None
+
+
+def test_a_wait_that_is_overdue_has_what_is_left_of_its_time() -> None:
+    waiting = wait(deadline=START + 60)
+    step = waiting.on_overdue(START + 59.5)
+    assert (step.end, step.delay) == (None, 0.5)
+    assert end_of(waiting.on_overdue(START + 60)).ending is Ending.TIMED_OUT
 
 
 # -- what a list shows --------------------------------------------------------------------------------------------
@@ -489,7 +506,8 @@ def test_a_listed_end_stands_when_no_description_is_available(state: ImportState
     assert step.end is not None
     assert step.end.tells_of_the_job
     assert step.notes[-1][0] == logging.WARNING
-    assert "is not available" in step.notes[-1][1]
+    lost = "its reason is the list's, if any" if state is ImportState.FAILED else "rows are unknown"
+    assert f"from the job list, and {lost}, since its description is not available" in step.notes[-1][1]
 
 
 def test_a_listed_end_of_a_forgotten_job_stands_at_once() -> None:
@@ -524,6 +542,11 @@ def test_a_job_that_does_not_move_is_warned_of_once_for_each_stall() -> None:
     ):
         notes = waiting.on_progress(job(progress=progress), START + age - 3600).notes
         assert len([text for level, text in notes if level == logging.WARNING]) == warned, age
+
+
+def test_a_wait_whose_memory_has_no_state_warns_of_no_stall() -> None:
+    waiting = wait(Checkpoint(moved_at=START - 7200))
+    assert waiting.on_unchanged(START).notes == ()
 
 
 def test_no_stall_warning_where_none_is_wanted() -> None:

@@ -318,6 +318,15 @@ def test_each_trouble_looks_it_up_again_and_a_server_that_is_only_busy_never() -
     assert looked_up_at(wait(deadline=None), SLOW_DOWN, START + 1500) == []
 
 
+def test_a_time_out_in_trouble_looks_nothing_up() -> None:
+    waiting = wait(deadline=START + 50)
+    for age in (1, 50):
+        assert waiting.on_error(SLOW_DOWN, START + age).end is None
+    step = waiting.on_error(DOWN, START + 52)
+    assert step.end is not None
+    assert not step.look_up_connection
+
+
 def test_the_end_of_a_wait_looks_nothing_up() -> None:
     waiting = wait()
     step, _ = fail(waiting, replace_retry(SILENT), START, START + 3600)
