@@ -145,11 +145,11 @@ class ZillizImportTrigger(BaseTrigger):
         first_poll = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = NOT_POLLED
-            watch = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
+            subscription = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
             try:
                 while not step.is_last:
-                    await changes_of(watch)
-                    for step in watch.take():
+                    await changes_of(subscription)
+                    for step in subscription.take():
                         if step.notes:
                             await log_notes(self, step)
             except ZillizError as err:
@@ -157,7 +157,7 @@ class ZillizImportTrigger(BaseTrigger):
                 step = wait.on_error(err, time.time())
                 await log_notes(self, step)
             finally:
-                leave(watch)
+                leave(subscription)
             if step.end is not None:
                 end = step.end.without_reasons() if self.withhold_reasons else step.end
                 yield TriggerEvent(end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
@@ -373,7 +373,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         store: Any = getattr(self, "asset_state_store", None)
         try:
             return None if store is None else await store.aget(self._store_key)
-        except Exception as err:  # noqa: BLE001 - it is waited out: to begin anew would miss events
+        except Exception as err:  # noqa: BLE001 - it is retried: a fresh start would miss events
             raise ZillizUnavailable(f"Airflow's asset state store cannot be read: {err}") from None
 
     async def _keep(self, completions: Completions) -> None:
