@@ -14,7 +14,7 @@ CONSOLE_KEY = "zilliz_console"
 
 
 class ZillizConsoleLink(BaseOperatorLink):
-    """Leads to the connection's ``console_url``, or to Zilliz Cloud's console. The task stores the address first."""
+    """Opens the connection's ``console_url``, or Zilliz Cloud's console. The task stores the address at its start."""
 
     name = "Zilliz console"
 
@@ -29,11 +29,11 @@ class ZillizConsoleLink(BaseOperatorLink):
 
 
 def console_url_of(endpoint: Endpoint) -> str | None:
-    """Return where a person looks at the connection's jobs, None for a Milvus whose connection does not say."""
+    """Return the address of the connection's console, None for a Milvus without ``console_url``."""
     if endpoint.console_url:
         return endpoint.console_url
     if not endpoint.is_cloud:
         return None
-    # the addresses inside hold an organization's id, which no call of the import API tells
+    # addresses inside the console contain an organization's id, which no call of the import API returns
     is_in_china = (urlsplit(endpoint.base_url).hostname or "").endswith(".cn")
     return "https://cloud.zilliz.com.cn" if is_in_china else "https://cloud.zilliz.com"

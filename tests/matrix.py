@@ -111,7 +111,7 @@ def is_wanted(series: str, python: str, only: list[str] | None) -> bool:
 
 
 def interpreter(python: str) -> str | None:
-    """Return a Python of a minor version that can make environments; pyenv's are looked for too."""
+    """Return a Python of a minor version that can make environments; also one of pyenv."""
     homes = sorted((Path.home() / ".pyenv" / "versions").glob(f"{python}.*"))
     for command in (f"python{python}", *(str(home / "bin" / "python") for home in reversed(homes))):
         try:

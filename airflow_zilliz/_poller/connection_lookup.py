@@ -1,4 +1,4 @@
-"""One look-up of a connection for all the triggers of a process that start together."""
+"""One look-up of a connection for all triggers of a process that start together."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable
 from itertools import islice
 from weakref import WeakKeyDictionary
 
-from airflow_zilliz._poller.subscription import Subscription
+from airflow_zilliz._poller.subscriber import Subscriber
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.hooks import ZillizHook
 
 #: For how many seconds triggers that start together share one look-up of their connection.
 LOOKUP_SECONDS = 5.0
-#: After so many watches other triggers get their turn on the loop.
+#: After so many subscriptions, other triggers get their turn on the loop.
 _SLICE = 100
 
-HandOver = Callable[[Subscription, Endpoint], None]
+HandOver = Callable[[Subscriber, Endpoint], None]
 
 
 async def endpoint_of_connection(conn_id: str) -> Endpoint:
@@ -25,9 +25,9 @@ async def endpoint_of_connection(conn_id: str) -> Endpoint:
 
 
 def lookup_of(conn_id: str, not_before: float) -> Lookup:
-    """Return a look-up of a connection that may still be on its way.
+    """Return a look-up of a connection, which may be in flight.
 
-    :param not_before: the loop's time that it must not be older than
+    :param not_before: the loop's time at which it must have begun at the earliest
     """
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
@@ -38,45 +38,48 @@ def lookup_of(conn_id: str, not_before: float) -> Lookup:
 
 
 class Lookup:
-    """One look-up of a connection, which many watches wait for, and any of them may leave."""
+    """One look-up of a connection, for which many subscribers wait; any of them may leave."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
         self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
         self.task.add_done_callback(self._on_done)
-        self._waiting: dict[Subscription, HandOver] = {}
+        self._waiting: dict[Subscriber, HandOver] = {}
         self._forwarding: asyncio.Task[None] | None = None
 
     @property
     def failed(self) -> bool:
-        """Whether it is over without an endpoint."""
+        """Whether it ended without an endpoint."""
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
-    def take_in(self, watch: Subscription, hand_over: HandOver) -> None:
-        """Let a watch wait for the endpoint, or go on with it."""
+    def add(self, subscriber: Subscriber, hand_over: HandOver) -> None:
+        """Let a subscriber wait for the endpoint, or pass it on if it is known."""
         if self.task.done():
-            hand_over(watch, self.task.result())
+            hand_over(subscriber, self.task.result())
         else:
-            watch.keeper = self
-            self._waiting[watch] = hand_over
+            subscriber.holder = self
+            self._waiting[subscriber] = hand_over
 
-    def leave(self, watch: Subscription) -> None:
-        """Let a watch go."""
-        self._waiting.pop(watch, None)
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber."""
+        self._waiting.pop(subscriber, None)
 
     def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._forwarding = task.get_loop().create_task(self._forward(task.result()))
+        if not task.cancelled():
+            self._forwarding = task.get_loop().create_task(self._forward(task))
             return
-        for watch in self._waiting:
-            watch.fail(error)
+        for subscriber in self._waiting:
+            subscriber.fail(asyncio.CancelledError())
 
-    async def _forward(self, endpoint: Endpoint) -> None:
+    async def _forward(self, task: asyncio.Task[Endpoint]) -> None:
+        error = task.exception()
         while self._waiting:
-            for watch in list(islice(self._waiting, _SLICE)):
-                hand_over = self._waiting.pop(watch)
-                hand_over(watch, endpoint)
+            for subscriber in list(islice(self._waiting, _SLICE)):
+                hand_over = self._waiting.pop(subscriber)
+                if error is None:
+                    hand_over(subscriber, task.result())
+                else:
+                    subscriber.fail(error)
             await asyncio.sleep(0)
 
 

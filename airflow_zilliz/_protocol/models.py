@@ -1,13 +1,9 @@
-"""One import job as the server describes it, in every shape that a server or a documentation has used."""
+"""An import job: its state, its progress and its files."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -15,7 +11,7 @@ from airflow_zilliz._protocol.scrubbing import Scrubber, mask_patterns
 
 
 class ImportState(str, Enum):
-    """State of an import job. A word that nobody has seen yet is ``UNKNOWN``, and still running."""
+    """State of an import job. A state that this version does not know is ``UNKNOWN``, and counts as running."""
 
     PENDING = "Pending"
     IMPORTING = "Importing"
@@ -27,12 +23,12 @@ class ImportState(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job will not change any more."""
+        """Whether the job will not change again."""
         return self in _FINAL
 
     @classmethod
     def from_word(cls, word: object) -> ImportState:
-        """Return the state behind a server's word; words are matched without regard to case."""
+        """Return the state that a server's word stands for, regardless of case."""
         if isinstance(word, str) and (state := _STATES_BY_NAME.get(word)) is not None:
             return state  # nearly always
         return _STATES_BY_WORD.get(str(word).strip().lower(), cls.UNKNOWN)
@@ -42,7 +38,7 @@ _FINAL = frozenset((ImportState.COMPLETED, ImportState.FAILED))
 _STATES_BY_NAME: dict[str, ImportState] = {state.value: state for state in ImportState}
 
 # Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, and
-# the server's inner states, which no release is known to show (fact sheet 1.8, 1.9, 2.1, 2.4, 3.1).
+# the server's internal states, which no release is known to show (wire 1.8, 1.9, 2.1, 2.4, 3.1).
 _STATES_BY_WORD: dict[str, ImportState] = {
     state.value.lower(): state for state in ImportState if state is not ImportState.UNKNOWN
 } | {
@@ -89,7 +85,7 @@ class ImportProgress:
     :param reason: why the job failed; None when the server gave none
     :param file_size: bytes
     :param complete_time: aware; None until Completed, and on Failed jobs
-    :param raw: the answer's ``data`` as it came
+    :param raw: the response's ``data``, unparsed
     """
 
     job_id: str
@@ -106,7 +102,7 @@ class ImportProgress:
 
     @property
     def state_word(self) -> str:
-        """The server's own word for the state, where it is one that this version does not know."""
+        """The state; the server's own word for it if this version does not know it."""
         word = self.raw.get("state")
         return str(word)[:100] if self.state is ImportState.UNKNOWN and word else self.state.value
 
@@ -120,7 +116,7 @@ class ImportProgress:
         )
 
     def scrubbed(self, scrub: Scrubber) -> ImportProgress:
-        """Return the job with reasons that may be shown; file names stay as they came, since jobs are known by them."""
+        """Return the job with reasons that may be shown; file names stay unchanged, since they identify jobs."""
         if self.reason is None and not any(part.reason for part in self.details):
             return self  # nearly always
         details = tuple(replace(part, reason=part.reason and scrub(part.reason)) for part in self.details)
@@ -128,12 +124,14 @@ class ImportProgress:
 
     @property
     def create_time(self) -> datetime | None:
-        """When the job was created, aware; servers before 2025 and Zilliz Cloud's pages do not tell (wire 2.1)."""
+        """When the job was created, aware; None on servers before 2025 and in Zilliz Cloud's pages (wire 2.1)."""
+        from airflow_zilliz._protocol.times import time_of  # here, since parsing a DAG reads no job
+
         return time_of(self.raw.get("createTime"))
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the job's creation to its completion, as far as the server tells both."""
+        """Seconds from the job's creation to its completion, None unless the server sends both."""
         begin, end = self.create_time, self.complete_time
         return (end - begin).total_seconds() if begin is not None and end is not None else None
 
@@ -149,7 +147,7 @@ class ImportProgress:
         return text
 
     def result(self) -> dict[str, Any]:
-        """Return what a finished wait gives to XCom: JSON types only."""
+        """Return a finished wait's XCom: JSON types only."""
         return {
             "job_id": self.job_id,
             "collection_name": self.collection_name,
@@ -161,154 +159,5 @@ class ImportProgress:
         }
 
     def event(self) -> dict[str, Any]:
-        """Return what an asset's event says of a completed job: its result, with ``duration`` (seconds or None)."""
+        """Return an asset event's payload for a completed job: its result, with ``duration`` (seconds or None)."""
         return {**self.result(), "duration": self.duration}
-
-
-def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgress | None:
-    """Return the job that one ``data`` object or list record describes, or None when it describes none.
-
-    :param data: the object, of today's API, of v1, or of the SDK page's example
-    :param job_id: the id that was asked for, for answers that do not repeat it
-    """
-    found_id = job_id_of(data) or job_id
-    state = _state(data)
-    if found_id is None or state is None:
-        return None
-    details = data.get("details")
-    return ImportProgress(
-        job_id=found_id,
-        state=state,
-        progress=_percent(data, state),
-        reason=_reason(data),
-        collection_name=_text(data.get("collectionName")),
-        imported_rows=_count(_first(data, "importedRows", "importRows")),
-        total_rows=_count(data.get("totalRows")),
-        file_size=_count(data.get("fileSize")),
-        complete_time=time_of(data.get("completeTime")),
-        details=tuple(_file(part) for part in details if isinstance(part, Mapping))
-        if isinstance(details, list)
-        else (),
-        raw=dict(data),
-    )
-
-
-def job_id_of(data: Mapping[str, Any]) -> str | None:
-    """Return the id of the job that an object or record describes."""
-    value = data.get("jobId")
-    if isinstance(value, str) and value.isascii() and value.isprintable() and (value := value.strip()):
-        return value  # nearly always so, and asked for each record of each page of a list
-    return _text(_first(data, "jobId", "jobID"))
-
-
-def _file(data: Mapping[str, Any]) -> FileProgress:
-    state = _state(data) or ImportState.UNKNOWN
-    return FileProgress(
-        file_name=_text(data.get("fileName")),
-        state=state,
-        progress=_percent(data, state),
-        reason=_reason(data),
-        imported_rows=_count(_first(data, "importedRows", "importRows")),
-        total_rows=_count(data.get("totalRows")),
-        file_size=_count(data.get("fileSize")),
-        complete_time=time_of(data.get("completeTime")),
-    )
-
-
-def _state(data: Mapping[str, Any]) -> ImportState | None:
-    """Return the state, worked out from percentage and error where the old shape has no word for it."""
-    if word := _text(data.get("state")):
-        return ImportState.from_word(word)
-    ready = _number(data.get("readyPercentage"))
-    if _reason(data) is not None and "errorMessage" in data:
-        return ImportState.FAILED
-    if ready is None:
-        return None
-    if ready >= 1:
-        # v1 counts from 0 to 1; a server that counted to 100 is done at 100 only
-        return ImportState.COMPLETED if ready == 1 or ready >= 100 else ImportState.IMPORTING
-    return ImportState.IMPORTING if ready > 0 else ImportState.PENDING
-
-
-def _percent(data: Mapping[str, Any], state: ImportState) -> int:
-    if state is ImportState.COMPLETED:
-        return 100
-    ready = _number(data.get("readyPercentage"))
-    value = _number(data.get("progress"))
-    if value is None:
-        value = ready
-    if value is None:
-        return 0
-    # the SDK page's 0..1; a whole 1 is one percent, since a job at 1.0 of it is Completed and left above
-    percent = value * 100 if 0 < value < 1 else value
-    return max(0, min(100, int(percent + 1e-9)))
-
-
-def _reason(data: Mapping[str, Any]) -> str | None:
-    return _text(data.get("reason")) or _text(data.get("errorMessage"))
-
-
-def _first(data: Mapping[str, Any], *names: str) -> Any:
-    for name in names:
-        if (value := data.get(name)) not in (None, ""):
-            return value
-    return None
-
-
-def _text(value: object) -> str | None:
-    if value is None or value == "" or isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        if value.isascii() and value.isprintable():
-            return value.strip() or None
-        # neither a NUL nor half a surrogate pair can be stored by every metadata database
-        return value.replace("\x00", "").encode("utf-8", "replace").decode().strip() or None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value) if isinstance(value, (int, float)) else json.dumps(value, default=str)
-
-
-def _number(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value = float(value.strip().removesuffix("%"))
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    # an int beyond a double's range is no count, size or percentage of anything
-    return None if (isinstance(value, int) and abs(value) >= 2**1000) or not math.isfinite(value) else value
-
-
-def _count(value: object) -> int | None:
-    if value is None:
-        return None  # a list's record has no count, and there are thousands of them
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value.strip(), re.ASCII):
-        value = int(value)
-    number = _number(value)
-    # what is beyond 64 bits is no count, and Airflow could not carry it
-    return None if number is None or not 0 <= number < 2**63 else int(number)
-
-
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII
-)
-
-
-def time_of(value: object) -> datetime | None:
-    """Return an RFC 3339 time; one without a zone is taken for UTC (fact sheet 2.1)."""
-    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        return None
-    day, clock, fraction, zone = match.groups()
-    try:
-        moment = datetime.fromisoformat(f"{day}T{clock}")
-        moment = moment.replace(microsecond=int(((fraction or "0") + "000000")[:6]))
-        if zone is None or zone in "Zz":
-            return moment.replace(tzinfo=timezone.utc)
-        offset = timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
-        return moment.replace(tzinfo=timezone(-offset if zone[0] == "-" else offset))
-    except ValueError:
-        return None

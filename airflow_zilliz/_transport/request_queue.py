@@ -1,4 +1,4 @@
-"""In what order the requests of one process to one path with one key are sent, whichever targets they are for."""
+"""The order in which one process sends its requests to one path with one key, for all targets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._transport.rate_limiter import Account, RateLimiter, account_of, limiter_of
 
-#: The part of the ceiling that requests take which poll young waits sooner than poke_interval asks for: another
-#: triggerer, and whatever else uses the key, has the same server's limit.
+#: The part of the ceiling for requests that poll young waits sooner than poke_interval: another triggerer, and anything
+#: else that uses the key, shares the server's limit.
 EAGER_SHARE = 0.5
-#: The part of the ceiling that may go to waits which lists show already.
+#: The part of the ceiling for waits that lists show already, as long as none is late.
 REFRESH_SHARE = 0.05
 #: Timers are no finer.
 _TICK = 1e-6
@@ -25,17 +25,19 @@ class Need:
 
     :param since: when it was due
     :param pace: seconds from one poll to the next of the wait that needs it most
-    :param eager_until: until when it is sooner than poke_interval asks for
+    :param eager_until: until when it is sooner than poke_interval requires
     :param is_refresh: whether it is for a wait that a list shows already
+    :param is_late: whether it is a refresh that is long overdue
     """
 
     since: float
     pace: float
     eager_until: float = -math.inf
     is_refresh: bool = False
+    is_late: bool = False
 
     def urgency(self, now: float) -> float:
-        """Return how late it is beside its pace: where not all can be in time, all are late by the same part."""
+        """Return how late it is relative to its pace: if not all can be in time, all are late by the same part."""
         return (now - self.since) / max(self.pace, 0.1)
 
 
@@ -50,7 +52,7 @@ class Turn:
 
 
 class Turns:
-    """Who is to send next, decided without I/O and without a clock."""
+    """Decides which request is sent next, without I/O and without a clock."""
 
     def __init__(self) -> None:
         self._turns: dict[Turn, None] = {}
@@ -65,15 +67,15 @@ class Turns:
         self._turns[turn] = None
 
     def remove(self, turn: Turn) -> None:
-        """Forget a request, which may be gone already."""
+        """Remove a request, which may be gone already."""
         self._turns.pop(turn, None)
 
     def all(self) -> list[Turn]:
-        """Return what waits."""
+        """Return all waiting requests."""
         return list(self._turns)
 
     def next_at(self, now: float) -> float:
-        """Return when there is a request whose kind may be sent, infinity for never."""
+        """Return when a request of an allowed kind can be sent, infinity for never."""
         first = math.inf
         for turn in self._turns:
             first = min(first, self.allowed_at(turn, now))
@@ -82,23 +84,24 @@ class Turns:
         return first
 
     def pop(self, now: float) -> Turn | None:
-        """Take out the most urgent request whose kind may be sent; refreshes come last."""
+        """Remove and return the most urgent request of an allowed kind; refreshes come last."""
         found, most = None, -math.inf
-        for turn in self._turns:  # thousands, where a key has many targets
+        for turn in self._turns:  # thousands, if a key has many targets
             urgency = turn.need.urgency(now) if not turn.need.is_refresh else -math.inf
             if (found is None or urgency > most) and self.allowed_at(turn, now) <= now + _TICK:
                 found, most = turn, urgency
         if found is None:
             return None
         if found.need.is_refresh:
-            self._refresh_at = now + found.together / (REFRESH_SHARE * found.ceiling)
+            share = EAGER_SHARE if found.need.is_late else REFRESH_SHARE
+            self._refresh_at = now + found.together / (share * found.ceiling)
         elif now < found.need.eager_until:
             self._eager_at = now + found.together / (EAGER_SHARE * found.ceiling)
         del self._turns[found]
         return found
 
     def allowed_at(self, turn: Turn, now: float) -> float:
-        """Return when a request's kind may be sent."""
+        """Return when a request of its kind is allowed."""
         need = turn.need
         if need.is_refresh:
             return self._refresh_at
@@ -106,7 +109,7 @@ class Turns:
 
 
 class RequestQueue:
-    """Lets requests go when the rate limit allows one, the most urgent first."""
+    """Lets requests be sent when the rate limit allows it, the most urgent first."""
 
     def __init__(self, limiter: RateLimiter) -> None:
         self.limiter = limiter
@@ -131,7 +134,7 @@ class RequestQueue:
             self._turns.remove(turn)
 
     def fail(self, error: Exception) -> None:
-        """Let everything that waits for its turn fail."""
+        """Fail every request that waits for its turn."""
         for turn in self._turns.all():
             self._turns.remove(turn)
             if not turn.granted.done():
@@ -145,7 +148,9 @@ class RequestQueue:
     def _grant(self) -> None:
         now = self._loop.time()
         if self.limiter.free_in(now) <= _TICK and (turn := self._turns.pop(now)) is not None:
-            self.limiter.take(now, turn.ceiling, turn.together)
+            is_eager = now < turn.need.eager_until and not turn.need.is_refresh
+            at_most = EAGER_SHARE * turn.ceiling if is_eager else math.inf
+            self.limiter.take(now, turn.ceiling, turn.together, at_most)
             if not turn.granted.done():
                 turn.granted.set_result(None)
         self._wake_at(max(now + self.limiter.free_in(now), self._turns.next_at(now)))

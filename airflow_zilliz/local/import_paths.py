@@ -1,4 +1,4 @@
-"""Which files an import names, never outside the data folder."""
+"""The files of an import, never outside the data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
 
     ``s3://bucket/a.json`` is ``root/bucket/a.json``, ``https://host/bucket/a.json`` is ``root/bucket/a.json``.
 
-    :raises ImportFileError: for a path that leads out of ``root``
+    :raises ImportFileError: the path leads out of ``root``
     """
     parts = urlsplit(name) if "://" in name else None
     if parts is not None:
@@ -32,21 +32,28 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
     return path
 
 
+def _inside(path: Path) -> list[Path]:
+    try:
+        return sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+    except OSError as err:  # a name that is too long, or a folder that may not be read
+        raise ImportFileError(f"path {path.name[:100]!r} cannot be read: {err.strerror}") from None
+
+
 def expand(root: Path, group: Sequence[str], volume: str = "") -> list[tuple[Path, ...]]:
     """Return the files of one inner list: single files, or one set of NumPy files; a folder stands for its files.
 
-    :raises ImportFileError: for a file that is missing, outside ``root`` or of an unknown kind
+    :raises ImportFileError: a file is missing, outside ``root`` or of an unknown kind
     """
     paths: list[Path] = []
     for name in group:
         path = local_path(root, name, volume)
-        inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = _inside(path)
         paths += [local_path(root, str(p.relative_to(root.resolve()))) for p in inside]
         if not inside:
             raise ImportFileError(f"folder {name!r} holds no file to import")
     for path in paths:
         if not path.is_file():
-            raise ImportFileError(f"file not found: {path.relative_to(root.resolve())}")
+            raise ImportFileError(f"file not found: {path.relative_to(root.resolve())}, below the server's --data-dir")
         if path.suffix not in SUFFIXES:
             raise ImportFileError(f"unexpect file type, files=[{path.name}]")
     if all(path.suffix == ".npy" for path in paths):

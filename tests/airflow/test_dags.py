@@ -138,6 +138,22 @@ def test_the_example_dag(runs: Runs) -> None:
     runs.server.clear("script")
 
 
+def test_the_example_of_many_imports(runs: Runs) -> None:
+    runs.server.clear()
+    runs.server.script(*RUNNING, DONE, totalRows=100, collectionName="demo")
+    found = runs.run(
+        EXAMPLES / "zilliz_many_imports.py", "zilliz_many_imports", imports=[[[f"{n}.parquet"]] for n in range(6)]
+    )
+    assert found == {
+        **{(task, -1): "success" for task in ("plan", "wait_for_all", "report")},
+        **{("start", index): "success" for index in range(6)},
+    }
+    (results,) = runs.xcoms("zilliz_many_imports", "wait_for_all")
+    assert [result["imported_rows"] for result in results] == [100] * 6
+    assert "600 rows are in by 6 imports" in runs.output
+    runs.server.clear("script")
+
+
 @pytest.mark.parametrize("as_wanted", [True, False])
 def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
     pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
@@ -228,7 +244,8 @@ def quote_everything(value: str) -> str:
 
 def test_every_example_is_run() -> None:
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    here, by_a_whole_airflow = ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], ["zilliz_on_import.py"]
+    here = ["zilliz_import_wait.py", "zilliz_many_imports.py", "zilliz_two_phase_import.py"]
+    by_a_whole_airflow = ["zilliz_on_import.py"]
     assert names == sorted(here + by_a_whole_airflow), "give a new example its test"
 
 
@@ -246,7 +263,7 @@ def test_the_key_is_found_nowhere(runs: Runs) -> None:
     assert runs.server.log_path is not None
     files[runs.server.log_path] = runs.server.log_path.read_bytes()
     assert KEY not in dump
-    # Airflow 3.0's supervisor prints the very secret that it is told to mask, when it runs under dag.test()
+    # Airflow 3.0's supervisor prints the secret that it is to mask, when it runs under dag.test()
     printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
     assert KEY not in "\n".join(printed)
     assert [path for path, content in files.items() if KEY.encode() in content] == []

@@ -92,19 +92,19 @@ class Whole:
         return [job.job_id for job in jobs if job.state.value == "Importing"]
 
     def is_watched(self) -> bool:
-        """Whether the watch has looked twice: the first look's jobs are older than it."""
+        """Whether the watcher has polled twice: the jobs of the first poll are older than it."""
         looks = [look for look in self.server.requests("list") if look["body"].get("collectionName") == "books"]
         return len(looks) > 1
 
     def watched(self) -> dict[str, dict[str, Any]]:
-        """Return what the runs of the watching DAG were told, by job; no job twice."""
+        """Return what the runs of the watching DAG received, by job; no job twice."""
         told: dict[str, dict[str, Any]] = {}
         for run in self.api.call("GET", f"dags/{WATCHING}/dagRuns")["dag_runs"]:
             if run["state"] != "success":
                 continue
             path = f"dags/{WATCHING}/dagRuns/{run['dag_run_id']}/taskInstances/report/xcomEntries/return_value"
             for payload in self.api.call("GET", f"{path}?deserialize=false")["value"]:
-                assert payload["job_id"] not in told, "told twice"
+                assert payload["job_id"] not in told, "reported twice"
                 told[payload["job_id"]] = payload
         return told
 
@@ -166,7 +166,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 
 def _dags(folder: Path) -> Path:
-    """Make a DAGs folder: the tests' own, and the example that watches, which is to look more often here."""
+    """Make a DAGs folder: the tests' own, and the example with a watcher, which is to poll more often here."""
     here = Path(__file__).parent
     shutil.copytree(here / "dags", folder)
     shutil.copy(here.parent / "helpers" / "dying.py", folder)
@@ -193,8 +193,8 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
     whole.server.set_job(job_id, {"state": "Completed"}, collectionName="songs", totalRows=5, files=FILES)
     whole.until_task_is("success", "on_a_worker", run_id)
     assert whole.job_of("songs") == job_id
-    assert "going on with it" in whole.log("on_a_worker", run_id)
-    lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage is told")
+    assert "continuing with it" in whole.log("on_a_worker", run_id)
+    lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage receives it")
     assert [file["name"] for file in lineage["inputs"]] == ["a.parquet"]
     (output,) = lineage["outputs"]
     assert (output["name"], output["outputFacets"]["outputStatistics"]["rowCount"]) == ("default.songs", 5)
@@ -231,7 +231,7 @@ def test_a_task_that_fails_after_execute_leaves_one_job(whole: Whole, heeds_keys
 def test_where_it_cannot_be_known_the_retry_fails_clearly_and_is_the_last(whole: Whole) -> None:
     whole.server.set(idempotency=False)
     whole.server.script({"state": "Pending"})  # its files are never shown, as on a server that is too busy to begin
-    run_id = whole.start("mortal", collection="riddles", point="before the answer")
+    run_id = whole.start("mortal", collection="riddles", point="before the response")
     assert whole.until_task_is("failed", "mortal", run_id)["try_number"] == 2
     job_id = whole.job_of("riddles")
     assert "ZillizSubmissionUnknown" in (log := whole.log("mortal", run_id))
@@ -250,13 +250,13 @@ def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_trigger
 
     whole.until(whole.is_watched, "the collection is watched")
     end("101")
-    whole.until(lambda: "101" in whole.watched(), "the watching DAG was told of a completed import")
+    whole.until(lambda: "101" in whole.watched(), "the watching DAG ran for a completed import")
     assert whole.watched()["101"]["total_rows"] == 5
 
     environment = whole.kill_triggerer()
     end("102")
     whole.start_triggerer(environment)
-    whole.until(lambda: "102" in whole.watched(), "the watching DAG was told of what completed meanwhile")
+    whole.until(lambda: "102" in whole.watched(), "the watching DAG ran for what completed meanwhile")
     assert whole.watched().keys() == {"101", "102"}
     assert ZillizHook().get_import_progress(job_id).state.value == "Importing"
     assert whole.task("two_phases", run_id)["state"] == "deferred"
@@ -272,7 +272,7 @@ def test_a_deferred_task_that_is_cleared_starts_another_job_once_the_first_is_ab
     run_id = whole.start("two_phases")
     whole.until_task_is("deferred", "two_phases", run_id)
     (first,) = whole.running("films")
-    whole.until_the_triggerer_looks()  # nobody tells a trigger that was not yet taken up: its job goes on
+    whole.until_the_triggerer_looks()  # a trigger that no triggerer has yet learns nothing: its job continues
     clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
     whole.api.call("POST", "dags/two_phases/clearTaskInstances", clearing)
     whole.until(lambda: ZillizHook().get_import_progress(first).state.value == "Failed", "the job is aborted")
