@@ -111,7 +111,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         if self.reschedule and seen == EMPTY_CHECKPOINT and time.time() - span[0] >= self.poke_interval:
             seen = Checkpoint(at=span[0])  # it would not have been rescheduled if the job had not been seen
         wait = self._begin(*span, seen=seen)
-        self._store_link(context)
+        self._store_links(context)
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:

@@ -92,7 +92,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
     def execute(self, context: Context) -> Any:
         """Commit the job, and wait for it."""
         wait = self._begin(*self._time_span(context))
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             try:
                 hook.commit_import(wait.job_id, **self._ids())
@@ -143,7 +143,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
     def execute(self, context: Context) -> Any:
         """Abort the job."""
         job_id = self._begin(*self._time_span(context)).job_id
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             try:
                 hook.abort_import(job_id, **self._ids())
