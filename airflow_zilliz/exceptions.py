@@ -1,4 +1,4 @@
-"""What can go wrong with an import job or with asking for it."""
+"""The errors of an import job, and of the requests about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ZillizError(AirflowException):
-    """Base of every error that this provider raises on its own account."""
+    """Base of every error that this provider raises itself."""
 
 
 class ZillizConfigError(ZillizError, ValueError):
@@ -22,12 +22,12 @@ class ZillizConfigError(ZillizError, ValueError):
 
 
 class ZillizApiError(ZillizError):
-    """The server answered with an error.
+    """The server returned an error.
 
-    :param code: the ``code`` of the answer's body, None when it had none
-    :param http_status: the HTTP status of the answer
-    :param request_id: the answer's ``requestid`` header (Zilliz Cloud), for its support; None elsewhere
-    :param from_api: whether the answer was this API's own JSON, and not a page of something that stands before it;
+    :param code: the ``code`` of the response's body, None when it had none
+    :param http_status: the HTTP status of the response
+    :param request_id: the response's ``requestid`` header (Zilliz Cloud), for its support; None elsewhere
+    :param from_api: whether the response was this API's own JSON, and not a page of something in front of it;
         by default whether it had a ``code``
     """
 
@@ -48,11 +48,11 @@ class ZillizApiError(ZillizError):
 
 
 class ZillizAuthError(ZillizApiError, AirflowFailException):
-    """The key was refused, or has no right to the cluster. Asking again cannot help, so Airflow does not retry."""
+    """The key was refused, or has no right to the cluster. A retry cannot help, so Airflow does not retry."""
 
     @property
     def concerns_every_job(self) -> bool:
-        """Whether it is the key or the cluster that was refused, and not the one job's collection."""
+        """Whether the key or the cluster was refused, rather than the collection of one job."""
         return self.http_status == 401 or self.code in AUTH_CODES
 
 
@@ -61,13 +61,13 @@ class ZillizJobNotFound(ZillizApiError):
 
 
 class ZillizUnavailable(ZillizError):
-    """No usable answer: no connection, timeout, 408, 429, 5xx, a cut or a non-JSON body. Worth waiting out.
+    """No usable response: no connection, timeout, 408, 429, 5xx, a cut or non-JSON body. It is worth a retry.
 
-    :param retry_after: seconds that the server asked to be left alone for, None when it did not say
-    :param code: the ``code`` of the answer's body, None when there was none
-    :param http_status: the HTTP status of the answer, None when there was no answer
-    :param was_sent: False where the request cannot have reached the server
-    :param from_api: whether there was an answer of this API's own JSON; by default whether it had a ``code``
+    :param retry_after: the pause that the server asked for, in seconds; None when it did not ask
+    :param code: the ``code`` of the response's body, None when there was none
+    :param http_status: the HTTP status of the response, None when there was no response
+    :param was_sent: False if the request cannot have reached the server
+    :param from_api: whether there was a response of this API's own JSON; by default whether it had a ``code``
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class ZillizUnavailable(ZillizError):
 
     @property
     def is_throttling(self) -> bool:
-        """Whether the server is well and asks for fewer requests."""
+        """Whether the server is healthy but asks for fewer requests."""
         return self.http_status == 429 or self.code in THROTTLING_CODES
 
     @property
     def was_not_taken(self) -> bool:
-        """Whether the server cannot have begun to do what the request asked for."""
+        """Whether the server cannot have begun to execute the request."""
         return not self.was_sent or self.is_throttling
 
     def with_retry_after(self, seconds: float) -> ZillizUnavailable:
-        """Return the same error with what is left of its pause."""
+        """Return the same error with the rest of its pause."""
         return type(self)(
             str(self),
             retry_after=seconds,
@@ -110,7 +110,7 @@ class ZillizUnavailable(ZillizError):
 
 
 class ZillizSubmissionUnknown(ZillizError, AirflowFailException):
-    """It cannot be told whether an import was started. Not retried: a second job would load every row again."""
+    """It is not known whether an import was started. Not retried: a second job would load every row again."""
 
 
 class ZillizIdempotencyKeyReused(ZillizConfigError, AirflowFailException):
@@ -118,7 +118,7 @@ class ZillizIdempotencyKeyReused(ZillizConfigError, AirflowFailException):
 
 
 class ZillizTooManyJobs(ZillizApiError):
-    """The server runs as many import jobs as it may, and started none. Worth waiting out."""
+    """The server runs as many import jobs as it may, and started none. It is worth a retry."""
 
 
 class ZillizImportFailed(ZillizError):

@@ -30,7 +30,7 @@ from airflow_zilliz._transport.endpoint import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 
 if TYPE_CHECKING:
-    from airflow_zilliz._transport.sync import BlockingCarrier
+    from airflow_zilliz._transport.sync import SyncTransport
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class ZillizHook(BaseHook):
         :param job_id: the job, as the import call returned it
         :raises ZillizAuthError: key refused, or no right to the cluster
         :raises ZillizJobNotFound: unknown or expired job id
-        :raises ZillizUnavailable: no usable answer
+        :raises ZillizUnavailable: no usable response
         :raises ZillizApiError: any other error of the server
         :raises ZillizConfigError: the connection or the ids cannot be used
         """
@@ -173,7 +173,7 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> str:
-        """Start an import and return its job id. It is sent once: a lost answer raises, and the job may exist.
+        """Start an import and return its job id. It is sent once: a lost response raises, and the job may exist.
 
         Exactly one kind of source: ``files`` for Milvus; for Zilliz Cloud ``object_urls``, or ``volume_name`` with
         ``data_paths``. Each is a list of lists: an inner list is one file, or the set of one group's NumPy files.
@@ -183,7 +183,7 @@ class ZillizHook(BaseHook):
         :param idempotency_key: lets Milvus 2.6.24+ and 3.0.2+ give the first job back on a repeat; 1 to 256 characters
             of printable ASCII
         :raises ZillizConfigError: before anything is sent
-        :raises ZillizUnavailable: no usable answer, so that it is not known whether there is a job
+        :raises ZillizUnavailable: no usable response, so that it is not known whether there is a job
         """
         endpoint = replace(self.endpoint(), other_secrets=tuple(filter(None, (access_key, secret_key, token))))
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
@@ -301,8 +301,8 @@ class ZillizHook(BaseHook):
 
     def close(self) -> None:
         """Close the blocking calls' HTTP session; a later call opens another."""
-        if carrier := self.__dict__.pop("_carrier", None):
-            carrier.close()
+        if transport := self.__dict__.pop("_transport", None):
+            transport.close()
 
     def __enter__(self) -> ZillizHook:
         return self
@@ -313,13 +313,13 @@ class ZillizHook(BaseHook):
         self.close()
 
     @cached_property
-    def _carrier(self) -> BlockingCarrier:
-        from airflow_zilliz._transport.sync import BlockingCarrier  # here, since the triggerer needs no requests
+    def _transport(self) -> SyncTransport:
+        from airflow_zilliz._transport.sync import SyncTransport  # here, since the triggerer needs no requests
 
-        return BlockingCarrier()
+        return SyncTransport()
 
     def _exchange(self, endpoint: Endpoint, request: Request) -> Response:
-        return exchange(endpoint, request, self._carrier.exchange)
+        return exchange(endpoint, request, self._transport.exchange)
 
     def _run(self, endpoint: Endpoint, flow: Exchange[T]) -> T:
         return run_sync(flow, partial(self._exchange, endpoint))

@@ -79,7 +79,7 @@ class ZillizImportOperator(ImportOperatorBase):
         runs on a worker, there also by ``execution_timeout``, and from Airflow 3.3 on while it is deferred. A retry
         then starts another. An ordinary import cannot be stopped on any known server, and the log says so
     :param zilliz_conn_id: and all others as for `ZillizImportSensor`
-    :raises ZillizSubmissionUnknown: it cannot be told whether the import was started; not retried
+    :raises ZillizSubmissionUnknown: it is not known whether the import was started; not retried
     :raises ZillizConfigError: before anything is sent
     :raises ZillizError: else as `ZillizImportSensor`
     """
@@ -219,7 +219,7 @@ class ZillizImportOperator(ImportOperatorBase):
         """Return what is written down of a job that was seen Completed, and that the server no longer shows so."""
         result = dict(submitted.record.result or {})
         self.log.warning(
-            "Import job %s was Completed in an earlier try of this task, and the server does not show it so any more: "
+            "Import job %s was Completed in an earlier try of this task, and the server no longer shows it as such: "
             "nothing is imported again. To import the same files again, set another idempotency_key",
             submitted.job_id,
         )
@@ -235,7 +235,7 @@ class ZillizImportOperator(ImportOperatorBase):
         if self.job_id is None:
             self.log.warning("Killed before the import's job id was known: a retry finds out whether there is a job")
         elif commits_by_itself(self.options):
-            self.log.warning("Import job %s goes on: no server can stop one that commits by itself", self.job_id)
+            self.log.warning("Import job %s continues: no server can stop one that commits by itself", self.job_id)
         else:
             # in a thread, for the signal may have come in the midst of a request of this one
             aborting = threading.Thread(target=self._abort, args=(str(self.job_id),), daemon=True)
@@ -260,7 +260,7 @@ class ZillizImportOperator(ImportOperatorBase):
             self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works on workers alone: this Airflow tells no trigger of its task's end")
+            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, triggers are not told of it")
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
@@ -353,7 +353,7 @@ class ZillizImportOperator(ImportOperatorBase):
             self.log.info("Import job %s into collection %r was started", *where)
         elif submitted.origin is Origin.RESUMED:
             self.log.info(
-                "An earlier try of this task started import job %s into collection %r: going on with it", *where
+                "An earlier try of this task started import job %s into collection %r: continuing with it", *where
             )
         elif submitted.origin is not Origin.REMEMBERED:
             self.log.warning(

@@ -48,7 +48,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     :param deferrable: wait in the triggerer and hold no worker; default as ``[operators] default_deferrable``
     :param poke_interval: the longest pause between two looks, seconds or timedelta. A wait younger than ten of
         these looks more often, but for ``mode="reschedule"``
-    :param poll_failure_tolerance: how long looks may go without a usable answer before the task fails, seconds or
+    :param poll_failure_tolerance: how long looks may go without a usable response before the task fails, seconds or
         timedelta
     :param stall_warning: how long neither state, percentage nor rows may change before the log is warned once, seconds
         or timedelta; None for no warning
@@ -58,7 +58,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     :raises ZillizImportFailed: the job is Failed; not retried unless ``retry_on_failure``
     :raises ZillizAuthError: the key was refused, also after the connection was looked up again
     :raises ZillizJobNotFound: the server does not know the job, a minute or more into the wait
-    :raises ZillizUnavailable: no usable answer for ``poll_failure_tolerance``
+    :raises ZillizUnavailable: no usable response for ``poll_failure_tolerance``
     :raises AirflowSensorTimeout: nothing final within ``timeout``
     """
 

@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz._poller.completion_tracker import Completions
-from airflow_zilliz._poller.poller import endpoint_of_connection, join, leave, news_of
-from airflow_zilliz._poller.task_log import log, tell
+from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
+from airflow_zilliz._poller.task_log import log, log_notes
 from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
@@ -153,22 +153,22 @@ class ZillizImportTrigger(BaseTrigger):
     async def _end_of(self, wait: ImportWait, progress: WaitProgress | None) -> Outcome:
         loop = asyncio.get_running_loop()
         looked_up_after = 0.0
-        first_look = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
+        first_poll = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = NOT_POLLED
-            watch = join(self.zilliz_conn_id, wait, first_look, looked_up_after)
+            watch = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
             try:
                 while not step.is_last:
-                    await news_of(watch)
+                    await changes_of(watch)
                     for step in watch.take():
                         if progress is not None:
                             progress.on_step(wait, step)
                         if step.notes:
-                            await tell(self, step)
+                            await log_notes(self, step)
             except ZillizError as err:
-                await asyncio.sleep(first_look - loop.time())  # an end must not come before
+                await asyncio.sleep(first_poll - loop.time())  # an end must not come before
                 step = wait.on_error(err, time.time())
-                await tell(self, step)
+                await log_notes(self, step)
             finally:
                 leave(watch)
             if step.end is not None:
@@ -176,7 +176,7 @@ class ZillizImportTrigger(BaseTrigger):
             looked_up_after = loop.time()
             await asyncio.sleep(step.delay)
 
-    def tell(self, step: Decision) -> None:
+    def log_notes(self, step: Decision) -> None:
         """Write what a step says into the task's log."""
         for level, text in step.notes:
             self.log.log(level, "%s", text)
@@ -223,7 +223,7 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
             await log(
                 self.log,
                 logging.INFO,
-                "Import job %s goes on: its task is still deferred, or its state unknown",
+                "Import job %s continues: its task is still deferred, or its state is unknown",
                 self.job_id,
             )
             return
@@ -347,11 +347,11 @@ class ZillizImportEventTrigger(BaseEventTrigger):
                 completions = completions or Completions.from_json(await self._kept())
                 listed = hook.alist_import_jobs(collection_name=self.collection_name, **self._ids())
                 jobs = [job async for job in listed if job.collection_name in (None, self.collection_name)]
-                begins = completions.told is None
+                begins = completions.reported is None
                 for job in completions.new(jobs, time.time()):
                     described = await self._described(hook, job)
                     yield TriggerEvent(described.event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
-                    completions.tell(job.job_id, time.time())
+                    completions.note(job.job_id, time.time())
                     await self._keep(completions)
                 if begins:
                     await self._keep(completions)
@@ -361,7 +361,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
                 pause = max(pause, getattr(err, "retry_after", None) or 0.0)
                 if str(err) != trouble:
                     trouble = str(err)
-                    text = "Imports into %r on connection %r cannot be watched, trying again: %s"
+                    text = "Imports into %r on connection %r cannot be polled, retrying: %s"
                     await log(self.log, logging.WARNING, text, self.collection_name, self.zilliz_conn_id, err)
             await asyncio.sleep(pause)
 

@@ -59,7 +59,7 @@ class Triggerer:
     wrong: list[str] = field(default_factory=list)
 
     def tell(self, job_id: str, texts: list[str]) -> None:
-        if any("no use" in text for text in texts):
+        if any("cannot be used" in text for text in texts):
             self.useless.add(job_id)
 
     async def ours(self, job_id: str) -> None:
@@ -88,7 +88,7 @@ def trigger_class() -> type[Any]:
     class Trigger(ZillizImportTrigger):
         triggerer: Triggerer
 
-        def tell(self, step: Any) -> None:
+        def log_notes(self, step: Any) -> None:
             self.triggerer.tell(self.job_id, [text for _, text in step.notes])
 
     return Trigger

@@ -82,7 +82,7 @@ class Server:
     async def tell(self, request: web.Request) -> web.Response:
         return web.json_response(self.counts)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def response(self, request: web.Request) -> web.Response:
         verb = request.match_info["verb"]
         self.counts[verb] += 1
         if not self.limits.setdefault(verb, Limit(self.per_second)).allows():
@@ -123,7 +123,7 @@ async def main() -> None:
     app = web.Application()
     app.router.add_post("/plan", server.plan)
     app.router.add_get("/counts", server.tell)
-    app.router.add_post("/v2/vectordb/jobs/import/{verb}", server.answer)
+    app.router.add_post("/v2/vectordb/jobs/import/{verb}", server.response)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=16384)

@@ -32,7 +32,7 @@ BATCH = 50
 ENDED = frozenset({"success", "failed"})
 #: Seconds that a job takes. Two cores start or resume a wait a second, so shorter jobs would never be 500 at once.
 SHORTEST, LONGEST = 30.0, 2400.0
-#: The last answers of a misbehaving server; none of them is the job's fault, and no wait may end for one of them.
+#: The last responses of a misbehaving server; none of them is the job's fault, and no wait may end for one of them.
 FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "status", "status": 429, "retry_after": 2},
     {"kind": "status", "status": 500},

@@ -1,4 +1,4 @@
-"""One look-up of a connection for all the triggers of a process that start together."""
+"""One look-up of a connection for all triggers of a process that start together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_zilliz.hooks import ZillizHook
 
 #: For how many seconds triggers that start together share one look-up of their connection.
 LOOKUP_SECONDS = 5.0
-#: After so many watches other triggers get their turn on the loop.
+#: After so many subscriptions, other triggers get their turn on the loop.
 _SLICE = 100
 
 HandOver = Callable[[Subscription, Endpoint], None]
@@ -25,9 +25,9 @@ async def endpoint_of_connection(conn_id: str) -> Endpoint:
 
 
 def lookup_of(conn_id: str, not_before: float) -> Lookup:
-    """Return a look-up of a connection that may still be on its way.
+    """Return a look-up of a connection, which may be in flight.
 
-    :param not_before: the loop's time that it must not be older than
+    :param not_before: the loop's time at which it must have begun at the earliest
     """
     loop = asyncio.get_running_loop()
     known = _lookups.setdefault(loop, {})
@@ -38,7 +38,7 @@ def lookup_of(conn_id: str, not_before: float) -> Lookup:
 
 
 class Lookup:
-    """One look-up of a connection, which many watches wait for, and any of them may leave."""
+    """One look-up of a connection, for which many subscriptions wait; any of them may leave."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
@@ -49,34 +49,34 @@ class Lookup:
 
     @property
     def failed(self) -> bool:
-        """Whether it is over without an endpoint."""
+        """Whether it ended without an endpoint."""
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
-    def take_in(self, watch: Subscription, hand_over: HandOver) -> None:
-        """Let a watch wait for the endpoint, or go on with it."""
+    def add(self, subscription: Subscription, hand_over: HandOver) -> None:
+        """Let a subscription wait for the endpoint, or pass it on if it is known."""
         if self.task.done():
-            hand_over(watch, self.task.result())
+            hand_over(subscription, self.task.result())
         else:
-            watch.keeper = self
-            self._waiting[watch] = hand_over
+            subscription.holder = self
+            self._waiting[subscription] = hand_over
 
-    def leave(self, watch: Subscription) -> None:
-        """Let a watch go."""
-        self._waiting.pop(watch, None)
+    def leave(self, subscription: Subscription) -> None:
+        """Remove a subscription."""
+        self._waiting.pop(subscription, None)
 
     def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is None:
             self._forwarding = task.get_loop().create_task(self._forward(task.result()))
             return
-        for watch in self._waiting:
-            watch.fail(error)
+        for subscription in self._waiting:
+            subscription.fail(error)
 
     async def _forward(self, endpoint: Endpoint) -> None:
         while self._waiting:
-            for watch in list(islice(self._waiting, _SLICE)):
-                hand_over = self._waiting.pop(watch)
-                hand_over(watch, endpoint)
+            for subscription in list(islice(self._waiting, _SLICE)):
+                hand_over = self._waiting.pop(subscription)
+                hand_over(subscription, endpoint)
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Whether a target's job list is asked for by collection, and what came of that. No I/O, no clock."""
+"""Whether to request a target's job list by collection, and whether that helped. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 from airflow_zilliz._protocol.constants import LIST_PAGE_SIZE
 
-#: Each collection costs a request of its own.
+#: Each collection costs a request.
 MAX_COLLECTIONS = 4
-#: The filter is not documented everywhere: where it did not help it is tried again after so many seconds.
+#: The filter is not documented everywhere: if it did not help, it is tried again after so many seconds.
 FILTER_RETRY = 3600.0
 
-#: What a walk asks for: the lists of some collections, or, as None, the one of all.
+#: What a walk requests: the lists of some collections, or, as None, that of all.
 Lists = tuple[str | None, ...]
 WHOLE_LIST: Lists = (None,)
 
@@ -25,7 +25,7 @@ class ListFilter:
         self._off_until = -math.inf
 
     def lists(self, waits: Mapping[str | None, int], now: float) -> Lists:
-        """Return what a walk should ask for.
+        """Return what a walk should request.
 
         :param waits: how many waits each collection has, None being the unknown ones
         """
@@ -37,12 +37,12 @@ class ListFilter:
         return tuple(sorted(names))
 
     def on_walk(self, lists: Lists, records: int, now: float) -> None:
-        """Take in how many records a walk had."""
+        """Note how many records a walk had."""
         if lists == WHOLE_LIST:
             self._records = records
         elif 2 * records > self._records:
             self.on_useless(now)
 
     def on_useless(self, now: float) -> None:
-        """Take in that the server did not filter, or that its filter hides jobs."""
+        """Note that the server did not filter, or that its filter hides jobs."""
         self._off_until = now + FILTER_RETRY

@@ -1,4 +1,4 @@
-"""Whether a target's job list is of use, and how many pages a walk through it takes. No I/O, no clock."""
+"""Whether a target's job list can be used, and how many pages a walk through it takes. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from airflow_zilliz._protocol.models import ImportProgress
 from airflow_zilliz.exceptions import ZillizAuthError, ZillizUnavailable
 
-#: A list that was refused or lacked a job is tried again after this long, one that gave no usable answer sooner.
+#: A list that was refused or lacked a job is tried again after LIST_RETRY, one without a usable response sooner.
 LIST_RETRY = 600.0
 LIST_PAUSE = 60.0
-#: Walks in a row that fail while descriptions succeed before the list is taken for useless, where it may be the server
-#: or the key that fails, and not the list.
+#: Consecutive walks that fail while descriptions succeed before the list counts as useless, if the server or the key
+#: may be the cause instead of the list.
 MAX_WALK_FAILURES = 3
 
 
@@ -19,9 +19,9 @@ class JobList:
     """What is known of one target's job list."""
 
     def __init__(self) -> None:
-        #: a walk failed, and no description since has told whether the list alone fails
+        #: a walk failed, and no description since has shown whether only the list fails
         self.is_in_doubt = False
-        #: the last description got no usable answer, and no walk since has missed a wait
+        #: the last description got no usable response, and no walk since has missed a wait
         self.is_the_better_bet = False
         #: how many pages the last walk had, as long as that is not too old
         self.pages = 1
@@ -32,7 +32,7 @@ class JobList:
         self._described_at = -math.inf
 
     def is_off(self, now: float) -> bool:
-        """Whether it was found useless a while ago, and is left alone."""
+        """Whether it was found useless recently, and is not requested."""
         return now < self._off_until
 
     def forget_old_pages(self, now: float) -> None:
@@ -41,7 +41,7 @@ class JobList:
             self.pages = 1
 
     def on_described(self, outcome: ImportProgress | Exception, now: float) -> None:
-        """Take in what came of a description: where both fail they are tried in turn, either may be the first."""
+        """Handle the result of a description; if lists and descriptions fail, they are tried in turn."""
         throttled = isinstance(outcome, ZillizUnavailable) and outcome.is_throttling
         self.is_in_doubt &= throttled
         self.is_the_better_bet = isinstance(outcome, ZillizUnavailable) and not throttled
@@ -49,18 +49,18 @@ class JobList:
             self._described_at = now
 
     def on_walk(self, pages: int, now: float, *, serves_all: bool = False) -> None:
-        """Handle that a walk came to its end.
+        """Handle a completed walk.
 
-        :param serves_all: whether it showed every wait, so that the next one may do so too
+        :param serves_all: whether it showed every wait's job, so that the next one may do so too
         """
         self._failures = 0
         self.is_the_better_bet &= serves_all
         self.pages, self._pages_until = pages, now + LIST_RETRY
 
     def on_failed_walk(self, error: Exception, now: float) -> bool:
-        """Take in that a walk broke off; return whether the list is useless, which it is then taken for for a while.
+        """Handle a failed walk; return whether the list counts as useless, which it then does for a while.
 
-        Being asked to slow down says nothing of its use.
+        Rate limiting says nothing about the list.
         """
         if isinstance(error, ZillizUnavailable) and error.is_throttling:
             return False

@@ -1,4 +1,4 @@
-"""Whether a server answers, and for how long it is left alone when it does not. No I/O, no clock."""
+"""Whether a server responds, and for how long requests pause when it does not. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 
 from airflow_zilliz.exceptions import ZillizUnavailable
 
-#: The longest pause of a server that does not answer and did not say for how long, in seconds.
+#: The longest pause for a server that does not respond and did not say for how long, in seconds.
 LONGEST_PAUSE = 30.0
 
 
 class Health:
-    """What is known of one target's server, whose waits all pause together."""
+    """What is known of one target's server; all waits on it pause together."""
 
     def __init__(self) -> None:
-        #: when it last had a usable answer for anyone
+        #: when it last sent a usable response to anyone
         self.answered_at = -math.inf
         self._failures = 0
         self._failed_at = -math.inf
@@ -23,7 +23,7 @@ class Health:
 
     @property
     def is_failing(self) -> bool:
-        """Whether its last answer was none that is of use."""
+        """Whether its last response was not usable."""
         return self._failures > 0
 
     def paused_for(self, now: float) -> float:
@@ -31,24 +31,24 @@ class Health:
         return max(0.0, self._paused_until - now)
 
     def paused_by(self, now: float) -> ZillizUnavailable | None:
-        """Return the error of the pause, with the seconds that are left of it; None where there is no pause."""
+        """Return the error that caused the pause, with the seconds left; None without a pause."""
         if self._error is None or now >= self._paused_until:
             return None
         return self._error.with_retry_after(self._paused_until - now)
 
     def on_answer(self, now: float) -> None:
-        """Take in a usable answer, which ends every pause that the server did not ask for."""
+        """Handle a usable response, which ends every pause that the server did not ask for."""
         self.answered_at = now
         self._failures = 0
         if self._error is not None and not self._error.is_throttling:
             self._paused_until = -math.inf
 
     def on_failure(self, error: ZillizUnavailable, sent_at: float, now: float) -> None:
-        """Pause for as long as the server asked for, or longer from failure to failure.
+        """Pause for as long as the server asked for, or for longer after each failure.
 
-        :param sent_at: when the request was sent that failed
+        :param sent_at: when the failed request was sent
         """
-        if sent_at >= self._failed_at:  # requests that were on their way together fail together, and count once
+        if sent_at >= self._failed_at:  # requests in flight together fail together, and count once
             self._failures += 1
             self._failed_at = now
         turn = self._failures if error.is_throttling else self._failures - 1

@@ -1,6 +1,6 @@
-"""Writes what waits have to tell in a thread, many waits' lines in one go.
+"""Writes the log lines of waits in a thread, those of many waits at once.
 
-A trigger's log is a pipe to its triggerer's supervisor, and writing into a full one blocks whoever writes.
+A trigger's log is a pipe to its triggerer's supervisor, and writing into a full pipe blocks.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from weakref import WeakKeyDictionary
 from airflow_zilliz._wait.state_machine import Decision
 
 
-class Teller(Protocol):
-    """Whoever has the log that a wait's steps are told in."""
+class TaskLog(Protocol):
+    """The owner of the log that a wait's lines go to."""
 
-    def tell(self, step: Decision) -> None:
-        """Log what a step says."""
+    def log_notes(self, step: Decision) -> None:
+        """Log the notes of a step."""
 
 
 @dataclass(frozen=True)
 class _Line:
-    teller: Teller
+    owner: TaskLog
     step: Decision
-    context: Context  # tells Airflow whose log it is
+    context: Context  # by which Airflow knows whose log it is
     written: asyncio.Future[None]
 
 
 @dataclass
-class _Pen:
+class _Writer:
     lines: list[_Line] = field(default_factory=list)
     writing: asyncio.Task[None] | None = None
 
@@ -47,22 +47,22 @@ class _Pen:
                     line.written.set_exception(error)
 
 
-_pens: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pen] = WeakKeyDictionary()
+_writers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = WeakKeyDictionary()
 
 
-async def tell(teller: Teller, step: Decision) -> None:
-    """Let a step be told, and return once it is: a task's log may be closed when its trigger has ended."""
+async def log_notes(owner: TaskLog, step: Decision) -> None:
+    """Log the notes of a step, and return once they are written: a task's log may be closed after its trigger's end."""
     loop = asyncio.get_running_loop()
-    pen = _pens.setdefault(loop, _Pen())
+    writer = _writers.setdefault(loop, _Writer())
     written = loop.create_future()
-    pen.lines.append(_Line(teller, step, copy_context(), written))
-    if pen.writing is None or pen.writing.done():
-        pen.writing = Context().run(asyncio.ensure_future, pen.write())
+    writer.lines.append(_Line(owner, step, copy_context(), written))
+    if writer.writing is None or writer.writing.done():
+        writer.writing = Context().run(asyncio.ensure_future, writer.write())
     await written
 
 
 async def log(logger: Any, level: int, text: str, *values: object) -> None:
-    """Log a line that belongs to no step, off the loop as well."""
+    """Log a line that belongs to no step, also off the loop."""
     await asyncio.to_thread(logger.log, level, text, *values)
 
 
@@ -70,7 +70,7 @@ def _write(lines: Iterable[_Line]) -> list[tuple[_Line, Exception | None]]:
     outcomes: list[tuple[_Line, Exception | None]] = []
     for line in lines:
         try:
-            line.context.run(line.teller.tell, line.step)
+            line.context.run(line.owner.log_notes, line.step)
         except Exception as err:  # noqa: BLE001 - it is raised where the line came from
             outcomes.append((line, err))
         else:

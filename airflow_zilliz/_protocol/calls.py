@@ -1,4 +1,4 @@
-"""The import API without I/O: the requests of each call, and what its answer says.
+"""The import API without I/O: the requests of each call, and what its response means.
 
 "wire N" points at a paragraph of docs/wire.md, which says where the fact was read.
 """
@@ -28,10 +28,10 @@ from airflow_zilliz.exceptions import ZillizApiError, ZillizUnavailable
 
 
 def describe(job_id: str, target: Target, *, known_path: str | None = None) -> Exchange[tuple[ImportProgress, str]]:
-    """Ask for one job.
+    """Describe one job.
 
-    :param known_path: the route that this server is known to answer
-    :returns: the job, and the route that answered, to be remembered
+    :param known_path: the route that this server is known to have
+    :returns: the job, and the route that the server has, to be remembered
     :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
     """
     body = {"jobId": job_id, **target.ids()}
@@ -39,10 +39,10 @@ def describe(job_id: str, target: Target, *, known_path: str | None = None) -> E
     paths.sort(key=lambda path: path != known_path)
     unrouted = []
     for path in paths:
-        answer = yield Request(path, body, database_header(target))
-        if not answer.is_unrouted:
-            return _job(answer, job_id), path
-        unrouted.append(answer)
+        response = yield Request(path, body, database_header(target))
+        if not response.is_unrouted:
+            return _job(response, job_id), path
+        unrouted.append(response)
     raise_unrouted(*unrouted)
 
 
@@ -51,20 +51,20 @@ def create(request: Request) -> Exchange[str]:
 
     :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
     """
-    answer = yield request
-    data = payload(answer)
+    response = yield request
+    data = payload(response)
     if isinstance(data, list) and len(data) == 1:  # as for descriptions; Milvus of early 2024 had an array of ids
         data = data[0]
     job_id = job_id_of(data if isinstance(data, dict) else {"jobId": data})
     if job_id is None or not job_id.isascii() or job_id[:1] in ("{", "["):
         raise ZillizUnavailable(
-            f"{answer.source} took the import and answered without a job id: {excerpt(answer)}", from_api=True
+            f"{response.source} accepted the import but responded without a job id: {excerpt(response)}", from_api=True
         )
     return job_id
 
 
 def commit(job_id: str, target: Target) -> Exchange[None]:
-    """Make the rows of an Uncommitted job visible; repeated, it does nothing more (wire 3.2).
+    """Make the rows of an Uncommitted job visible; repeating it has no further effect (wire 3.2).
 
     :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
     """
@@ -72,7 +72,7 @@ def commit(job_id: str, target: Target) -> Exchange[None]:
 
 
 def abort(job_id: str, target: Target) -> Exchange[None]:
-    """Drop a job that was created with ``auto_commit`` false; repeated, it does nothing more (wire 3.2).
+    """Drop a job that was created with ``auto_commit`` false; repeating it has no further effect (wire 3.2).
 
     :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
     """
@@ -80,22 +80,23 @@ def abort(job_id: str, target: Target) -> Exchange[None]:
 
 
 def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
-    answer = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
-    if answer.is_server_without_route:
+    response = yield Request(path, {"jobId": job_id, **target.ids()}, database_header(target))
+    if response.is_server_without_route:
         raise ZillizApiError(
-            f"{answer.source} does not exist on this server: it has no two-phase imports (Milvus has them from 3.0 on)",
-            http_status=answer.status,
+            f"{response.source} does not exist on this server: it has no two-phase imports "
+            "(Milvus has them from 3.0 on)",
+            http_status=response.status,
             from_api=False,
         )
-    payload(answer)
+    payload(response)
 
 
 @dataclass(frozen=True)
 class Page:
     """One page of a job list.
 
-    :param records: its jobs by their ids, as they came
-    :param full: whether it holds as many records as it could, so that another page may follow
+    :param records: its jobs by their ids, unparsed
+    :param full: whether it has as many records as a page can have, so that another page may follow
     :param count: how many jobs the server says the list has; on some it is the page's number
     """
 
@@ -119,14 +120,14 @@ class Page:
                 yield job_id, job.scrubbed(self.scrub)
 
     def is_of(self, collection_name: str) -> bool:
-        """Whether it has jobs of this collection alone."""
+        """Whether it has only jobs of this collection."""
         return all(record.get("collectionName") == collection_name for record in self.records.values())
 
 
 def list_page(
     target: Target, page: int = 1, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
 ) -> Exchange[Page]:
-    """Ask for one page of the job list.
+    """Request one page of the job list.
 
     :param page: counted from 1; Milvus ignores it and sends all jobs at once (wire 5)
     :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
@@ -138,17 +139,17 @@ def list_page(
         "pageSize": page_size,
         "currentPage": page,
     }
-    answer = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
-    records, sent_page_size, count = _records(answer)
+    response = yield Request(LIST, {k: v for k, v in body.items() if v is not None}, database_header(target))
+    records, sent_page_size, count = _records(response)
     ids = ((job_id_of(record), record) for record in records)
     by_id = {job_id: record for job_id, record in ids if job_id is not None}
-    return Page(by_id, len(records) == (sent_page_size or page_size), answer.scrub, count or 0)
+    return Page(by_id, len(records) == (sent_page_size or page_size), response.scrub, count or 0)
 
 
 def walk_list(
     target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
 ) -> Generator[Request | ImportProgress, Response, None]:
-    """Yield a request, be sent its answer, yield the page's jobs, and so on to the last page.
+    """Yield a request, receive its response, yield the page's jobs, and so on until the last page.
 
     A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
@@ -166,27 +167,31 @@ def walk_list(
             return
 
 
-def _job(answer: Response, job_id: str) -> ImportProgress:
-    data = payload(answer)
+def _job(response: Response, job_id: str) -> ImportProgress:
+    data = payload(response)
     if isinstance(data, list) and len(data) == 1:  # the Cloud page's schema calls it an array (wire 1.4)
         data = data[0]
     job = parse_job(data, job_id) if isinstance(data, dict) else None
     if job is None:
-        raise ZillizUnavailable(f"{answer.source} answered without the job's state: {excerpt(answer)}", from_api=True)
+        raise ZillizUnavailable(
+            f"{response.source} responded without the job's state: {excerpt(response)}", from_api=True
+        )
     if job.job_id != job_id:
         raise ZillizUnavailable(
-            f"{answer.source} was asked for job {job_id!r} and answered for {job.job_id[:100]!r}", from_api=True
+            f"{response.source} was asked for job {job_id!r} but responded with {job.job_id[:100]!r}", from_api=True
         )
-    return job.scrubbed(answer.scrub)
+    return job.scrubbed(response.scrub)
 
 
-def _records(answer: Response) -> tuple[list[dict[str, Any]], int | None, int | None]:
+def _records(response: Response) -> tuple[list[dict[str, Any]], int | None, int | None]:
     """Return a page's records, the page size that the server says it used, and its count."""
-    data = payload(answer)
+    data = payload(response)
     # Milvus and Cloud v2 say records, v1's example says tasks, an empty list may come as null (wire 1.8, 5)
     fields = data if isinstance(data, dict) else {"records": data}
     records: Any = next((fields[key] for key in ("records", "tasks") if key in fields), None if not fields else False)
     if records is not None and not isinstance(records, list):
-        raise ZillizUnavailable(f"{answer.source} answered without a list of jobs: {excerpt(answer)}", from_api=True)
+        raise ZillizUnavailable(
+            f"{response.source} responded without a list of jobs: {excerpt(response)}", from_api=True
+        )
     found = [record for record in records or () if isinstance(record, dict)]
     return found, number_of(fields.get("pageSize")), number_of(fields.get("count"))

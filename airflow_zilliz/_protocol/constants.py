@@ -21,9 +21,9 @@ MAX_RETRY_AFTER = 3600.0
 SUCCESS_CODES = frozenset({0, 200})
 NO_CLUSTER_RIGHT_CODES = frozenset({80020, 40022})
 AUTH_CODES = frozenset({1800, 1400, 1401, 21119, 80001, 80002, *range(96012, 96017)}) | NO_CLUSTER_RIGHT_CODES
-#: States that pass: of a start, a restart or a fail-over, and what Milvus makes of any gRPC failure (wire 4.3).
+#: Transient errors: of a start, a restart or a fail-over, and what Milvus turns any gRPC failure into (wire 4.3).
 TRANSIENT_CODES = frozenset({1, 2, 3, 4, 5, 8, 9, 12, 103, 106, 110, 500, 901, 1002, 1003, 1807, 10000, 10001, 65535})
-#: Requests that are wrong for good (wire 4.7). Codes that are in neither set say nothing that a wait may end by.
+#: Requests that can never succeed (wire 4.7). A code that is in neither set does not end a wait.
 REFUSAL_CODES = frozenset(
     {
         *(100, 101, 112, 200, 800, 801, 802, 1100, 1101, 1102, 1801, 1802, 2100),
@@ -38,8 +38,8 @@ TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 MAX_IDEMPOTENCY_KEY = 256  # wire 1.7
 
-# What a create request is refused with before a job can have been made (wire 4.10). Anything else, 65535 or
-# 2101 for instance, may come after the job was made.
+# Refusals of a create request before a job can have been made (wire 4.10). Anything else, for instance 65535 or
+# 2101, may come after the job was made.
 CREATE_REFUSAL_CODES = REFUSAL_CODES | {7, 8, 9, 1400, 1401, 1800, 1807}
 CREATE_REFUSAL_STATUSES = frozenset({400, 401, 403})  # with the API's own JSON: a proxy's page says nothing
 JOB_LIMIT_CODES = frozenset({2100, 2101})
@@ -47,10 +47,10 @@ JOB_LIMIT_TEXT = "number of jobs has reached the limit"
 
 
 def is_printable_ascii(text: str) -> bool:
-    """Return whether a header can carry the text."""
+    """Return whether the text can be sent in a header."""
     return all(" " <= char <= "~" for char in text)
 
 
 def is_idempotency_key(text: str) -> bool:
-    """Return whether a server takes the text as an Idempotency-Key (wire 1.7)."""
+    """Return whether a server accepts the text as an Idempotency-Key (wire 1.7)."""
     return 0 < len(text) <= MAX_IDEMPOTENCY_KEY and is_printable_ascii(text)

@@ -1,4 +1,4 @@
-"""What an import request says, checked before anything is sent, and which errors refuse it for certain. No I/O."""
+"""The body of an import request, checked before anything is sent, and the errors that refuse it for certain. No I/O."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def create_request(
     options: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Request:
-    """Return the request that starts an import; it must never be repeated by the HTTP layer (wire 1.3, 1.4, 1.7).
+    """Return the request that starts an import; the HTTP layer must never repeat it (wire 1.3, 1.4, 1.7).
 
     :raises ZillizConfigError: not exactly one kind of source, one of the wrong shape, or a key that no server takes
     """

@@ -1,4 +1,4 @@
-"""One import job as the server describes it, in every shape that a server or a documentation has used."""
+"""An import job as the server describes it, in every shape that servers or their documentation have used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_zilliz._protocol.scrubbing import Scrubber, mask_patterns
 
 
 class ImportState(str, Enum):
-    """State of an import job. A word that nobody has seen yet is ``UNKNOWN``, and still running."""
+    """State of an import job. A state that this version does not know is ``UNKNOWN``, and counts as running."""
 
     PENDING = "Pending"
     IMPORTING = "Importing"
@@ -27,12 +27,12 @@ class ImportState(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job will not change any more."""
+        """Whether the job will not change again."""
         return self in _FINAL
 
     @classmethod
     def from_word(cls, word: object) -> ImportState:
-        """Return the state behind a server's word; words are matched without regard to case."""
+        """Return the state that a server's word stands for, regardless of case."""
         if isinstance(word, str) and (state := _STATES_BY_NAME.get(word)) is not None:
             return state  # nearly always
         return _STATES_BY_WORD.get(str(word).strip().lower(), cls.UNKNOWN)
@@ -42,7 +42,7 @@ _FINAL = frozenset((ImportState.COMPLETED, ImportState.FAILED))
 _STATES_BY_NAME: dict[str, ImportState] = {state.value: state for state in ImportState}
 
 # Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, and
-# the server's inner states, which no release is known to show (fact sheet 1.8, 1.9, 2.1, 2.4, 3.1).
+# the server's internal states, which no release is known to show (wire 1.8, 1.9, 2.1, 2.4, 3.1).
 _STATES_BY_WORD: dict[str, ImportState] = {
     state.value.lower(): state for state in ImportState if state is not ImportState.UNKNOWN
 } | {
@@ -89,7 +89,7 @@ class ImportProgress:
     :param reason: why the job failed; None when the server gave none
     :param file_size: bytes
     :param complete_time: aware; None until Completed, and on Failed jobs
-    :param raw: the answer's ``data`` as it came
+    :param raw: the response's ``data``, unparsed
     """
 
     job_id: str
@@ -106,7 +106,7 @@ class ImportProgress:
 
     @property
     def state_word(self) -> str:
-        """The server's own word for the state, where it is one that this version does not know."""
+        """The state; the server's own word for it if this version does not know it."""
         word = self.raw.get("state")
         return str(word)[:100] if self.state is ImportState.UNKNOWN and word else self.state.value
 
@@ -120,7 +120,7 @@ class ImportProgress:
         )
 
     def scrubbed(self, scrub: Scrubber) -> ImportProgress:
-        """Return the job with reasons that may be shown; file names stay as they came, since jobs are known by them."""
+        """Return the job with reasons that may be shown; file names stay unchanged, since they identify jobs."""
         if self.reason is None and not any(part.reason for part in self.details):
             return self  # nearly always
         details = tuple(replace(part, reason=part.reason and scrub(part.reason)) for part in self.details)
@@ -128,12 +128,12 @@ class ImportProgress:
 
     @property
     def create_time(self) -> datetime | None:
-        """When the job was created, aware; servers before 2025 and Zilliz Cloud's pages do not tell (wire 2.1)."""
+        """When the job was created, aware; None on servers before 2025 and in Zilliz Cloud's pages (wire 2.1)."""
         return time_of(self.raw.get("createTime"))
 
     @property
     def duration(self) -> float | None:
-        """Seconds from the job's creation to its completion, as far as the server tells both."""
+        """Seconds from the job's creation to its completion, None unless the server sends both."""
         begin, end = self.create_time, self.complete_time
         return (end - begin).total_seconds() if begin is not None and end is not None else None
 
@@ -149,7 +149,7 @@ class ImportProgress:
         return text
 
     def result(self) -> dict[str, Any]:
-        """Return what a finished wait gives to XCom: JSON types only."""
+        """Return a finished wait's XCom: JSON types only."""
         return {
             "job_id": self.job_id,
             "collection_name": self.collection_name,
@@ -161,7 +161,7 @@ class ImportProgress:
         }
 
     def event(self) -> dict[str, Any]:
-        """Return what an asset's event says of a completed job: its result, with ``duration`` (seconds or None)."""
+        """Return an asset event's payload for a completed job: its result, with ``duration`` (seconds or None)."""
         return {**self.result(), "duration": self.duration}
 
 
@@ -169,7 +169,7 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
     """Return the job that one ``data`` object or list record describes, or None when it describes none.
 
     :param data: the object, of today's API, of v1, or of the SDK page's example
-    :param job_id: the id that was asked for, for answers that do not repeat it
+    :param job_id: the requested id, for responses that do not repeat it
     """
     found_id = job_id_of(data) or job_id
     state = _state(data)
@@ -197,7 +197,7 @@ def job_id_of(data: Mapping[str, Any]) -> str | None:
     """Return the id of the job that an object or record describes."""
     value = data.get("jobId")
     if isinstance(value, str) and value.isascii() and value.isprintable() and (value := value.strip()):
-        return value  # nearly always so, and asked for each record of each page of a list
+        return value  # nearly always, and needed for each record of each page of a list
     return _text(_first(data, "jobId", "jobID"))
 
 
@@ -216,7 +216,7 @@ def _file(data: Mapping[str, Any]) -> FileProgress:
 
 
 def _state(data: Mapping[str, Any]) -> ImportState | None:
-    """Return the state, worked out from percentage and error where the old shape has no word for it."""
+    """Return the state, derived from percentage and error where the old shape has no word for it."""
     if word := _text(data.get("state")):
         return ImportState.from_word(word)
     ready = _number(data.get("readyPercentage"))
@@ -278,7 +278,7 @@ def _number(value: object) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    # an int beyond a double's range is no count, size or percentage of anything
+    # an int beyond a double's range is neither a count nor a size nor a percentage
     return None if (isinstance(value, int) and abs(value) >= 2**1000) or not math.isfinite(value) else value
 
 
@@ -288,7 +288,7 @@ def _count(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value.strip(), re.ASCII):
         value = int(value)
     number = _number(value)
-    # what is beyond 64 bits is no count, and Airflow could not carry it
+    # a number beyond 64 bits is not a count, and Airflow could not store it
     return None if number is None or not 0 <= number < 2**63 else int(number)
 
 
@@ -298,7 +298,7 @@ _TIME = re.compile(
 
 
 def time_of(value: object) -> datetime | None:
-    """Return an RFC 3339 time; one without a zone is taken for UTC (fact sheet 2.1)."""
+    """Return an RFC 3339 time; one without a zone counts as UTC (wire 2.1)."""
     match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         return None

@@ -16,7 +16,7 @@ class Request:
     """One HTTP request below the endpoint.
 
     :param body: what to POST as JSON; None makes it a GET
-    :param repeatable: whether the carrier may send it again after a lost answer
+    :param repeatable: whether the transport may send it again after a lost response
     """
 
     path: str

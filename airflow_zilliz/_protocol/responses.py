@@ -1,4 +1,4 @@
-"""The answers of the import API: what they carry, and what an unsuccessful one means. No I/O.
+"""Responses of the import API: their data, and the error that an unsuccessful one means. No I/O.
 
 "wire N" points at a paragraph of docs/wire.md, which says where the fact was read.
 """
@@ -34,7 +34,7 @@ _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exis
 
 @dataclass(frozen=True)
 class Response:
-    """One HTTP answer, read to its end.
+    """One HTTP response, completely read.
 
     :param url: what was asked, for error texts
     :param proxy: the address of the proxy that it came through
@@ -76,67 +76,67 @@ class Response:
 
     @property
     def code(self) -> int | None:
-        """The code of this API's own JSON; None for anything else, a page of a proxy for one."""
+        """The code of this API's own JSON; None for anything else, such as a proxy's page."""
         return number_of((self.json_object() or {}).get("code"))
 
     @property
     def is_unrouted(self) -> bool:
         """Whether there may be no such route: 404 or 405, and nothing of this API, whose missing jobs are JSON.
 
-        It may also be a load balancer that has no server for the moment (wire 1.1, 4.1, 4.8).
+        It may also be a load balancer that has no server available now (wire 1.1, 4.1, 4.8).
         """
         return self.status in (404, 405) and self.code is None
 
     @property
     def is_server_without_route(self) -> bool:
-        """Whether it is the server itself that says that it has no such route."""
+        """Whether the server itself says that it has no such route."""
         return self.status == 404 and self.body.strip() == _NO_SUCH_ROUTE
 
 
 def _loads_big(body: bytes) -> Any:
-    from airflow_zilliz._protocol.big_json import loads  # here, since next to no answer needs it
+    from airflow_zilliz._protocol.big_json import loads  # here, since hardly any response needs it
 
     return loads(body)
 
 
-def payload(answer: Response) -> Any:
-    """Return the ``data`` of a successful answer.
+def payload(response: Response) -> Any:
+    """Return the ``data`` of a successful response.
 
     :raises ZillizError: one of its subclasses, see `raise_for_error`
     """
-    body = answer.json_object()
+    body = response.json_object()
     if body is None:
-        raise_for_error(answer, None, "")
+        raise_for_error(response, None, "")
     code = number_of(body.get("code"))
     message = body.get("message")
-    if answer.status >= 300 or (code not in SUCCESS_CODES and not (code is None and "data" in body)):
-        raise_for_error(answer, code, str(message) if message else "")
+    if response.status >= 300 or (code not in SUCCESS_CODES and not (code is None and "data" in body)):
+        raise_for_error(response, code, str(message) if message else "")
     data = body.get("data")
     if not isinstance(data, (dict, list)):
-        # the Cloud pages print failures with code 0 (wire 4.4), so a success is what carries data
-        raise ZillizUnavailable(f"{answer.source} answered without data: {excerpt(answer)}", code=code)
+        # Zilliz Cloud's pages show failures with code 0 (wire 4.4), so only a response with data is a success
+        raise ZillizUnavailable(f"{response.source} responded without data: {excerpt(response)}", code=code)
     return data
 
 
-def raise_for_error(answer: Response, code: int | None, message: str) -> NoReturn:
-    """Raise what an unsuccessful answer means; the body's code counts before the HTTP status (wire 4.6).
+def raise_for_error(response: Response, code: int | None, message: str) -> NoReturn:
+    """Raise what an unsuccessful response means; the body's code takes precedence over the HTTP status (wire 4.6).
 
-    :param code: the body's, None where it is not this API's own JSON
-    :raises ZillizAuthError: key refused, or no right to the cluster, by the API's own word
+    :param code: the body's code, None if the body is not this API's own JSON
+    :raises ZillizAuthError: key refused, or no right to the cluster, in the API's own JSON
     :raises ZillizJobNotFound: unknown or expired job id
-    :raises ZillizApiError: the request is wrong for good: a refusal that is known as one, a permanent redirect, a
+    :raises ZillizApiError: the request can never succeed: a known refusal, a permanent redirect, a
         server without such a route
-    :raises ZillizUnavailable: anything else: 408, 429, 5xx, internal and unknown codes, a body that is no answer of
-        this API, whatever its status
+    :raises ZillizUnavailable: anything else: 408, 429, 5xx, internal and unknown codes, and a body that is not a
+        response of this API, whatever its status
     """
-    status = answer.status
+    status = response.status
     if code is None:
-        _raise_for_page(answer)
-    said = answer.scrub(" ".join(message.split())[:_MAX_SCRUBBED])[:2000] or excerpt(answer)
-    text = f"{answer.source} answered code {code} (HTTP {status}): {said}"
-    facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": answer.request_id}
-    if answer.request_id:
-        text += f" (request id {answer.request_id[:100]})"
+        _raise_for_page(response)
+    said = response.scrub(" ".join(message.split())[:_MAX_SCRUBBED])[:2000] or excerpt(response)
+    text = f"{response.source} returned code {code} (HTTP {status}): {said}"
+    facts: dict[str, Any] = {"code": code, "http_status": status, "request_id": response.request_id}
+    if response.request_id:
+        text += f" (request id {response.request_id[:100]})"
     if status in (401, 403) or code in AUTH_CODES or "PermissionDenied" in message:
         raise ZillizAuthError(text, **facts)
     if code in UNKNOWN_JOB_CODES or _UNKNOWN_JOB_TEXT.search(message):
@@ -144,61 +144,61 @@ def raise_for_error(answer: Response, code: int | None, message: str) -> NoRetur
     passes = status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES
     if not passes and (status == 400 or code in REFUSAL_CODES):
         raise ZillizApiError(text, **facts)
-    raise ZillizUnavailable(text, retry_after=answer.retry_after, code=code, http_status=status)
+    raise ZillizUnavailable(text, retry_after=response.retry_after, code=code, http_status=status)
 
 
-def _raise_for_page(answer: Response) -> NoReturn:
-    """Raise what an answer that is not this API's own JSON means: whatever its status, it says nothing of the key."""
-    if answer.is_unrouted:
-        raise_unrouted(answer)
-    if 300 <= answer.status < 400:
-        _raise_redirect(answer)
-    text = f"{answer.source} answered HTTP {answer.status} with something else than this API's JSON"
-    if answer.status in (401, 403, 407) or answer.status < 300:
+def _raise_for_page(response: Response) -> NoReturn:
+    """Raise what a response other than this API's own JSON means; whatever its status, it says nothing of the key."""
+    if response.is_unrouted:
+        raise_unrouted(response)
+    if 300 <= response.status < 400:
+        _raise_redirect(response)
+    text = f"{response.source} returned HTTP {response.status} with something other than this API's JSON"
+    if response.status in (401, 403, 407) or response.status < 300:
         text += " (a proxy or a login page?)"
     raise ZillizUnavailable(
-        f"{text}: {excerpt(answer)}", retry_after=answer.retry_after, http_status=answer.status, from_api=False
+        f"{text}: {excerpt(response)}", retry_after=response.retry_after, http_status=response.status, from_api=False
     )
 
 
-def raise_unrouted(*answers: Response) -> NoReturn:
-    """Raise what it means that a server has none of some routes.
+def raise_unrouted(*responses: Response) -> NoReturn:
+    """Raise what it means that a server lacks all of some routes.
 
-    :param answers: one for each route
+    :param responses: one for each route
     :raises ZillizApiError: the server itself says so, for each
-    :raises ZillizUnavailable: it may be something before it, which has no server for the moment
+    :raises ZillizUnavailable: it may be a proxy in front of it that has no server available now
     """
-    page = next((answer for answer in answers if not answer.is_server_without_route), None)
-    answer = page or answers[0]
-    facts: dict[str, Any] = {"http_status": answer.status, "from_api": False}
-    text = f"{answer.source} does not exist on this server (HTTP {answer.status}, {excerpt(answer)})"
+    page = next((response for response in responses if not response.is_server_without_route), None)
+    response = page or responses[0]
+    facts: dict[str, Any] = {"http_status": response.status, "from_api": False}
+    text = f"{response.source} does not exist on this server (HTTP {response.status}, {excerpt(response)})"
     advice = (
-        "the endpoint is no import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such as "
-        "http://localhost:19530, without a path"
+        "the endpoint is not an import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such "
+        "as http://localhost:19530, without a path"
     )
     if page is None:
-        raise ZillizApiError(f"{text}: {advice}", request_id=answer.request_id, **facts)
+        raise ZillizApiError(f"{text}: {advice}", request_id=response.request_id, **facts)
     raise ZillizUnavailable(
-        f"{text}: a load balancer or proxy before it has no server for it now, or {advice}",
-        retry_after=answer.retry_after,
+        f"{text}: a load balancer or proxy in front of it has no server available now, or {advice}",
+        retry_after=response.retry_after,
         **facts,
     )
 
 
-def _raise_redirect(answer: Response) -> NoReturn:
-    where = urlsplit(answer.headers.get("location", ""))
+def _raise_redirect(response: Response) -> NoReturn:
+    where = urlsplit(response.headers.get("location", ""))
     text = (
-        f"{answer.source} redirects (HTTP {answer.status}) to {where.scheme or 'the same scheme'}://"
+        f"{response.source} redirects (HTTP {response.status}) to {where.scheme or 'the same scheme'}://"
         f"{where.hostname or 'the same host'}, which is not followed, since the key would go there: "
-        "set the connection's host to the address that answers"
+        "set the connection's host to the address that responds"
     )
-    if answer.status in (301, 308):
-        raise ZillizApiError(text, http_status=answer.status, request_id=answer.request_id, from_api=False)
-    raise ZillizUnavailable(text, http_status=answer.status, from_api=False)
+    if response.status in (301, 308):
+        raise ZillizApiError(text, http_status=response.status, request_id=response.request_id, from_api=False)
+    raise ZillizUnavailable(text, http_status=response.status, from_api=False)
 
 
 def number_of(value: object) -> int | None:
-    """Return a code or a count, which servers also send as text; None for anything else."""
+    """Return a code or a count, which some servers send as text; None for anything else."""
     if isinstance(value, str) and re.fullmatch(r"-?\d{1,9}", value.strip(), re.ASCII):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -206,9 +206,9 @@ def number_of(value: object) -> int | None:
     return int(value) if -(2**53) < value < 2**53 and value == int(value) else None
 
 
-def excerpt(answer: Response) -> str:
-    """Return the begin of a body, for error texts."""
-    # scrubbed first, since what is cut off may end in the midst of a secret
-    text = answer.scrub(answer.body[:_MAX_SCRUBBED].decode("utf-8", "replace").replace("\x00", ""))
+def excerpt(response: Response) -> str:
+    """Return the beginning of a body, for error texts."""
+    # scrubbed first, since the cut may be in the middle of a secret
+    text = response.scrub(response.body[:_MAX_SCRUBBED].decode("utf-8", "replace").replace("\x00", ""))
     text = " ".join(text.split())
     return repr(text[:200]) if text else "an empty body"

@@ -1,4 +1,4 @@
-"""Masks secrets, and the signatures of URLs, in text that is shown; never in what is read. No I/O."""
+"""Masks secrets, and the signatures of URLs, in text that is shown; never in data that is read. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 MASK = "***"
-#: A shorter secret may be an ordinary word, and no server echoes half a one.
+#: A shorter secret may be an ordinary word, and no server echoes half a secret.
 SHORTEST_SECRET = 8
 
 _EQUALS = r"(?:=|%3D|\\+u003d)"
@@ -44,7 +44,7 @@ _CLOSING = ".,;:)]}"
 
 
 def mask_patterns(text: str) -> str:
-    """Return a text without what looks like a secret: queries of URLs, signatures, keys that are named as such."""
+    """Return a text without anything that looks like a secret: queries of URLs, signatures, values named as keys."""
     if "/" in text:
         text = _URL_QUERY.sub(_without_query, text)
         text = _SIGNED_FRAGMENT.sub(r"\1", text)
@@ -62,9 +62,9 @@ def _without_query(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True)
 class Scrubber:
-    """Masks secrets in texts that are shown, as they are and as JSON, URLs and HTTP headers write them.
+    """Masks secrets in texts that are shown, as they are and with the escapes of JSON, URLs and HTTP headers.
 
-    :param secrets: keys, tokens and passwords; of ``login:password`` the password is one, too
+    :param secrets: keys, tokens and passwords; of ``login:password``, the password is masked as well
     """
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -83,7 +83,7 @@ PATTERNS_ONLY = Scrubber()
 
 
 def signing_values(url: str) -> tuple[str, ...]:
-    """Return what of a URL must not be shown: its query, and the values in it that sign it; nothing of other URLs."""
+    """Return the parts of a signed URL that must not be shown: its query, and the values that sign it."""
     _, _, query = url.partition("?")
     pairs = parse_qsl(query.partition("#")[0])
     signing = [value for name, value in pairs if re.fullmatch(_SIGNING_NAMES, name, re.IGNORECASE)]
@@ -100,7 +100,7 @@ def _pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str] | None:
         forms.update(part for part in parts if len(part) >= SHORTEST_SECRET)
     if not forms:
         return None
-    # the longest first, since one may be the begin of another
+    # the longest first, since one may be the beginning of another
     return re.compile("|".join("".join(map(_forms_of, form)) for form in sorted(forms, key=len, reverse=True)))
 
 

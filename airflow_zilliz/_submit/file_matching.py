@@ -1,9 +1,9 @@
-"""Whether a job imports the files that were asked for, judged by the file names that a server shows. No I/O.
+"""Whether a job imports the requested files, judged by the file names that a server shows. No I/O.
 
 Milvus shows each group of files as Go prints a list, ``[dir/a.npy dir/b.npy]``, and in 2.4 as protobuf text,
 ``id:4 paths:"dir/a.parquet"``: whole paths both, which can be compared. Zilliz Cloud shows names without their folders
 (wire 2.1, 2.2). BulkWriter names every file ``<uuid>/1.parquet`` and partitioned data ``country=DE/data.parquet``, so
-equal names without folders say nothing: two jobs of different files look alike.
+equal names without folders prove nothing: two jobs of different files look the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PROTOBUF_PATH = re.compile(r'\bpaths:\s*"((?:[^"\\]|\\.)*)"')
 
 
 class Match(Enum):
-    """What a job's file names say about the files that were asked for.
+    """What a job's file names say about the requested files.
 
     ``SAME`` and ``OTHER`` are certain. ``SIMILAR`` is a job that may or may not be of these files, ``HIDDEN`` one that
     does not show its files yet.
@@ -33,12 +33,12 @@ class Match(Enum):
 
 
 def match_files(shown: Iterable[str | None], groups: Sequence[Sequence[str]], *, whole_paths: bool = True) -> Match:
-    """Compare the file names of a job's details with the groups of files that were asked for.
+    """Compare the file names of a job's details with the requested groups of files.
 
     :param shown: the file names as the server sent them; None and empty ones are not counted
     :param groups: paths or URLs; an inner list is one file, or the set of one group's NumPy files
-    :param whole_paths: whether the server reads the very paths that were asked for, as Milvus does with ``files``;
-        Zilliz Cloud copies objects first, so that only their names can be compared, and never prove anything
+    :param whole_paths: whether the server reads exactly the requested paths, as Milvus does with ``files``;
+        Zilliz Cloud copies objects first, so that only their names can be compared, which proves nothing
     """
     texts = [text.strip() for text in shown if text and text.strip()]
     if not texts:
@@ -54,7 +54,7 @@ def match_files(shown: Iterable[str | None], groups: Sequence[Sequence[str]], *,
     names = {_name(path) for path in asked}
     if folders or all(_name(path) in names for path in paths):
         return Match.SIMILAR
-    # a name that holds blanks cannot be told from several in a list as Go prints it
+    # a name with blanks cannot be distinguished from several names in a list as Go prints it
     return Match.SIMILAR if all(_name(_plain(text.strip("[]"))) in names for text in texts) else Match.OTHER
 
 
@@ -62,13 +62,13 @@ class _Printed:
     """Reads the texts that Milvus prints for groups of paths."""
 
     def __init__(self, groups: Sequence[Sequence[str]]) -> None:
-        # a server may show what was percent-encoded as it was asked for, or decoded
+        # a server may show percent-encoded paths unchanged or decoded
         forms = (_bare, _plain)
         self._groups = {
             " ".join(map(form, group)): [_plain(path) for path in group] for group in groups for form in forms
         }
         paths = sorted({form(path) for group in groups for path in group for form in forms}, key=len, reverse=True)
-        # Go prints a list with blanks between its paths and none around those inside of them
+        # Go prints a list with blanks between its paths
         self._tile = re.compile("(?:" + "|".join(map(re.escape, paths)) + r")(?= |\Z)") if _hold_blanks(paths) else None
 
     def is_whole(self, text: str) -> bool:
@@ -90,7 +90,7 @@ class _Printed:
 
 
 def _tiles(tile: re.Pattern[str], text: str) -> list[str] | None:
-    """Return the asked paths that a text is made of, for paths that hold blanks."""
+    """Return the requested paths that a text consists of, for paths with blanks."""
     tiles: list[str] = []
     at = 0
     while at < len(text):
@@ -108,12 +108,12 @@ def _hold_blanks(paths: Iterable[str]) -> bool:
 
 
 def _bare(path: str) -> str:
-    """Return a path as Milvus prints it, but for the slash that its REST page begins paths with."""
+    """Return a path as Milvus prints it, except for the slash at its beginning in Milvus's REST page."""
     return object_of(path).lstrip("/")
 
 
 def _plain(path: str) -> str:
-    """Return a path in the one form in which two of them are compared: decoded, without a slash at its begin."""
+    """Return a path in the form in which paths are compared: decoded, without a slash at its beginning."""
     return unquote(_bare(path))
 
 

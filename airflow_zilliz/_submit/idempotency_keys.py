@@ -1,4 +1,4 @@
-"""Idempotency keys: what they are made of, and the chain of them that one import may use. No I/O."""
+"""Idempotency keys: how they are made, and the chain of keys that one import may use. No I/O."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import hashlib
 
 from airflow_zilliz._protocol.constants import MAX_IDEMPOTENCY_KEY, is_idempotency_key
 
-#: Keys of one chain, each but the last standing for a Failed job.
+#: The most keys of one chain; each except the last stands for a Failed job.
 MAX_KEYS = 50
 _LONGEST_KEY = 200
 
 
 def key_of(*names: object, digest: str) -> str:
-    """Return an idempotency key made of names and a digest; one that no server would take is made of their hash."""
+    """Return an idempotency key made of names and a digest, or of their hash if no server would accept that."""
     return former_key_of(*names, digest)
 
 
 def former_key_of(*names: object) -> str:
-    """Return the key that version 0.1 made, for what it wrote down before an upgrade."""
+    """Return the key that version 0.1 made, for its records from before an upgrade."""
     text = "/".join(["airflow", *map(str, names)])
     if is_idempotency_key(text) and len(text) <= _LONGEST_KEY:
         return text

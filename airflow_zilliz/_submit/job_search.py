@@ -18,9 +18,9 @@ from airflow_zilliz._submit.file_matching import Match, match_files
 from airflow_zilliz._submit.record import CLOCK_SKEW, PATIENCE, Patience
 from airflow_zilliz.exceptions import ZillizApiError, ZillizError, ZillizJobNotFound, ZillizUnavailable
 
-#: Jobs of a collection that are described in search of one; with more it cannot be told.
+#: The most jobs of a collection that are described in search of one; with more, the search is undecided.
 MAX_CANDIDATES = 300
-#: A job that is older than the request by this many seconds is none of it, however far apart clocks are.
+#: A job that is older than the request by this many seconds is not its job, however far apart clocks are.
 CERTAINLY_OLDER = 3600.0
 
 
@@ -46,10 +46,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the job in question imports.
+    """The import whose job is searched for.
 
     :param groups: its files
-    :param whole_paths: whether the server shows the very paths that were asked for
+    :param whole_paths: whether the server shows exactly the requested paths
     """
 
     collection_name: str
@@ -60,7 +60,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search came to: a job, or why it cannot be told, or neither where there is no such job."""
+    """The result of a search: a job, or why it is undecided, or neither if there is no such job."""
 
     job_id: str | None = None
     in_doubt: str | None = None
@@ -70,7 +70,7 @@ class SearchResult:
 class Described:
     """A job, None for one that the server does not know.
 
-    :param server_time: the server's clock, as far as the response tells it
+    :param server_time: the server's clock, if the response has it
     """
 
     job: ImportProgress | None
@@ -80,8 +80,8 @@ class Described:
 class _Verdict(Enum):
     OURS = auto()
     OTHER = auto()
-    UNCLEAR = auto()  # for good
-    NOT_YET = auto()  # what it shows later may tell
+    UNCLEAR = auto()  # and will stay so
+    NOT_YET = auto()  # later descriptions may decide
 
 
 def describe(target: Target, job_id: str) -> Generator[Any, Any, Described]:
@@ -90,35 +90,35 @@ def describe(target: Target, job_id: str) -> Generator[Any, Any, Described]:
     :raises ZillizError: no response says whether there is such a job
     """
     flow = calls.describe(job_id, target)
-    answer: Response | None = None
+    response: Response | None = None
     try:
         request = next(flow)
         while True:
             try:
-                answer = yield request
+                response = yield request
             except ZillizError as err:
                 request = flow.throw(err)
             else:
-                request = flow.send(answer)
+                request = flow.send(response)
     except StopIteration as done:
-        return Described(done.value[0], _date_of(answer))
+        return Described(done.value[0], _date_of(response))
     except ZillizJobNotFound:
-        return Described(None, _date_of(answer))
+        return Described(None, _date_of(response))
 
 
 def list_jobs(wanted: Wanted) -> Generator[Any, Any, list[ImportProgress]]:
     """Return the jobs of the collection.
 
-    :raises ZillizError: the list cannot be had
+    :raises ZillizError: the list cannot be read
     """
     jobs: list[ImportProgress] = []
     walk = calls.walk_list(wanted.target, collection_name=wanted.collection_name)
     item = next(walk, None)
     while item is not None:
         if isinstance(item, Request):
-            answer = yield item
+            response = yield item
             try:
-                item = walk.send(answer)
+                item = walk.send(response)
             except StopIteration:
                 break
         else:
@@ -131,7 +131,7 @@ def list_jobs(wanted: Wanted) -> Generator[Any, Any, list[ImportProgress]]:
 def age_of(job: ImportProgress, server_time: datetime | None, now: float) -> float | None:
     """Return how many seconds ago a job was created, None for unknown.
 
-    Only the server's own clock is compared with its times where it is known, for clocks may be apart.
+    The server's times are compared with its own clock if that is known, since clocks may differ.
     """
     return _seconds_since(job.create_time, server_time, now)
 
@@ -142,10 +142,10 @@ def _seconds_since(moment: datetime | None, server_time: datetime | None, now: f
     return now - moment.timestamp() if server_time is None else (server_time - moment).total_seconds()
 
 
-def _date_of(answer: Response | None) -> datetime | None:
-    """Return the server's clock as its response tells it."""
+def _date_of(response: Response | None) -> datetime | None:
+    """Return the server's clock from its response, None if it has none."""
     try:
-        return parsedate_to_datetime(answer.headers.get("date", "")) if answer is not None else None
+        return parsedate_to_datetime(response.headers.get("date", "")) if response is not None else None
     except (TypeError, ValueError):
         return None
 
@@ -164,9 +164,9 @@ class Search:
     patience: Patience = PATIENCE
 
     def run(self) -> Generator[Any, Any, SearchResult]:
-        """Look for the job, and wait for a while where jobs do not show their files yet.
+        """Search for the job, and wait for a while if jobs do not show their files yet.
 
-        :raises ZillizError: the list, or a job that may be it, cannot be had
+        :raises ZillizError: the list, or a job that may be it, cannot be read
         """
         jobs = yield from list_jobs(self.wanted)
         open_jobs = [job for job in jobs if job.job_id not in (self.known or ())]
@@ -210,7 +210,7 @@ class Search:
                 later.append(listed)
                 continue
             except ZillizApiError:
-                later.append(listed)  # refused, which says nothing of the job: the list shows it
+                later.append(listed)  # refused, which says nothing about the job: the list shows it
                 continue
             if described.job is None:
                 later.append(listed)  # a fail-over may know fewer jobs for a moment
@@ -244,9 +244,9 @@ class Search:
         return _Verdict.NOT_YET
 
     def _is_older(self, job: ImportProgress, server_time: datetime | None, now: float) -> bool | None:
-        """Say whether a job was there before the request, None for unknown.
+        """Return whether a job was there before the request, None for unknown.
 
-        Where the ids from before are known, times are not needed.
+        If the ids from before are known, times are not needed.
         """
         if self.known is not None or self.since is None:
             return None

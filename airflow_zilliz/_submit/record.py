@@ -1,4 +1,4 @@
-"""What the tries of one import task know of each other: the record that is kept, and the facts of a try. No I/O."""
+"""What the tries of an import task know of each other: the stored record, and the facts of a try. No I/O."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: How far apart two clocks that are both kept right may be, in seconds.
+#: How far apart two synchronised clocks may be, in seconds.
 CLOCK_SKEW = 60.0
-#: Milvus forgets ended jobs after three hours (wire 3.5), and looks for them every two minutes.
+#: Milvus forgets ended jobs after three hours (wire 3.5), and checks for them every two minutes.
 RETENTION = 3 * 3600.0 - 300.0
-#: More ids than this are not worth their room in Airflow's database.
+#: More ids than this are not stored in Airflow's database.
 MAX_KNOWN_IDS = 2000
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited for what a server has yet to show, all in seconds.
+    """How long to wait for what a server has yet to show, all in seconds.
 
     :param pauses: between two readings of a list, and between two descriptions of a job that hides its files
     :param settle: how long a request that was sent may take to show its effect
@@ -31,7 +31,7 @@ PATIENCE = Patience()
 
 @dataclass(frozen=True)
 class Record:
-    """What is written down of an import, for the task's next try and for the time after it was cleared.
+    """The stored record of an import, for the task's next try and for the time after it was cleared.
 
     It is written before a request is sent and when its outcome is known, and only ever replaced: a task may fail, be
     retried or be cleared after its job ended.
@@ -60,31 +60,31 @@ class Record:
     given_up: int | None = None
 
     def before_sending(self, now: float, turn: int, listed: frozenset[str] | None) -> Record:
-        """Return what is to be written before a request is sent.
+        """Return the record to store before a request is sent.
 
-        :param listed: the ids in the job list; what was there before the first of several requests counts
+        :param listed: the ids in the job list; those before the first of several requests count
         """
         if self.sending:
             return replace(self, turn=turn, sent_at=now, first_sent_at=self.first_sent_at or now)
         return Record(self.key, self.digest, turn, sending=True, sent_at=now, first_sent_at=now, known=listed)
 
     def started(self, job_id: str, turn: int) -> Record:
-        """Return what is to be written when the job is known."""
+        """Return the record to store when the job is known."""
         return Record(self.key, self.digest, turn, job_id=job_id)
 
     def failed(self) -> Record:
-        """Return what is to be written when the job is Failed: the next submit starts another, with the next key."""
+        """Return the record to store when the job is Failed: the next submit starts another, with the next key."""
         return Record(self.key, self.digest, self.turn + 1)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record in JSON types, without what is unset."""
+        """Return the record in JSON types, without unset fields."""
         known = sorted(self.known) if self.known is not None and len(self.known) <= MAX_KNOWN_IDS else None
         fields = {**vars(self), "known": known}
         return {name: value for name, value in fields.items() if value is not None and value is not False}
 
     @classmethod
     def from_json(cls, value: object) -> Record | None:
-        """Return a record that was kept, also by version 0.1; None for one that says nothing."""
+        """Return a stored record, also one of version 0.1; None if it cannot be read."""
         if not isinstance(value, Mapping) or not isinstance(value.get("key"), str):
             return None
         known, result = value.get("known"), value.get("result")
@@ -104,17 +104,17 @@ class Record:
 
 @dataclass(frozen=True)
 class TaskTry:
-    """One try of an import task, as Airflow tells of it.
+    """One try of an import task, with what Airflow knows of it.
 
     :param now: epoch seconds at the try's start
-    :param record: what earlier tries wrote down
-    :param remembers: whether records are kept and can be read, as on Airflow 3.3: that there is none then proves that
-        no earlier try sent anything
+    :param record: the record of earlier tries
+    :param remembers: whether records are stored and can be read, as on Airflow 3.3: a missing one then proves that no
+        earlier try sent anything
     :param number: counted from 1
     :param clears: grows with each time that a user clears the task
     :param was_cleared: whether a user has cleared it
     :param run_due: epoch seconds before which no try can have begun; None for unknown
-    :param least_pause: seconds that lie at least between the end of the try before and this one
+    :param least_pause: the least seconds between the end of the try before and the start of this one
     """
 
     now: float
@@ -131,9 +131,9 @@ class TaskTry:
 class Earlier:
     """What is known of requests that an earlier try may have sent.
 
-    :param known: the ids that the list had before the first of them, None where nobody wrote them down
+    :param known: the ids that the list had before the first of them, None if not recorded
     :param since: epoch seconds before which none of them can have been sent, None for unknown
-    :param quiet: seconds that have passed at least since the last one
+    :param quiet: the least seconds since the last one
     :param is_stale: whether a job of one may have ended so long ago that the server has forgotten it
     """
 
@@ -151,9 +151,9 @@ class Earlier:
 
 
 def earlier_of(record: Record | None, this: TaskTry) -> Earlier | None:
-    """Return what is known of earlier tries' requests, None where none can have been sent.
+    """Return what is known of earlier tries' requests, None if none can have been sent.
 
-    :param record: the record of this very import
+    :param record: the record of this import
     """
     if not this.remembers:
         if this.number <= 1:
@@ -161,10 +161,10 @@ def earlier_of(record: Record | None, this: TaskTry) -> Earlier | None:
         if not this.was_cleared:  # a retry follows its try
             return Earlier(None, this.run_due, this.least_pause, this.least_pause > RETENTION)
         run_age = 0.0 if this.run_due is None else this.now - this.run_due
-        return Earlier(None, this.run_due, 0.0, run_age > RETENTION)  # whoever clears a task may do so days later
+        return Earlier(None, this.run_due, 0.0, run_age > RETENTION)  # a user may clear a task days later
     if record is None or not record.sending:
         return None
-    if record.sent_at is None:  # version 0.1 wrote no times
+    if record.sent_at is None:  # version 0.1 stored no times
         return Earlier(record.known, this.run_due)
     quiet = this.now - record.sent_at
     return Earlier(record.known, record.first_sent_at or record.sent_at, max(0.0, quiet), quiet > RETENTION)

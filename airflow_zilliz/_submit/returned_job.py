@@ -1,7 +1,7 @@
-"""Whether the job that a server returned for an idempotency key is the import that was asked for. No I/O.
+"""Whether the job that a server returned for an idempotency key is the requested import. No I/O.
 
-A server that heeds keys returns the first job of a key for 24 hours, a Failed one too, and does not compare what it is
-asked to import (wire 1.7).
+A server that honours keys returns the first job of a key for 24 hours, a Failed one too, and does not compare what is
+to be imported (wire 1.7).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Origin(Enum):
     """Where the job of an import comes from."""
 
     STARTED = auto()  # started by this try
-    RESUMED = auto()  # written down by an earlier try
+    RESUMED = auto()  # recorded by an earlier try
     FOUND = auto()  # found in the job list
     RETURNED = auto()  # returned by the server for the same key
-    REMEMBERED = auto()  # Completed before, whatever the server says of it now
+    REMEMBERED = auto()  # Completed before, whatever the server says now
 
 
 def origin_of(
     submission: Submission, job_id: str, before: frozenset[str] | None, earlier: Earlier | None, this: TaskTry
 ) -> Generator[Any, Any, Origin | None]:
-    """Return where the job comes from that the server returned, None for one that another has to follow.
+    """Return the origin of a job that the server returned, None if another job has to be started.
 
-    A server that heeds keys returns a Failed job too, for as long as it remembers the key.
+    A server that honours keys returns a Failed job too, for as long as it remembers the key.
     """
     was_listed = None if before is None else job_id in before
     if submission.is_own_key:
@@ -42,7 +42,7 @@ def origin_of(
     if was_listed is False:
         return Origin.STARTED
     if was_listed and earlier is None and this.remembers:
-        # this try has written down that it sends, and sent once
+        # this try has recorded that it sends, and sent once
         yield Log(logging.INFO, f"Job {job_id}, which the server returned, is of an earlier run of the same name")
         return None
     try:
@@ -64,9 +64,9 @@ def origin_of(
 def _origin_by_age(
     submission: Submission, described: Described, job: ImportProgress, was_listed: bool | None, this: TaskTry
 ) -> Generator[Any, Any, Origin | None]:
-    """Tell a job of this very try from one of an earlier run of the same name, for no other try has sent anything.
+    """Distinguish a job of this try from one of an earlier run of the same name, if no other try has sent anything.
 
-    Before Airflow 3.3 this try may be run a second time, by a scheduler that lost sight of the first.
+    Before Airflow 3.3, a scheduler that lost sight of this try may run it a second time.
     """
     now = yield Clock()
     age = age_of(job, described.server_time, now)
@@ -85,7 +85,7 @@ def _origin_by_age(
 def _origin_by_files(
     submission: Submission, job_id: str, was_listed: bool | None
 ) -> Generator[Any, Any, Origin | None]:
-    """Compare a job that came back for a user's own key with the request."""
+    """Compare a job that the server returned for a user's own key with the request."""
     origin = Origin.RETURNED if was_listed else Origin.STARTED
     error: ZillizError | None = None
     for seconds in (*submission.patience.pauses, None):
@@ -107,11 +107,11 @@ def _origin_by_files(
             break
         yield Pause(seconds)
     what = f"The server returned job {job_id} for idempotency_key {submission.key!r}"
-    raise unknown(submission, f"{what}, and whether it is of these files cannot be seen") from error
+    raise unknown(submission, f"{what}, and it is not known whether it is of these files") from error
 
 
 def check_key(submission: Submission, job: ImportProgress) -> None:
-    """Compare a Completed job's files with those that were asked for, for a key that may stand for another import.
+    """Compare a Completed job's files with the requested ones, for a key that may stand for another import.
 
     :raises ZillizIdempotencyKeyReused: they are others
     """

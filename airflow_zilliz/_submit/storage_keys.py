@@ -1,4 +1,4 @@
-"""The keys of an object storage, from an Airflow connection of its own kind."""
+"""The keys of an object storage, from an Airflow connection for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKEN_EXTRAS = ("session_token", "aws_session_token", "token")
 
 @dataclass(frozen=True)
 class StorageKeys:
-    """What Zilliz Cloud reads an object storage with.
+    """The credentials with which Zilliz Cloud reads an object storage.
 
     :param token: of short-lived keys
     """
@@ -27,7 +27,7 @@ class StorageKeys:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show."""
+        """The values that no log may show."""
         return tuple(filter(None, (self.access_key, self.secret_key, self.token)))
 
 
@@ -35,9 +35,9 @@ NO_STORAGE = StorageKeys()
 
 
 def keys_of(conn_id: str, get_connection: Callable[[str], Any]) -> StorageKeys:
-    """Return the keys that a connection holds: login, password, and a token among the extras.
+    """Return the keys of a connection: login, password, and a token among the extras.
 
-    :raises ZillizConfigError: it has not both keys, or cannot be looked up
+    :raises ZillizConfigError: it lacks one of the keys, or cannot be looked up
     """
     try:
         conn = get_connection(conn_id)

@@ -1,17 +1,17 @@
-"""Starting an import once and no more: which requests that takes, decided without I/O and without a clock.
+"""Starting an import exactly once: which requests that takes, decided without I/O and without a clock.
 
 A server from Milvus 2.6.24 or 3.0.2 on returns the first job for a repeated ``Idempotency-Key`` (wire 1.7). Older ones
-and Zilliz Cloud ignore the key, and no response tells which kind a server is. So nothing here trusts the key alone.
-What must not be relaxed:
+and Zilliz Cloud ignore the key, and no response shows which kind a server is. So nothing here relies on the key alone.
+These rules must not be relaxed:
 
-* Before a request is sent it is written down that one may be out, with the ids that the job list has. Only a certain
-  refusal takes that back, and then to what was known before; any other response without a job id is a lost one.
-* A request whose outcome is unknown is followed by no other until its job would have shown in the list, which is
-  `Patience.settle` after it was sent, and never once ended jobs of its time may have been forgotten.
-* A job is ours only if it shows just the paths that were asked for, and was not there before. What may or may not be
-  ours is reported, and nothing is sent. "Unknown job" alone means that a job is gone.
-* What was written down stays after the task has ended: it may fail after that, be retried or be cleared. Another job
-  follows only one that is Failed, or a user's clear after the task failed for a job that the server has forgotten.
+* Before a request is sent, the record says that one may have been sent, with the ids in the job list. Only a certain
+  refusal restores the record from before; any other response without a job id counts as lost.
+* After a request whose outcome is unknown, no other is sent until its job would have appeared in the list, which is
+  `Patience.settle` after it was sent, and never after the server may have forgotten ended jobs of its time.
+* A job is ours only if it shows exactly the requested paths and was not there before. A job that may or may not be
+  ours is reported, and nothing is sent. Only "unknown job" means that a job is gone.
+* The record stays after the task has ended, since the task may then fail, be retried or be cleared. Another job is
+  started only after a Failed one, or if a user clears a task that failed for a job that the server has forgotten.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ SETTLING_PAUSE = 15.0
 
 @dataclass(frozen=True)
 class Remember:
-    """Asks the driver of a flow to write a record down before it goes on."""
+    """Asks the driver of a flow to store a record before it continues."""
 
     record: Record
 
 
-#: Requests are sent their responses, `Clock` the time, the others nothing.
+#: What a flow yields. A request receives its response, `Clock` the time, the others nothing.
 Step = Request | Pause | Clock | Remember | Log
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """An import that is on its way.
+    """An import that was started.
 
-    :param record: what is written down of it
+    :param record: its record in the store
     """
 
     job_id: str
@@ -67,17 +67,17 @@ class Submitted:
 
 
 def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submitted]:
-    """Start an import unless it is on its way already. Errors of a request are thrown in where it was yielded.
+    """Start an import unless it was started already. Errors of a request are thrown in where it was yielded.
 
-    :raises ZillizSubmissionUnknown: it cannot be told whether there is a job; a retry could load all rows twice
+    :raises ZillizSubmissionUnknown: it is not known whether there is a job; a retry could load all rows twice
     :raises ZillizIdempotencyKeyReused: the key stands for an import of other files
-    :raises ZillizTooManyJobs: the server takes no more jobs at the moment; nothing was started
-    :raises ZillizUnavailable: nothing was started as far as the list shows; a retry looks there again before it sends
+    :raises ZillizTooManyJobs: the server accepts no more jobs at the moment; nothing was started
+    :raises ZillizUnavailable: nothing was started as far as the list shows; a retry checks it again before it sends
     :raises ZillizApiError: the server refused, and nothing was started
     """
     record = _record_of(submission, this.record)
     if record is not None and record.job_id is not None:
-        outcome = yield from _go_on(submission, record, this)
+        outcome = yield from _continue(submission, record, this)
         if isinstance(outcome, Submitted):
             return outcome
         record = outcome
@@ -106,7 +106,7 @@ def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submit
 
 
 def _record_of(submission: Submission, record: Record | None) -> Record | None:
-    """Return what was written down of this very import, None for nothing.
+    """Return the record of this import, None if there is none.
 
     Under a user's own key a record of other files counts as well: the server may return their job.
     """
@@ -119,8 +119,8 @@ def _record_of(submission: Submission, record: Record | None) -> Record | None:
     return Record(submission.key, submission.digest, record.turn) if submission.is_own_key else None
 
 
-def _go_on(submission: Submission, record: Record, this: TaskTry) -> Generator[Step, Any, Submitted | Record]:
-    """Return the job that was written down, or a record of what is to follow it."""
+def _continue(submission: Submission, record: Record, this: TaskTry) -> Generator[Step, Any, Submitted | Record]:
+    """Return the recorded job, or a record of what is to follow it."""
     job_id = str(record.job_id)
     try:
         job = (yield from describe(submission.target, job_id)).job
@@ -152,7 +152,7 @@ def _go_on(submission: Submission, record: Record, this: TaskTry) -> Generator[S
 def _find_earlier(
     submission: Submission, earlier: Earlier, before: frozenset[str] | None
 ) -> Generator[Step, Any, str | None]:
-    """Return the job of an earlier try, None where there is none."""
+    """Return the job of an earlier try, None if there is none."""
     may_have = "An earlier try may have started it"
     if before is None:
         raise unknown(submission, f"{may_have}, and the server's job list cannot be used")
@@ -170,7 +170,7 @@ def _find_earlier(
             yield Pause(seconds)
             waited += seconds
     except ZillizUnavailable as err:
-        raise _with_text(err, f"{err}. {may_have}; a retry looks for its job again before it sends") from None
+        raise _with_text(err, f"{err}. {may_have}; a retry searches for its job again before it sends") from None
     except ZillizApiError as err:
         raise unknown(submission, f"{may_have}, and the list is refused: {err}") from None
     if earlier.is_stale:
@@ -181,7 +181,7 @@ def _find_earlier(
 def _find_lost(
     submission: Submission, before: frozenset[str] | None, err: ZillizApiError | ZillizUnavailable
 ) -> Generator[Step, Any, str]:
-    """Return the job of a request without a response that says what came of it."""
+    """Return the job of a request whose response is lost."""
     if before is None:
         raise unknown(submission, f"The response was lost ({err}), and the server's job list cannot be used") from err
     search = Search(_wanted(submission), before, None, submission.patience)
@@ -190,14 +190,14 @@ def _find_lost(
         try:
             result = yield from search.run()
         except ZillizUnavailable:
-            continue  # whatever cost the response may last a while
+            continue  # whatever lost the response may last a while
         except ZillizApiError as refusal:
             raise unknown(submission, f"The response was lost ({err}), and the job list is refused: {refusal}") from err
         if (job_id := _certain(submission, result)) is not None:
             return job_id
     raise ZillizUnavailable(
         f"The response to the import request into collection {submission.collection_name!r} was lost ({err}), and no "
-        f"new job is in the job list after {sum(submission.patience.pauses):.0f} s. A retry looks there again "
+        f"new job is in the job list after {sum(submission.patience.pauses):.0f} s. A retry checks it again "
         "before it sends",
         retry_after=err.retry_after if isinstance(err, ZillizUnavailable) else None,
         code=err.code,
@@ -211,7 +211,7 @@ def _remember_job(record: Record, origin: Origin) -> Generator[Step, Any, Submit
 
 
 def _listed_ids(submission: Submission) -> Generator[Step, Any, frozenset[str] | None]:
-    """Return the ids of the collection's jobs, None where the server's list is of no use."""
+    """Return the ids of the collection's jobs, None if the server's list cannot be used."""
     try:
         jobs = yield from list_jobs(_wanted(submission))
     except ZillizUnavailable as err:

@@ -1,4 +1,4 @@
-"""What an import to be started is, and the errors for one of which it is not known whether it was started. No I/O."""
+"""An import to be started, and the errors for an import that may or may not have been started. No I/O."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Submission:
     :param request: returns the request for an idempotency key
     :param key: the first of its keys
     :param digest: of what is imported, see `airflow_zilliz._protocol.import_request.digest_of`
-    :param groups: the files, for telling its job from others of the collection
-    :param whole_paths: whether the server shows the very paths that were asked for
+    :param groups: the files, which distinguish its job from others of the collection
+    :param whole_paths: whether the server shows exactly the requested paths
     :param is_own_key: whether the key is the user's own, so that it may stand for another import as well
     :param former_key: the key that version 0.1 made for this import
     """
@@ -39,7 +39,7 @@ class Submission:
     patience: Patience = PATIENCE
 
     def match(self, job: ImportProgress) -> Match:
-        """Compare the files that a job shows with those that were asked for."""
+        """Compare the files that a job shows with the requested ones."""
         return match_files((part.file_name for part in job.details), self.groups, whole_paths=self.whole_paths)
 
 
@@ -53,21 +53,21 @@ def unknown(submission: Submission, what: str) -> ZillizSubmissionUnknown:
     paths = [object_of(path) for group in submission.groups for path in group]
     files = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
     return ZillizSubmissionUnknown(
-        f"It cannot be told whether the import into collection {submission.collection_name!r} has been started. "
-        f"{what}. The task is not retried, since a second job would load every row again. Look whether a job of the "
-        f"files {files} is there: if so, wait for it with ZillizImportSensor(job_id=...); if not, run the task again "
+        f"It is not known whether the import into collection {submission.collection_name!r} was started. "
+        f"{what}. The task is not retried, since a second job would load every row again. Check whether a job of the "
+        f"files {files} exists: if so, wait for it with ZillizImportSensor(job_id=...); if not, run the task again "
         "with another idempotency_key"
     )
 
 
 def forgotten(collection_name: str, job_id: str) -> ZillizSubmissionUnknown:
-    """Return the error for a job that the server does not know any more."""
+    """Return the error for a job that the server no longer knows."""
     return ZillizSubmissionUnknown(
         f"Import job {job_id} into collection {collection_name!r}, which this task started, is unknown to the server: "
-        "it ended so long ago that it was forgotten, and whether it was Completed cannot be told. The task is not "
-        "retried, since a second job would load every row again. Look whether the rows are there: if so, mark the task "
-        "as success; if not, clear it (on Airflow before 3.3: with another idempotency_key), and it imports the files "
-        "again"
+        "it ended so long ago that it was forgotten, and it is not known whether it was Completed. The task is not "
+        "retried, since a second job would load every row again. Check whether the rows are there: if so, mark the "
+        "task as success; if not, clear it (on Airflow before 3.3: with another idempotency_key), and it imports the "
+        "files again"
     )
 
 

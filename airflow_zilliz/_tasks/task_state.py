@@ -125,7 +125,7 @@ class WaitMemory:
         try:
             kept = self._store.get(_WAIT_KEY) if self._store is not None else None
         except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be read, so this look remembers none before: %s", err)
+            log.warning("The task state store cannot be read, so this poll starts without earlier state: %s", err)
             return EMPTY_CHECKPOINT
         if not isinstance(kept, Mapping) or kept.get("try_number") != self._try_number:
             return EMPTY_CHECKPOINT

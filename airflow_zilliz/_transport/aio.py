@@ -24,7 +24,7 @@ _MAX_CONNECTIONS = 100
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Client:
     """What one event loop sends with. The environment's proxies are read once, since that takes a while."""
 
     session: aiohttp.ClientSession
@@ -37,24 +37,24 @@ class _Line:
         return self.proxies[url]
 
 
-_Keeper = AsyncGenerator[_Line, None]
-_keepers: dict[asyncio.AbstractEventLoop, tuple[_Keeper, _Line]] = {}
+_SessionHolder = AsyncGenerator[_Client, None]
+_holders: dict[asyncio.AbstractEventLoop, tuple[_SessionHolder, _Client]] = {}
 _contexts: dict[bool | str, ssl.SSLContext] = {}
 
 
 async def exchange(endpoint: Endpoint, request: Request) -> Response:
-    """Send a request and read its whole answer.
+    """Send a request and read the whole response.
 
-    :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
+    :raises ZillizUnavailable: no response, or one that is cut, too slow or too long
     :raises ZillizConfigError: the environment's proxy cannot be used
     """
     url = url_of(endpoint, request)
-    line = await _line()
-    proxy = line.proxy_for(endpoint.base_url)
+    client = await _client()
+    proxy = client.proxy_for(endpoint.base_url)
     for may_repeat in (request.repeatable, False):
         connection = SimpleNamespace(is_pooled=False)
         try:
-            return await _exchange(line.session, endpoint, request, url, proxy, connection)
+            return await _exchange(client.session, endpoint, request, url, proxy, connection)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as err:
             # the server may have closed a pooled connection at that moment; aiohttp itself repeats no POST
             if may_repeat and connection.is_pooled and isinstance(err, _CLOSED):
@@ -90,9 +90,9 @@ async def _exchange(
         trace_request_ctx=connection,
     ) as response:
         body = await _read(response, url)
-        answer_headers = {name.lower(): value for name, value in response.headers.items()}
+        response_headers = {name.lower(): value for name, value in response.headers.items()}
         return Response(
-            response.status, body, answer_headers, url, proxy=proxy.name if proxy else None, scrub=endpoint.scrubber
+            response.status, body, response_headers, url, proxy=proxy.name if proxy else None, scrub=endpoint.scrubber
         )
 
 
@@ -111,17 +111,17 @@ async def _read(response: aiohttp.ClientResponse, url: str) -> bytes:
     return await asyncio.to_thread(unpacked, url, body, encoding) if encoding else bytes(body)
 
 
-async def _line() -> _Line:
+async def _client() -> _Client:
     loop = asyncio.get_running_loop()
-    if loop not in _keepers:
-        for ended in [other for other in _keepers if other.is_closed()]:
-            del _keepers[ended]
-        keeper = _keep_session(loop)
-        _keepers[loop] = keeper, await anext(keeper)
-    return _keepers[loop][1]
+    if loop not in _holders:
+        for ended in [other for other in _holders if other.is_closed()]:
+            del _holders[ended]
+        holder = _keep_session(loop)
+        _holders[loop] = holder, await anext(holder)
+    return _holders[loop][1]
 
 
-async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
+async def _keep_session(loop: asyncio.AbstractEventLoop) -> _SessionHolder:
     """Hold a session open until the loop ends: a loop closes its unfinished generators before itself."""
     connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
     trace = aiohttp.TraceConfig()
@@ -130,9 +130,9 @@ async def _keep_session(loop: asyncio.AbstractEventLoop) -> _Keeper:
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trace_configs=[trace]
     )
     try:
-        yield _Line(session)
+        yield _Client(session)
     finally:
-        _keepers.pop(loop, None)
+        _holders.pop(loop, None)
         await session.close()
 
 

@@ -1,4 +1,4 @@
-"""What both carriers of requests share: addresses, headers, compressed bodies, and the words for a lost answer."""
+"""What both transports share: addresses, headers, compressed bodies, and error texts for a lost response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._transport.proxies import Proxy
 from airflow_zilliz.exceptions import ZillizUnavailable
 
-#: The begin of an error's text that is searched for secrets: HTTP clients put all that was sent into some of them.
+#: The beginning of an error's text that is searched for secrets: HTTP clients put all that was sent into some errors.
 _MAX_SCRUBBED = 8_000
 
 
@@ -28,7 +28,7 @@ def headers_of(request: Request) -> dict[str, str]:
     """Return a request's headers, all but the token's."""
     return {
         "Accept": "application/json",
-        "Accept-Encoding": "identity",  # what is compressed may unpack to a thousand times as much
+        "Accept-Encoding": "identity",  # a compressed body may expand to a thousand times its size
         "User-Agent": f"airflow-provider-zilliz/{__version__}",
         **request.headers,
     }
@@ -52,9 +52,9 @@ def body_too_long(url: str) -> ZillizUnavailable:
 
 
 def unpacked(url: str, body: bytes | bytearray, encoding: str) -> bytes:
-    """Return a body that was compressed although no server is asked to, never more of it than any body may have.
+    """Decompress a body, which no server is asked to compress, up to the limit of any body.
 
-    :param encoding: the answer's ``Content-Encoding``
+    :param encoding: the response's ``Content-Encoding``
     :raises ZillizUnavailable: it is too long, or compressed in an unknown or broken way
     """
     content = bytes(body)
@@ -63,18 +63,18 @@ def unpacked(url: str, body: bytes | bytearray, encoding: str) -> bytes:
         if name in ("", "identity"):
             continue
         if name not in _UNPACKED_BY:
-            raise ZillizUnavailable(f"{url} sent its answer compressed as {encoding[:100]!r}, which nobody asked for")
+            raise ZillizUnavailable(f"{url} sent its response compressed as {encoding[:100]!r}, which is not supported")
         try:
             content = _UNPACKED_BY[name](content)
         except (zlib.error, EOFError) as err:
-            raise ZillizUnavailable(f"{url} sent an answer that cannot be unpacked ({err})") from None
+            raise ZillizUnavailable(f"{url} sent a response that cannot be decompressed ({err})") from None
         if len(content) > MAX_BODY_BYTES:
             raise body_too_long(url)
     return content
 
 
 def _gunzip(body: bytes) -> bytes:
-    """Return the content of all members; what follows the last one is padding."""
+    """Return the content of all members; anything after the last one is padding."""
     content = b""
     while body and (not content or body.startswith(b"\x1f\x8b")):
         part, body = _inflated(body, zlib.MAX_WBITS | 16, MAX_BODY_BYTES + 1 - len(content))
@@ -85,7 +85,7 @@ def _gunzip(body: bytes) -> bytes:
 
 
 def _inflate(body: bytes) -> bytes:
-    """Return the content of what is called deflate, with zlib's header, as it should be, or without."""
+    """Return the content of a deflate body, with zlib's header, as it should be, or without."""
     try:
         return _inflated(body, zlib.MAX_WBITS, MAX_BODY_BYTES + 1)[0]
     except zlib.error:
@@ -105,9 +105,9 @@ _UNPACKED_BY = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _inflate}
 
 
 def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Proxy | None = None) -> str:
-    """Return what to say of a request without an answer, by the deepest cause that tells something.
+    """Return the error text of a request without a response, by the deepest cause that says something.
 
-    :param proxy: which it went through
+    :param proxy: the proxy that it went through
     """
     chain = _causes(err)
     host, whose, where = urlsplit(url).netloc, "the connection's host", url
@@ -123,7 +123,7 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Pr
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         return f"{where}: connection refused (is {'a server' if proxy is None else 'the proxy'} listening at {host}?)"
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
-        return f"{where}: no answer within {endpoint.request_timeout:g} s"
+        return f"{where}: no response within {endpoint.request_timeout:g} s"
     if refusal := next((cause for cause in chain if _is_tunnel_refusal(cause)), None):
         return f"{where}: the proxy refused to connect ({_clean(str(refusal), endpoint, proxy)})"
     deepest = chain[-1]
@@ -131,7 +131,7 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Pr
 
 
 def was_sent(err: BaseException) -> bool:
-    """Whether a request without an answer may have reached the server."""
+    """Whether a request without a response may have reached the server."""
     before_it = (socket.gaierror, ConnectionRefusedError, ssl.SSLCertVerificationError)
     return not any(
         isinstance(cause, before_it) or "ConnectTimeout" in type(cause).__name__ or _is_tunnel_refusal(cause)

@@ -1,4 +1,4 @@
-"""What the connection's Test button asks, and what it says to the person who pressed it."""
+"""The request of the connection's Test button, and the verdict for the person who pressed it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizErr
 
 
 def check(endpoint: Endpoint) -> Exchange[str]:
-    """Ask for the shortest list of jobs, the call that waiting needs most, and return what is to be said.
+    """Request the shortest list of jobs, the call that waits need most, and return the verdict.
 
     :raises ZillizError: with a message for the person who filled in the form
     """
@@ -21,14 +21,14 @@ def check(endpoint: Endpoint) -> Exchange[str]:
         request = Request(f"{constants.CLUSTERS}?pageSize=10&currentPage=1")
     else:
         request = Request(constants.LIST, {**target.ids(), "pageSize": 1, "currentPage": 1}, database_header(target))
-    answer = yield request
+    response = yield request
     try:
-        data = payload(answer)
+        data = payload(response)
     except ZillizError as err:
-        raise _in_words(endpoint, answer, err) from None
-    where = endpoint.base_url + (f" (through the proxy {answer.proxy})" if answer.proxy else "")
+        raise _in_words(endpoint, response, err) from None
+    where = endpoint.base_url + (f" (through the proxy {response.proxy})" if response.proxy else "")
     if not needs_place:
-        return f"{where} answers import calls{f' for {target}' if str(target) else ''}, and the key is accepted."
+        return f"{where} responds to import calls{f' for {target}' if str(target) else ''}, and the key is accepted."
     count = data.get("count") if isinstance(data, dict) else None
     return (
         f"{where} accepts the key, which sees {count if isinstance(count, int) else 'its'} clusters. The connection "
@@ -36,20 +36,20 @@ def check(endpoint: Endpoint) -> Exchange[str]:
     )
 
 
-def _in_words(endpoint: Endpoint, answer: Response, err: ZillizError) -> ZillizError:
-    """Return the error with what to do about it, where its code says more than its class."""
+def _in_words(endpoint: Endpoint, response: Response, err: ZillizError) -> ZillizError:
+    """Return the error with advice, if its code says more than its class."""
     code = getattr(err, "code", None)
     place = str(endpoint.target) or "the cluster"
     if code in constants.UNKNOWN_CLUSTER_CODES or code in constants.NO_CLUSTER_RIGHT_CODES:
-        advice = f"The key was read, but {place} is unknown to it: check the id, and whether the key may use it"
+        advice = f"The key was recognised, but {place} is unknown to it: check the id, and whether the key may use it"
     elif code in constants.WRONG_REGION_CODES:
-        advice = f"{place} is not in the region that was asked: check the endpoint and region_id"
-    elif isinstance(err, ZillizAuthError) and answer.status != 403:
+        advice = f"{place} is not in the region of the request: check the endpoint and region_id"
+    elif isinstance(err, ZillizAuthError) and response.status != 403:
         if endpoint.token:
             hint = "for Zilliz Cloud the API key alone, for Milvus login and password"
             advice = f"The key was refused: check it, and that it belongs to {endpoint.base_url} ({hint})"
         else:
-            advice = "The server wants a key, and the connection has none: fill in the password"
+            advice = "The server requires a key, and the connection has none: fill in the password"
     elif isinstance(err, ZillizAuthError):
         advice = f"The key is known, but has no right to imports of {place}"
     else:

@@ -1,4 +1,4 @@
-"""The connection type and the fields of its form, described once for Airflow and for whoever reads a connection."""
+"""The connection type and the fields of its form, described once for Airflow and for the code that reads them."""
 
 from __future__ import annotations
 

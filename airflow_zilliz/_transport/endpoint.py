@@ -1,4 +1,4 @@
-"""From an Airflow connection to the endpoint that it means."""
+"""Turns an Airflow connection into an endpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_MAX_REQUESTS_PER_SECOND = 10.0
 
 
 class ConnectionFields(Protocol):
-    """The fields of an Airflow connection that are read here; ``extra`` is JSON text."""
+    """The fields of an Airflow connection that are used; ``extra`` is JSON text."""
 
     host: str | None
     port: int | None
@@ -40,14 +40,14 @@ class ConnectionFields(Protocol):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go, and with what. Values that an argument may override lie in ``target``.
+    """Where requests go, and with what. Values that an argument may override are in ``target``.
 
     :param base_url: scheme, host and port, without a slash at the end
     :param token: what follows ``Bearer``; empty for a Milvus without authentication
     :param verify: check the TLS certificate: true, false, or the path of a CA bundle
     :param request_timeout: seconds for one request
     :param max_requests_per_second: for one process and one endpoint path
-    :param other_secrets: more that nothing shown may hold: an object storage's keys
+    :param other_secrets: more secrets that must never be shown: an object storage's keys
     """
 
     conn_id: str
@@ -67,7 +67,7 @@ class Endpoint:
 
     @property
     def scrubber(self) -> Scrubber:
-        """What texts pass through before they are shown: a server may echo the token and its like in a message."""
+        """Masks secrets in texts before they are shown: a server may echo the token in a message."""
         return Scrubber((self.token, *self.other_secrets))
 
 
@@ -124,7 +124,7 @@ def _text(extra: Mapping[str, Any], name: str) -> str | None:
         raise ZillizConfigError(f"extra {name!r} must be text, not {type(value).__name__}")
     value = value.strip()
     if not is_printable_ascii(value):
-        raise ZillizConfigError(f"extra {name!r} holds a character that no header or id can have")
+        raise ZillizConfigError(f"extra {name!r} contains a character that no header or id can have")
     return value or None
 
 

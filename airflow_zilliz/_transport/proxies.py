@@ -1,6 +1,6 @@
-"""Which proxy of the environment a request goes through: read as requests reads it, for workers and triggerers alike.
+"""The environment's proxy for a request, read as requests reads it, for workers and triggerers alike.
 
-aiohttp and urllib know neither networks nor ``host:port`` in ``NO_PROXY``, nor a proxy without scheme.
+aiohttp and urllib support neither networks nor ``host:port`` in ``NO_PROXY``, nor a proxy without a scheme.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from airflow_zilliz.exceptions import ZillizConfigError
 
-#: What is spoken to proxies; aiohttp knows the first two, requests the others too, where PySocks is installed.
+#: Protocols of proxies: aiohttp supports the first two, requests the others as well if PySocks is installed.
 HTTP_SCHEMES = frozenset({"http", "https"})
 SOCKS_SCHEMES = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 
@@ -32,12 +32,12 @@ class Proxy:
 
     @property
     def scheme(self) -> str:
-        """What is spoken to it."""
+        """The protocol to use with it."""
         return self.url.partition("://")[0].lower()
 
     @property
     def is_address(self) -> bool:
-        """Whether it names a host, and no port that there is none of."""
+        """Whether it has a host, and a valid port or none."""
         try:
             parts = urlsplit(self.url)
             return bool(parts.hostname) and parts.port != 0
@@ -53,19 +53,19 @@ class Proxy:
 def proxy_for(url: str, *, in_triggerer: bool) -> Proxy | None:
     """Return the proxy that the environment names for an address, None for none.
 
-    :param in_triggerer: whether aiohttp is to use it, and not requests
-    :raises ZillizConfigError: the proxy is none that can be used there
+    :param in_triggerer: whether aiohttp is to use it, instead of requests
+    :raises ZillizConfigError: the proxy cannot be used there
     """
     found = None if _is_excepted(url) else select_proxy(url, get_environ_proxies(url, no_proxy=None))
     if not found:
         return None
     proxy = Proxy(found if "://" in found else f"http://{found.lstrip('/')}")
     if not proxy.is_address:
-        raise _unusable(url, proxy, "which is no address of a proxy")
+        raise _unusable(url, proxy, "which is not the address of a proxy")
     if proxy.scheme in HTTP_SCHEMES:
         return proxy
     if proxy.scheme not in SOCKS_SCHEMES:
-        raise _unusable(url, proxy, f"and {proxy.scheme}:// is nothing that is spoken to proxies")
+        raise _unusable(url, proxy, f"and {proxy.scheme}:// is not a protocol of proxies")
     if in_triggerer:
         raise _unusable(url, proxy, "and a triggerer cannot use SOCKS; a worker can, with deferrable=False")
     if importlib.util.find_spec("socks") is None:
@@ -74,7 +74,7 @@ def proxy_for(url: str, *, in_triggerer: bool) -> Proxy | None:
 
 
 def _is_excepted(url: str) -> bool:
-    """Whether ``NO_PROXY`` names host and port; requests heeds the port of names alone, and not that of addresses."""
+    """Whether ``NO_PROXY`` has host and port; requests honours the port only after a name, not after an address."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     entries = [entry.strip().lower() for entry in getproxies().get("no", "").split(",")]

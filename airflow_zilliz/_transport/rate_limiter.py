@@ -1,9 +1,9 @@
 """A client-side limit on the requests that one process sends to one path of an endpoint with one key.
 
-The server's limit belongs to the key, and other processes use the same one. Nobody tells a process how many they are,
-so its rate follows from what is refused: it grows slowly, faster where the rate is high, and each 429 takes a part of
-it that is the larger the higher it is. Processes that share a key come to like rates by that, since whoever sends more
-is refused more often and gives back more.
+The server's limit belongs to the key, and other processes use the same key. A process does not know how many they are,
+so its rate follows from refusals: it grows slowly, faster at a high rate, and each 429 reduces it, by a larger part the
+higher it is. So processes that share a key approach equal rates: the one that sends more is refused more often and
+gives back more.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from collections.abc import Callable, Iterable
 
 from airflow_zilliz._transport.endpoint import Endpoint
 
-#: The part of the ceiling to begin with, where no more is asked for: nothing is known of the other processes yet.
+#: The part of the ceiling to begin with, unless more is needed: nothing is known of the other processes yet.
 FIRST_SHARE = 0.4
 #: Until the first refusal the rate doubles in so many seconds.
 DOUBLING_SECONDS = 10.0
-#: A refusal among so many first answers says that many processes began together; so much is given back then.
-FIRST_ANSWERS = 60
+#: A refusal among so many first responses means that many processes began together; this part is given back then.
+FIRST_RESPONSES = 60
 FIRST_CUT = 0.6
-#: Later refusals take this part of the rate for each request per second that it is, and never more than MAX_CUT.
+#: A later refusal takes this part of the rate, times the rate itself, and never more than MAX_CUT.
 CUT_PER_RATE = 0.1
 MAX_CUT = 0.5
-#: Requests that are on their way together are refused together: within so many seconds only the first one counts.
+#: Requests in flight together are refused together: within so many seconds only the first refusal counts.
 CUT_SECONDS = 1.0
 #: The rate grows each second by its square times this, and by SLOW_GROWTH times the cube of the minutes since then.
 GROWTH = 0.00125
 SLOW_GROWTH = 0.1
-#: Where nothing was answered between two refusals the rate is halved, and after that it doubles in so many seconds.
+#: If every request between two refusals was refused, the rate is halved, and then doubles in so many seconds.
 RECOVERY_SECONDS = 5.0
 #: The fewest requests per second, whatever is refused.
 FLOOR = 0.25
-#: Below the ceiling pauses vary by this part, so that processes do not meet at the server in step.
+#: Below the ceiling, pauses vary by this part, so that processes do not send in step.
 JITTER = 0.05
 
 
 class RateLimiter:
-    """Hands out times to send at, further apart for a while after a server refused a request.
+    """Assigns times to send at, further apart for a while after a server refused a request.
 
     Times are seconds of any clock that does not jump.
 
     :param draw: returns a number from 0 to 1 at random
-    :param siblings: the limiters of the key's other paths: as many processes send there
+    :param siblings: the limiters of the key's other paths, where the same processes send
     """
 
     def __init__(self, draw: Callable[[], float] = random.random, siblings: Iterable[RateLimiter] = ()) -> None:
-        #: when the server last answered anybody of this process with something else than a refusal
+        #: when the server last responded to this process with something other than a refusal
         self.answered_at = -math.inf
         self._draw = draw
         self._siblings = siblings
@@ -60,12 +60,12 @@ class RateLimiter:
         self._needed = 0.0
         self._began: float | None = None
         self._cut_at: float | None = None
-        #: the rate right after the last cut, and the one that it returns to at once
+        #: the rate right after the last cut, and the rate that it soon returns to
         self._cut_to = self._target = 0.0
-        self._answers = 0
+        self._responses = 0
 
     def expect(self, per_second: float) -> None:
-        """Begin at no less than what is needed, where nothing is known of the server yet."""
+        """Begin with at least this rate, if nothing is known of the server yet."""
         self._needed = per_second
 
     def rate(self, now: float, ceiling: float) -> float:
@@ -98,11 +98,11 @@ class RateLimiter:
         return at - now
 
     def free_in(self, now: float) -> float:
-        """Return the seconds until something may be sent, what the server asked to be left alone for included."""
+        """Return the seconds until something may be sent, including a pause that the server asked for."""
         return max(0.0, self._next - now, self._paused_until - now)
 
     def take(self, now: float, ceiling: float, together: float = 1) -> None:
-        """Send now, see `reserve`."""
+        """Count requests that are sent now, see `reserve`."""
         with self._lock:
             self._take(max(now, self._next), ceiling, together)
 
@@ -111,21 +111,21 @@ class RateLimiter:
         return max(0.0, self._paused_until - now)
 
     def refused_for(self, now: float) -> float:
-        """Return for how many seconds nothing but refusals has come."""
+        """Return for how many seconds the server has sent nothing but refusals."""
         return 0.0 if self._refused_since is None else now - self._refused_since
 
     def on_answer(self, now: float) -> None:
-        """Take in that a request was not refused."""
-        self._answers += 1
+        """Note that a request was not refused."""
+        self._responses += 1
         self._refused_since = None
         self.answered_at = now
 
     def on_refusal(self, now: float, sent_at: float, ceiling: float, retry_after: float | None = None) -> None:
         """Slow down.
 
-        :param sent_at: when the request was sent that was refused
+        :param sent_at: when the refused request was sent
         :param ceiling: the most requests per second
-        :param retry_after: seconds that the server asked to be left alone for
+        :param retry_after: the pause that the server asked for, in seconds
         """
         with self._lock:
             self._paused_until = max(self._paused_until, now + (retry_after or 0.0))
@@ -134,14 +134,14 @@ class RateLimiter:
             if self._cut_at is not None and (sent_at < self._cut_at or now - self._cut_at < CUT_SECONDS):
                 return
             rate = self.rate(now, ceiling)
-            if self._cut_at is None and self._answers < FIRST_ANSWERS:
+            if self._cut_at is None and self._responses < FIRST_RESPONSES:
                 self._cut_to = self._target = max(FLOOR, rate * (1 - FIRST_CUT))
-            elif not self._answers:
+            elif not self._responses:
                 self._cut_to = max(FLOOR, rate / 2)
             else:
                 self._cut_to = self._target = max(FLOOR, rate * (1 - min(MAX_CUT, CUT_PER_RATE * rate)))
             self._cut_at = now
-            self._answers = 0
+            self._responses = 0
             self._next = max(self._next, now + self._pause(1 / self._cut_to))
 
     def _take(self, at: float, ceiling: float, together: float) -> None:
@@ -152,7 +152,7 @@ class RateLimiter:
         self._next = at + max(together / ceiling, self._pause(pause) if rate < ceiling else 0.0)
 
     def _begin(self, at: float, ceiling: float) -> None:
-        """Begin with what is left of the limit on another path, where that is known."""
+        """Begin with the rate of another path, if one is known."""
         self._began = at
         known = [other.rate(at, ceiling) for other in self._siblings if other._cut_at is not None]
         if known and self._cut_at is None:
@@ -163,7 +163,7 @@ class RateLimiter:
         return seconds * (1 + JITTER * (2 * self._draw() - 1))
 
 
-#: What a server's limit belongs to: the endpoint and its key; no key can be read from it.
+#: What a server's limit belongs to: the endpoint and a digest of its key.
 Account = tuple[str, str]
 
 _limiters: dict[tuple[Account, str], RateLimiter] = {}
@@ -187,6 +187,6 @@ def limiter_of(endpoint: Endpoint, path: str) -> RateLimiter:
 
 
 def forget_limits() -> None:
-    """Forget what is known of every server: for tests, and for who plays several processes in one."""
+    """Forget the rates of all servers: for tests, and for simulations of several processes in one."""
     _limiters.clear()
     _siblings.clear()

@@ -1,4 +1,4 @@
-"""In what order the requests of one process to one path with one key are sent, whichever targets they are for."""
+"""The order in which one process sends its requests to one path with one key, for all targets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._transport.rate_limiter import Account, RateLimiter, account_of, limiter_of
 
-#: The part of the ceiling that requests take which poll young waits sooner than poke_interval asks for: another
-#: triggerer, and whatever else uses the key, has the same server's limit.
+#: The part of the ceiling for requests that poll young waits sooner than poke_interval: another triggerer, and anything
+#: else that uses the key, shares the server's limit.
 EAGER_SHARE = 0.5
-#: The part of the ceiling that may go to waits which lists show already.
+#: The part of the ceiling for waits that lists show already.
 REFRESH_SHARE = 0.05
 #: Timers are no finer.
 _TICK = 1e-6
@@ -25,7 +25,7 @@ class Need:
 
     :param since: when it was due
     :param pace: seconds from one poll to the next of the wait that needs it most
-    :param eager_until: until when it is sooner than poke_interval asks for
+    :param eager_until: until when it is sooner than poke_interval requires
     :param is_refresh: whether it is for a wait that a list shows already
     """
 
@@ -35,7 +35,7 @@ class Need:
     is_refresh: bool = False
 
     def urgency(self, now: float) -> float:
-        """Return how late it is beside its pace: where not all can be in time, all are late by the same part."""
+        """Return how late it is relative to its pace: if not all can be in time, all are late by the same part."""
         return (now - self.since) / max(self.pace, 0.1)
 
 
@@ -50,7 +50,7 @@ class Turn:
 
 
 class Turns:
-    """Who is to send next, decided without I/O and without a clock."""
+    """Decides which request is sent next, without I/O and without a clock."""
 
     def __init__(self) -> None:
         self._turns: dict[Turn, None] = {}
@@ -65,15 +65,15 @@ class Turns:
         self._turns[turn] = None
 
     def remove(self, turn: Turn) -> None:
-        """Forget a request, which may be gone already."""
+        """Remove a request, which may be gone already."""
         self._turns.pop(turn, None)
 
     def all(self) -> list[Turn]:
-        """Return what waits."""
+        """Return all waiting requests."""
         return list(self._turns)
 
     def next_at(self, now: float) -> float:
-        """Return when there is a request whose kind may be sent, infinity for never."""
+        """Return when a request of an allowed kind can be sent, infinity for never."""
         first = math.inf
         for turn in self._turns:
             first = min(first, self.allowed_at(turn, now))
@@ -82,9 +82,9 @@ class Turns:
         return first
 
     def pop(self, now: float) -> Turn | None:
-        """Take out the most urgent request whose kind may be sent; refreshes come last."""
+        """Remove and return the most urgent request of an allowed kind; refreshes come last."""
         found, most = None, -math.inf
-        for turn in self._turns:  # thousands, where a key has many targets
+        for turn in self._turns:  # thousands, if a key has many targets
             urgency = turn.need.urgency(now) if not turn.need.is_refresh else -math.inf
             if (found is None or urgency > most) and self.allowed_at(turn, now) <= now + _TICK:
                 found, most = turn, urgency
@@ -98,7 +98,7 @@ class Turns:
         return found
 
     def allowed_at(self, turn: Turn, now: float) -> float:
-        """Return when a request's kind may be sent."""
+        """Return when a request of its kind is allowed."""
         need = turn.need
         if need.is_refresh:
             return self._refresh_at
@@ -106,7 +106,7 @@ class Turns:
 
 
 class RequestQueue:
-    """Lets requests go when the rate limit allows one, the most urgent first."""
+    """Lets requests be sent when the rate limit allows it, the most urgent first."""
 
     def __init__(self, limiter: RateLimiter) -> None:
         self.limiter = limiter
@@ -131,7 +131,7 @@ class RequestQueue:
             self._turns.remove(turn)
 
     def fail(self, error: Exception) -> None:
-        """Let everything that waits for its turn fail."""
+        """Fail every request that waits for its turn."""
         for turn in self._turns.all():
             self._turns.remove(turn)
             if not turn.granted.done():

@@ -25,7 +25,7 @@ from airflow_zilliz._transport.proxies import Proxy, proxy_for
 from airflow_zilliz.exceptions import ZillizUnavailable
 
 _CHUNK_BYTES = 64 * 1024
-#: What may be repeated is, after these seconds: a pooled connection may just have been closed by the server.
+#: Pauses before a repeatable request is repeated, in seconds: the server may just have closed a pooled connection.
 REPEAT_PAUSES = (0.0, 0.4)
 REPEATED_STATUSES = frozenset({502, 503, 504})
 
@@ -42,10 +42,10 @@ class _Bearer(AuthBase):
         return request
 
 
-class BlockingCarrier:
-    """HTTP sessions for blocking calls. What may be repeated is, on a lost connection and on 502, 503 and 504.
+class SyncTransport:
+    """HTTP sessions for blocking calls. Repeatable requests are repeated on a lost connection and on 502, 503 and 504.
 
-    429 is not: it has to slow the whole wait down instead. urllib3 would repeat as well, with a warning in the log.
+    A 429 is not repeated: it has to slow the whole wait down. urllib3 could repeat as well, but logs a warning.
     """
 
     def __init__(self) -> None:
@@ -60,9 +60,9 @@ class BlockingCarrier:
         self._once.close()
 
     def exchange(self, endpoint: Endpoint, request: Request) -> Response:
-        """Send a request and read its whole answer.
+        """Send a request and read the whole response.
 
-        :raises ZillizUnavailable: there was no answer, or it was cut, too slow or too long
+        :raises ZillizUnavailable: no response, or one that is cut, too slow or too long
         :raises ZillizConfigError: the environment's proxy cannot be used
         """
         url = url_of(endpoint, request)
@@ -78,7 +78,7 @@ class BlockingCarrier:
             raise ZillizUnavailable(describe_failure(url, err, endpoint, proxy), was_sent=was_sent(err)) from None
 
     def _response(self, endpoint: Endpoint, request: Request, url: str, proxy: Proxy | None) -> requests.Response:
-        """Return the answer with its body unread, of the last attempt where several are made."""
+        """Return the last attempt's response, with its body unread."""
         session = self._repeating if request.repeatable else self._once
         pauses = list(REPEAT_PAUSES) if request.repeatable else []
         while True:
@@ -106,7 +106,7 @@ class BlockingCarrier:
 
     @staticmethod
     def _read(response: requests.Response, url: str, give_up_at: float) -> bytes:
-        # a part as it comes, since one that is waited for whole may come drop by drop for hours
+        # each part as it arrives, since a whole body may arrive a few bytes at a time for hours
         read = getattr(response.raw, "read1", response.raw.read)  # urllib3 1 has none
         body = bytearray()
         while part := read(_CHUNK_BYTES, decode_content=False):
@@ -114,5 +114,5 @@ class BlockingCarrier:
             if len(body) > MAX_BODY_BYTES:
                 raise body_too_long(url)
             if time.monotonic() > give_up_at:
-                raise ZillizUnavailable(f"{url} sent its answer too slowly, {len(body):,} bytes so far")
+                raise ZillizUnavailable(f"{url} sent its response too slowly, {len(body):,} bytes so far")
         return unpacked(url, body, response.headers.get("Content-Encoding", ""))

@@ -1,4 +1,4 @@
-"""What a wait remembers between polls, and what two readings tell of a job's pace."""
+"""What a wait remembers between polls, and a job's pace from two readings."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def pace_of(
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a wait remembers between looks: JSON types only, for it crosses processes. Times are epoch seconds.
+    """What a wait remembers between polls: JSON types only, since it crosses processes. Times are epoch seconds.
 
-    :param summary: the job as last told in the log
+    :param summary: the job as last logged
     :param at: when the job was last seen
-    :param trouble_since: since when there is no usable answer
-    :param failed_at: when a poll last got no usable answer, also where others have got one since
+    :param trouble_since: since when there has been no usable response
+    :param failed_at: when a poll last got no usable response, even if later ones did
     :param unknown_since: since when the server says that it does not know the job
-    :param polled_at: when the last poll was made, as long as there is trouble or the job is unknown
-    :param due: when the one after it is due; None where it is not known
-    :param told: warnings that were given already
+    :param polled_at: when the last poll was made, while there is trouble or the job is unknown
+    :param due: when the poll after it is due; None if not known
+    :param told: keys of the warnings that were logged already
     :param state: the job's state at the last reading, with ``percent`` and ``rows``
     :param total_rows: as last described, with ``size`` in bytes
     :param moved_at: when state, percentage or rows last changed
     :param listed: the state that a job list without percentages last showed
-    :param distrusts_list: whether a list has said something of this job that its description denied
+    :param distrusts_list: whether a list has contradicted this job's description
     """
 
     summary: str | None = None
@@ -94,13 +94,13 @@ class Checkpoint:
     distrusts_list: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """Return the memory as JSON types, without what it does not know: it goes into Airflow's database."""
+        """Return the checkpoint as JSON types without unset fields, for Airflow's database."""
         known = {part.name: held for part in fields(self) if (held := getattr(self, part.name)) != part.default}
         return known | {"told": list(self.told)} if self.told else known
 
     @classmethod
     def from_json(cls, value: object) -> Checkpoint:
-        """Return the memory behind ``value``, JSON types or text; what cannot be read is forgotten."""
+        """Return the checkpoint in ``value``, JSON types or text; what cannot be read is dropped."""
         if isinstance(value, str):
             try:
                 value = json.loads(value)
@@ -115,7 +115,7 @@ class Checkpoint:
         return cls(**known)
 
     def read(self, job: ImportProgress, now: float) -> Checkpoint:
-        """Return the memory after a reading of the job."""
+        """Return the checkpoint after a reading of the job."""
         collection = job.collection_name or self.collection_name
         rows = job.imported_rows if job.imported_rows is not None else self.rows
         reading = (job.state_word, job.progress, rows)
@@ -137,7 +137,7 @@ class Checkpoint:
         )
 
     def moved_by(self, seconds: float) -> Checkpoint:
-        """Return the memory with trouble that began so much later, for time that passed without a poll."""
+        """Return the checkpoint with trouble that began so much later, for time that passed without a poll."""
         trouble, unknown = self.trouble_since, self.unknown_since
         return replace(
             self,
@@ -146,7 +146,7 @@ class Checkpoint:
         )
 
     def without(self, *keys: str) -> Checkpoint:
-        """Return the memory without some of the warnings that were given."""
+        """Return the checkpoint without some of the logged warnings."""
         return replace(self, told=tuple(key for key in self.told if key not in keys))
 
     def pace(self, job: ImportProgress, now: float) -> Pace:
@@ -160,7 +160,7 @@ EMPTY_CHECKPOINT = Checkpoint()
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as a person says it: 45 s, 14 min, 3 h 20 min."""
+    """Return a readable duration: 45 s, 14 min, 3 h 20 min."""
     minutes, rest = divmod(round(max(0.0, seconds)), 60)
     if minutes < 2:
         return f"{minutes * 60 + rest} s"

@@ -1,30 +1,30 @@
-"""Since when a wait has been in trouble, as its polls and their times tell. No I/O, and no clock of its own."""
+"""Since when a wait has been in trouble, derived from the times of its polls. No I/O, and no clock of its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: A poll that is made so much later than it was due tells that the machine slept, or that its clock was set.
+#: A poll that is this much overdue means that the machine slept, or that its clock was set.
 LATE = 60.0
-#: The connection is looked up again after this long of trouble, then each time that it has lasted twice as long, and
-#: after the second number of seconds at the latest: the host may have moved.
+#: The connection is looked up again after this long of trouble, then each time that the trouble has lasted twice as
+#: long, but at least every LOOK_UP_EVERY seconds: the host may have moved.
 LOOK_UP_AFTER, LOOK_UP_EVERY = 2.0, 120.0
 
 
 @dataclass(slots=True)
 class WaitClock:
-    """What a wait counts. Times are epoch seconds.
+    """The times that a wait keeps. They are epoch seconds.
 
     :param now: when this machine began to poll
-    :param polled_at: when the last poll was made, None where that is not known
-    :param due: when the one after it is due, None where that is not known
-    :param last_answer: since when there has been no usable answer, if the next poll has none
+    :param polled_at: when the last poll was made, None if not known
+    :param due: when the poll after it is due, None if not known
+    :param last_response: since when there has been no usable response, if the next poll has none
     """
 
     now: float
     polled_at: float | None
     due: float | None
-    last_answer: float
+    last_response: float
     #: when the poll before the last one was made
     polled_before: float | None = field(default=None, init=False)
     _is_late: bool = field(default=False, init=False)
@@ -37,15 +37,15 @@ class WaitClock:
         self.on_trouble(self.now)
 
     def on_poll(self, now: float) -> float:
-        """Count a poll, and return by how much all that was counted before moves.
+        """Count a poll, and return by how many seconds all earlier times move.
 
-        Time in which nothing was polled, and by which a clock was set back, is no trouble of the server's. A poll that
-        is late twice in a row is late for another reason, and that time counts.
+        Time without polls, and time by which a clock was set back, does not count as trouble. A poll that is late twice
+        in a row is late for another reason, and that time counts.
         """
         began = self.now if self.polled_at is None else self.polled_at
         self._is_late = self.due is not None and now > self.due + LATE
         gone_by = now - began if now < began or self._is_late else 0.0
-        self.last_answer += gone_by
+        self.last_response += gone_by
         self._trouble_began += gone_by
         self._look_up_at += gone_by
         self.polled_before, self.polled_at = self.polled_at, now
@@ -56,11 +56,11 @@ class WaitClock:
         self.due = None if self._is_late or self.polled_at is None else self.polled_at + delay
 
     def on_trouble(self, now: float) -> None:
-        """Begin to count a trouble."""
+        """Begin to count trouble."""
         self._trouble_began, self._look_up_at = now, now + LOOK_UP_AFTER
 
     def may_have_moved(self, now: float) -> bool:
-        """Return whether the connection is to be looked up again now, once in a while during a trouble."""
+        """Return whether to look the connection up again now, once in a while during trouble."""
         if now < self._look_up_at:
             return False
         self._look_up_at = now + min(now - self._trouble_began, LOOK_UP_EVERY)

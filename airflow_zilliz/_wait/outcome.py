@@ -33,12 +33,12 @@ class Ending(str, Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a wait.
+    """The outcome of a wait.
 
     :param message: what happened, for the person on call
-    :param progress: the job as last described; None when the end came without
-    :param listed: the job as a job list showed it ended, which knows neither rows nor, on Zilliz Cloud, the reason
-    :param facts: the error's code, http_status, request_id and retry_after, as far as it has them
+    :param progress: the job as last described; None if it was not
+    :param listed: the ended job as a job list showed it, without rows and, on Zilliz Cloud, without reason
+    :param facts: the error's code, http_status, request_id and retry_after, those that it has
     """
 
     ending: Ending
@@ -56,14 +56,14 @@ class Outcome:
         progress: ImportProgress | None = None,
         listed: ImportProgress | None = None,
     ) -> Outcome:
-        """Return an end, with the facts of the error that brought it about."""
+        """Return an outcome, with the facts of the error that caused it."""
         names = ("code", "http_status", "request_id", "retry_after")
         facts = {name: getattr(error, name) for name in names if hasattr(error, name)} if error else {}
         return cls(ending, message, progress, facts, listed)
 
     @property
     def tells_of_the_job(self) -> bool:
-        """Whether it is the job that ended, and not the waiting for it."""
+        """Whether the job ended, rather than the wait for it."""
         return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
 
     @property
@@ -73,19 +73,19 @@ class Outcome:
 
     @property
     def needs_description(self) -> bool:
-        """Whether the end says what became of the job without the server's own description of it."""
+        """Whether the job ended and the server's own description of it is missing."""
         return self.tells_of_the_job and self.progress is None
 
     def scrubbed(self, scrub: Scrubber) -> Outcome:
-        """Return the same end, with texts that may be shown."""
+        """Return the same outcome, with texts that may be shown."""
         progress = self.progress and self.progress.scrubbed(scrub)
         listed = self.listed and self.listed.scrubbed(scrub)
         return replace(self, message=scrub(self.message), progress=progress, listed=listed)
 
     def without_reasons(self, why: str = "") -> Outcome:
-        """Return a Failed job's end without what the server said of it, so that whoever takes over asks for it.
+        """Return a Failed job's outcome without the server's reasons, so that the task that resumes requests them.
 
-        :param why: what the message says in its place
+        :param why: text for the message instead
         """
         if self.ending is not Ending.JOB_FAILED:
             return self
@@ -95,7 +95,7 @@ class Outcome:
         return Outcome(self.ending, f"{text}{where}{why}")
 
     def as_event(self) -> dict[str, Any]:
-        """Return the payload of a trigger's event: JSON types, no secret, no whole answer."""
+        """Return the payload of a trigger's event: JSON types, no secret, no whole response."""
         return {
             "version": EVENT_VERSION,
             "ending": self.ending.value,
@@ -107,7 +107,7 @@ class Outcome:
 
     @classmethod
     def from_event(cls, event: object) -> Outcome | None:
-        """Return the end behind an event's payload, None for one that this version cannot read."""
+        """Return the outcome in an event's payload, None for one that this version cannot read."""
         if not isinstance(event, Mapping):
             return None
         try:
@@ -129,7 +129,7 @@ def _job(value: object) -> ImportProgress | None:
 
 
 def _wire_shape(job: ImportProgress) -> dict[str, Any]:
-    """Return the job in the API's own words, which `parse_job` reads back."""
+    """Return the job in the shape of the API, which `parse_job` reads."""
     failed = [part for part in job.details if part.reason or part.state is ImportState.FAILED]
     return {
         "jobId": job.job_id,

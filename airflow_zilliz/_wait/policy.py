@@ -1,4 +1,4 @@
-"""What the user asked of a wait, and how long it pauses between looks."""
+"""What the user asked of a wait, and how long it pauses between polls."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 
 from airflow_zilliz._protocol.models import ImportState
 
-#: A young wait looks again after this many seconds, and after a tenth of its age later, up to poke_interval.
+#: A young wait polls again after this many seconds, later after a tenth of its age, up to poke_interval.
 SHORTEST_YOUNG_DELAY = 2.0
 #: Keeps poke_interval=0 from being a busy loop.
 SHORTEST_DELAY = 0.1
-#: How many looks the way from SHORTEST_YOUNG_DELAY up to poke_interval may take.
-_LOOKS_TO_GROW = 29
+#: How many polls it may take to grow from SHORTEST_YOUNG_DELAY to poke_interval.
+_POLLS_TO_GROW = 29
 
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """What the user asked of a wait, or of thousands alike. All but the state and the flags are seconds.
+    """What the user asked of a wait; thousands may share one. All except the state and the flags are seconds.
 
-    :param poke_interval: the longest pause between two looks, unless backing off
-    :param poll_failure_tolerance: how long looks may go without a usable answer
-    :param stall_warning: how long nothing may move before the log is warned; None for no warning
-    :param eager: look more often while the wait is young
+    :param poke_interval: the longest pause between two polls, unless backing off
+    :param poll_failure_tolerance: how long polls may go without a usable response
+    :param stall_warning: how long nothing may change before a warning; None for no warning
+    :param eager: poll more often while the wait is young
     :param exponential_backoff: double the pause from poke_interval up to ``max_wait``
     :param ignore_errors: Airflow's ``silent_fail``: no error of polling ends the wait before its deadline
     """
@@ -41,11 +41,11 @@ class WaitPolicy:
     def delay(
         self, age: float, spread: float = 1.0, retry_after: float | None = None, at_most: float = math.inf
     ) -> float:
-        """Return the seconds until a wait's next look: never before ``retry_after``.
+        """Return the seconds until a wait's next poll, never before ``retry_after``.
 
         :param age: seconds since the wait began
-        :param spread: the part of a young wait's pauses to take, see `spread_of`
-        :param at_most: seconds after which trouble has lasted too long, so that it is looked at then
+        :param spread: the fraction of a young wait's pauses to use, see `spread_of`
+        :param at_most: seconds after which trouble has lasted too long, so that a poll is due then
         """
         age = max(0.0, age)
         if self.exponential_backoff:
@@ -54,25 +54,25 @@ class WaitPolicy:
             delay = min(delay, self.max_wait) if self.max_wait is not None else delay
         else:
             delay = min(self.poke_interval, self._growing(age)) if self.eager else self.poke_interval
-        if age < 10 * self.poke_interval:  # later would make a long wait cost more looks than poke_interval says
+        if age < 10 * self.poke_interval:  # later, it would make a long wait cost more polls than poke_interval says
             delay *= spread
         if delay > at_most:
-            delay = max(at_most * spread, SHORTEST_YOUNG_DELAY)  # a fleet that fails together comes back in turn
+            delay = max(at_most * spread, SHORTEST_YOUNG_DELAY)  # waits that fail together are retried in turn
         delay = max(delay, SHORTEST_DELAY)
         if retry_after is not None:
             delay = max(delay, retry_after * (2 - spread))
         return delay
 
     def _growing(self, age: float) -> float:
-        """Return a tenth of the age, or more where the way up to a long poke_interval would take too many looks."""
-        if age < 6 * SHORTEST_YOUNG_DELAY:  # a job of 10 s is seen within 2 s, however long poke_interval is
+        """Return a tenth of the age, or more if reaching a long poke_interval would take too many polls."""
+        if age < 6 * SHORTEST_YOUNG_DELAY:  # a job of 10 s is noticed within 2 s, however long poke_interval is
             return SHORTEST_YOUNG_DELAY
         return max(SHORTEST_YOUNG_DELAY, age * _part_of_age(self.poke_interval))
 
 
 @functools.cache
 def _part_of_age(poke_interval: float) -> float:
-    steps = math.log(max(1.0, poke_interval / SHORTEST_YOUNG_DELAY)) / _LOOKS_TO_GROW
+    steps = math.log(max(1.0, poke_interval / SHORTEST_YOUNG_DELAY)) / _POLLS_TO_GROW
     return max(0.1, math.expm1(steps))
 
 

@@ -1,6 +1,6 @@
-"""One wait as a state machine without I/O and without a clock: fed what a poll came to and ``now``, it says what to do.
+"""One wait as a state machine without I/O and clock: given the result of a poll and ``now``, it decides what to do.
 
-Poke, reschedule and deferrable mode all feed the same machine, so that they cannot differ. Times are wall-clock
+Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
 """
 
@@ -31,16 +31,16 @@ from airflow_zilliz.exceptions import (
 if TYPE_CHECKING:
     from airflow_zilliz._wait.description_retry import DescriptionRetry
 
-#: An unknown job is waited out for this long: from the start of the wait, since it may just have been submitted; where
-#: the wait has seen the job from the first such answer, since a fail-over may hide it.
+#: An unknown job is tolerated for this long: from the start of the wait, since it may just have been submitted; if the
+#: wait has seen the job, from the first such response, since a fail-over may hide it.
 UNKNOWN_JOB_GRACE = 60.0
-#: Being asked to slow down is waited out for this long at the least, whatever the tolerance is.
+#: Rate limiting is tolerated for at least this long, whatever the tolerance is.
 THROTTLE_GRACE = 60.0
-#: A poll that got no usable answer is made again after this long at the most, also where poke_interval is longer.
+#: A poll that got no usable response is retried after this long at the latest, even if poke_interval is longer.
 TROUBLE_DELAY = 30.0
-#: Polls that fail again before this long has passed without a failure are the same trouble, which is logged once.
+#: Polls that fail again within this time of the last failure are the same trouble, which is logged once.
 STEADY = 1800.0
-#: A poll after a deadline that got no usable answer is made once more, after this long.
+#: A poll after a deadline that got no usable response is retried once, after this long.
 LAST_POLL_DELAY = 2.0
 
 
@@ -50,9 +50,9 @@ class Decision:
 
     :param delay: seconds until the next one; meaningless once ``end`` is set
     :param notes: lines for the task's log, each with its level of `logging`
-    :param end: how the wait ended, None while it goes on
-    :param look_up_connection: look the connection up again before the next poll: key or host may have changed
-    :param job: the job as the poll showed it, described or listed; None where it did not, or shows what it did before
+    :param end: how the wait ended, None while it continues
+    :param look_up_connection: look the connection up again before the next poll, since key or host may have changed
+    :param job: the job as the poll showed it, described or listed; None if it did not, or showed it unchanged
     """
 
     delay: float = 0.0
@@ -63,7 +63,7 @@ class Decision:
 
     @property
     def is_last(self) -> bool:
-        """Whether there is nothing more to poll, or not with this connection."""
+        """Whether nothing more is to be polled, or not with this connection."""
         return self.end is not None or self.look_up_connection
 
 
@@ -78,12 +78,12 @@ class ImportWait:
     :param conn_id: named in messages
     :param target: where the job lives, named in messages
     :param started_at: when the wait began, epoch seconds
-    :param now: when this machine began to poll, epoch seconds; trouble is counted from here at the earliest
-    :param seen: what an earlier machine of the same wait remembered
-    :param claimed: how the job ended by the word of a job list, to be asked for its description
+    :param now: when this machine began to poll, epoch seconds; trouble counts from here at the earliest
+    :param seen: the checkpoint of an earlier machine of the same wait
+    :param claimed: how the job ended according to a job list; its description is still to be requested
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
-    :param spread: the part of its pauses to take while it is young, see `spread_of`
+    :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
     """
 
     job_id: str
@@ -101,25 +101,25 @@ class ImportWait:
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
     _clock: WaitClock = field(init=False, repr=False)
-    _claim_retry: DescriptionRetry | None = field(default=None, init=False, repr=False)
+    _description_retry: DescriptionRetry | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.claimed is not None:
             from airflow_zilliz._wait.description_retry import DescriptionRetry  # here, since parsing a DAG needs none
 
-            self._claim_retry = DescriptionRetry(f"{self.job_id} {self.now}", self.now)
+            self._description_retry = DescriptionRetry(f"{self.job_id} {self.now}", self.now)
         seen = self.seen
-        last_answer = seen.trouble_since if seen.trouble_since is not None else self.now
-        self._clock = WaitClock(self.now, seen.polled_at, seen.due, last_answer)
+        last_response = seen.trouble_since if seen.trouble_since is not None else self.now
+        self._clock = WaitClock(self.now, seen.polled_at, seen.due, last_response)
 
     @property
     def in_trouble(self) -> bool:
-        """Whether the last poll got no usable answer."""
+        """Whether the last poll got no usable response."""
         return self.seen.trouble_since is not None
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the last poll did not show the job: how long that has lasted must not be forgotten."""
+        """Whether the last poll did not show the job; for how long must be remembered."""
         return self.in_trouble or self.seen.unknown_since is not None
 
     @property
@@ -129,12 +129,12 @@ class ImportWait:
 
     @property
     def can_be_listed(self) -> bool:
-        """Whether a job list can tell this wait's end; lists are not known to show Uncommitted everywhere (wire 5)."""
+        """Whether a job list can end this wait; not every list is known to show Uncommitted (wire 5)."""
         return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
 
     @property
     def ends_by(self) -> float | None:
-        """When it times out one way or the other, None for never."""
+        """The earlier of the two deadlines, None for never."""
         if self.deadline is None or self.execution_deadline is None:
             return self.deadline if self.execution_deadline is None else self.execution_deadline
         return min(self.deadline, self.execution_deadline)
@@ -148,7 +148,7 @@ class ImportWait:
     def on_progress(self, progress: ImportProgress, now: float) -> Decision:
         """Handle the job as the server just described it."""
         self._on_poll(now)
-        self._answered(now)
+        self._on_response(now)
         self._job_is_known()
         self._key_refused = False
         summary = progress.summary()
@@ -164,33 +164,33 @@ class ImportWait:
             self.seen = replace(self.seen, distrusts_list=True)
             self._note(
                 logging.WARNING,
-                f"The job list called import job {self.job_id} ended, its own description says {summary}: going on by "
+                f"The job list called import job {self.job_id} ended, its own description says {summary}: relying on "
                 "its description alone",
             )
-        return self._run_on(progress, now)
+        return self._on_running(progress, now)
 
     def on_listed(self, listed: ImportProgress, now: float) -> Decision:
         """Handle the job as a job list shows it: its state, on Milvus with percentage and reason, no rows."""
         self._on_poll(now)
-        self._answered(now, "job list")
+        self._on_response(now, "job list")
         self._job_is_known()
         if listed.state.is_final:
             return self._end_by_list(listed)
         self._read_list(listed, now)
         self._listed_at = now
-        return self._run_on(listed, now)
+        return self._on_running(listed, now)
 
     def on_unchanged(self, now: float) -> Decision:
-        """Handle that a job list shows the job, which runs, as it did when this wait last read the list."""
+        """Handle that a job list shows the running job unchanged since this wait last read the list."""
         self._on_poll(now)
-        self._answered(now, "job list")
+        self._on_response(now, "job list")
         self._job_is_known()
         self._listed_at = now
-        return self._go_on(now)
+        return self._continue(now)
 
     def on_list_useless(self, error: Exception, now: float) -> Decision:
-        """Handle that this server's job list is of no use, so that each job is described, which costs more."""
-        self._warn_once("list", f"Describing each job by itself, since the server's job list is of no use: {error}")
+        """Handle that this server's job list cannot be used, so that each job is described, which costs more."""
+        self._warn_once("list", f"Describing each job by itself, since the server's job list cannot be used: {error}")
         return Decision(delay=self.delay(now), notes=self._take_notes())
 
     def on_overdue(self, now: float) -> Decision:
@@ -198,25 +198,25 @@ class ImportWait:
         delay = self.delay(now)
         return Decision(delay, self._take_notes()) if delay > 0 else self._time_out(now)
 
-    def on_error(self, error: ZillizError, now: float, server_answered_at: float = -math.inf) -> Decision:
+    def on_error(self, error: ZillizError, now: float, server_responded_at: float = -math.inf) -> Decision:
         """Handle that a poll failed.
 
-        :param server_answered_at: when the server last had a usable answer for anyone, epoch seconds: a wait that is
-            asked to slow down loses none of its tolerance as long as others are answered
+        :param server_responded_at: when the server last sent a usable response to anyone, epoch seconds: rate limiting
+            costs a wait none of its tolerance as long as other requests succeed
         """
         self._on_poll(now)
         may_be_rotated = isinstance(error, ZillizAuthError) and not self._key_refused and not self.policy.ignore_errors
         if self.claimed is not None and not may_be_rotated:
-            return self._claim_stands_or_waits(self.claimed, error, now)
+            return self._retry_description_or_end(self.claimed, error, now)
         if isinstance(error, ZillizUnavailable) and error.is_throttling:
-            self._clock.last_answer = max(self._clock.last_answer, server_answered_at)
+            self._clock.last_response = max(self._clock.last_response, server_responded_at)
         if isinstance(error, ZillizUnavailable) or self._was_good_before(error):
             return self._on_unavailable(error, now)
         if isinstance(error, ZillizJobNotFound):
             return self._on_unknown_job(error, now)
         if self.policy.ignore_errors:
             key = f"{type(error).__name__} {getattr(error, 'code', None)}"
-            self._warn_once(key, f"{plain(error)}. silent_fail=True, so the wait goes on")
+            self._warn_once(key, f"{plain(error)}. silent_fail=True, so the wait continues")
             return self._wait_on(now)
         if isinstance(error, ZillizAuthError):
             if not self._key_refused:
@@ -236,9 +236,9 @@ class ImportWait:
         return self._end(ending, f"Cannot poll {self.subject}: {plain(error)}. {self._untouched()}", error)
 
     def on_backstop(self, *, execution_timeout: bool = False) -> Outcome:
-        """Handle that Airflow ended the deferral itself, so that no trigger can have been alive.
+        """Handle that Airflow ended the deferral itself, so that no trigger can have been running.
 
-        :param execution_timeout: whether that, and not the wait's own timeout, was the earlier deadline
+        :param execution_timeout: whether that was the earlier deadline, instead of the wait's own timeout
         """
         ending, name = Ending.TIMED_OUT, "timeout"
         if execution_timeout:
@@ -251,13 +251,13 @@ class ImportWait:
 
     @property
     def subject(self) -> str:
-        """The job, its collection where known, and where it lives."""
+        """The job, its collection if known, and where it lives."""
         return texts.subject(self.job_id, self.conn_id, self.target, self.seen)
 
     def _is_reached(self, state: ImportState) -> bool:
         if state is ImportState.COMPLETED or state is self.policy.target_state:
             return True
-        # whoever waits for Uncommitted and finds the commit begun has missed nothing
+        # a wait for Uncommitted that finds the commit begun has missed nothing
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
     def _on_poll(self, now: float) -> None:
@@ -265,25 +265,25 @@ class ImportWait:
             self.seen = self.seen.moved_by(moved)
 
     def _was_good_before(self, error: ZillizError) -> bool:
-        """Whether it is a request or a connection that is called wrong and that has shown the job before.
+        """Whether the error blames a request or a connection that has shown the job before.
 
-        Servers say such things too while they start, and Airflow while its database is unreachable.
+        Servers also send such errors while they start, and Airflow raises them while its database is unreachable.
         """
         passes = isinstance(error, (ZillizApiError, ZillizConfigError))
         return passes and not isinstance(error, (ZillizAuthError, ZillizJobNotFound)) and self.has_seen_the_job
 
     def _on_unavailable(self, error: ZillizError, now: float) -> Decision:
         tolerance = self.policy.poll_failure_tolerance
-        if not self.in_trouble and now - self._clock.last_answer >= tolerance > 0:
-            self._clock.last_answer = now  # one pause that was longer than the tolerance says nothing of the server
-        since = self._clock.last_answer
+        if not self.in_trouble and now - self._clock.last_response >= tolerance > 0:
+            self._clock.last_response = now  # a pause longer than the tolerance says nothing about the server
+        since = self._clock.last_response
         is_throttling = isinstance(error, ZillizUnavailable) and error.is_throttling
         if is_throttling:
             tolerance = max(tolerance, THROTTLE_GRACE)
         if not self.in_trouble:
             self._clock.on_trouble(now)
             limit = "the wait's timeout" if self.policy.ignore_errors else f"up to {duration(tolerance)}"
-            self._note_trouble(f"{plain(error)}. Asking again, for {limit}", now)
+            self._note_trouble(f"{plain(error)}. Retrying for {limit}", now)
         self.seen = replace(self.seen, trouble_since=since, failed_at=now)
         if now - since >= tolerance and not self.policy.ignore_errors:
             return self._end(
@@ -298,7 +298,7 @@ class ImportWait:
         return replace(step, look_up_connection=True) if look_up else step
 
     def _note_trouble(self, text: str, now: float) -> None:
-        """Log a trouble once, also where good and bad answers alternate."""
+        """Log trouble once, also when good and bad responses alternate."""
         failed_at = self.seen.failed_at
         if failed_at is None or now - failed_at >= STEADY:
             self.seen = self.seen.without("failing again")
@@ -306,13 +306,13 @@ class ImportWait:
         else:
             self._warn_once(
                 "failing again",
-                f"Polls of import job {self.job_id} fail again, with answers in between: {text}. This is not logged "
-                f"again before they have gone well for {duration(STEADY)}",
+                f"Polls of import job {self.job_id} fail again, with good responses in between: {text}. This is "
+                f"not logged again until polls have succeeded for {duration(STEADY)}",
             )
 
     def _on_unknown_job(self, error: ZillizJobNotFound, now: float) -> Decision:
-        """Wait for a job that may not be there yet, or may be hidden by a fail-over, or be elsewhere by now."""
-        self._answered(now)
+        """Wait for a job that may not exist yet, may be hidden by a fail-over, or may be elsewhere by now."""
+        self._on_response(now)
         was_seen, look_up = self.has_seen_the_job, False
         if (since := self.seen.unknown_since) is None:
             since, look_up = (now, True) if was_seen else (min(self.started_at, now), False)
@@ -320,7 +320,7 @@ class ImportWait:
         left = since + UNKNOWN_JOB_GRACE - now
         if left <= 0 and not self.policy.ignore_errors:
             return self._end(Ending.UNKNOWN_JOB, texts.forgotten(self.subject, error, self._last_seen()), error)
-        known = "any more, although this wait has seen it" if was_seen else "yet"
+        known = "any longer, although this wait has seen it" if was_seen else "yet"
         self._warn_once("unknown job", f"Import job {self.job_id} is not known to the server {known}: {error}")
         step = self._wait_on(now, at_most=math.inf if self.policy.ignore_errors else left)
         return replace(step, look_up_connection=look_up and step.end is None)
@@ -329,17 +329,17 @@ class ImportWait:
         if self.seen.unknown_since is not None:
             self.seen = replace(self.seen.without("unknown job"), unknown_since=None, polled_at=None, due=None)
 
-    def _claim_stands_or_waits(self, claimed: Outcome, error: ZillizError, now: float) -> Decision:
-        """Go on asking for a description, or end as the list said."""
+    def _retry_description_or_end(self, claimed: Outcome, error: ZillizError, now: float) -> Decision:
+        """Retry the description, or end as the list said."""
         pause = None
-        if isinstance(error, ZillizUnavailable) and self._claim_retry is not None:
-            pause = self._claim_retry.pause(claimed.ending, error, now)
+        if isinstance(error, ZillizUnavailable) and self._description_retry is not None:
+            pause = self._description_retry.pause(claimed.ending, error, now)
         if pause is not None:
             return Decision(delay=pause, notes=self._take_notes())
-        lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is what the list had, if any"
+        lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is the list's, if any"
         self._note(
             logging.WARNING,
-            f"{claimed.message}; that is the job list's word, and {lost}, since its description could not be had: "
+            f"{claimed.message}; this comes from the job list, and {lost}, since its description is not available: "
             f"{plain(error)}",
         )
         return Decision(notes=self._take_notes(), end=claimed)
@@ -361,43 +361,43 @@ class ImportWait:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
 
     def _reads_new_word(self, listed: ImportProgress) -> bool:
-        """Whether a list's bare state is news; its one word for running also stands for the later states."""
+        """Whether a list's bare state is new; its one word for running also stands for the later states."""
         if listed.state is ImportState.IMPORTING and self.seen.state not in (None, ImportState.PENDING.value):
             return False
         return listed.state_word != (self.seen.listed or self.seen.state)
 
-    def _run_on(self, job: ImportProgress, now: float) -> Decision:
-        """Go on waiting for a job that runs, and warn of what a person should know of it."""
+    def _on_running(self, job: ImportProgress, now: float) -> Decision:
+        """Continue to wait for a running job, and log what a person should know about it."""
         if job.state is ImportState.UNCOMMITTED:
             self._warn_once(
                 "uncommitted",
                 f"Import job {self.job_id} is Uncommitted: it needs a commit (or an abort) from elsewhere before it "
-                "can complete. To go on at this state, set target_state='Uncommitted'",
+                "can complete. To continue at this state, set target_state='Uncommitted'",
             )
         elif job.state is ImportState.UNKNOWN:
             self._warn_once(
                 f"word {job.state_word}",
                 f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
-                "it is taken for running",
+                "treating it as running",
             )
-        return self._go_on(now, job)
+        return self._continue(now, job)
 
-    def _go_on(self, now: float, job: ImportProgress | None = None) -> Decision:
+    def _continue(self, now: float, job: ImportProgress | None = None) -> Decision:
         limit, moved_at = self.policy.stall_warning, self.seen.moved_at
         if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
             self._warn_once(
                 "stall",
-                f"Import job {self.job_id} has not moved for {duration(now - moved_at)}: {self.seen.summary}. Nothing "
-                "is wrong by that alone: Milvus, for one, stays at 80 % for as long as it builds the index",
+                f"Import job {self.job_id} has not changed for {duration(now - moved_at)}: {self.seen.summary}. "
+                "That alone is not an error: Milvus, for example, stays at 80 % while it builds the index",
             )
         return self._wait_on(now, job=job)
 
-    def _answered(self, now: float, what: str = "server") -> None:
+    def _on_response(self, now: float, what: str = "server") -> None:
         if self.in_trouble:
             if "failing again" not in self.seen.told:
-                self._note(logging.INFO, f"The {what} answers again, after {duration(now - self._clock.last_answer)}")
+                self._note(logging.INFO, f"The {what} responds again after {duration(now - self._clock.last_response)}")
             self.seen = replace(self.seen, trouble_since=None, polled_at=None, due=None)
-        self._clock.last_answer = now
+        self._clock.last_response = now
 
     def _wait_on(
         self,
@@ -408,7 +408,7 @@ class ImportWait:
     ) -> Decision:
         delay = self.delay(now, retry_after, at_most)
         if delay <= 0 and self.in_trouble and not self._clock.had_a_poll_since(self.ends_by):
-            delay = LAST_POLL_DELAY  # one failed poll after a deadline does not tell whether the job is done
+            delay = LAST_POLL_DELAY  # one failed poll after a deadline does not show whether the job is done
         if delay <= 0:
             return self._time_out(now)
         self._clock.plan(delay)

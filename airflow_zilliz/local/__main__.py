@@ -15,12 +15,12 @@ from aiohttp import web
 
 from airflow_zilliz.local.app import ImportServer
 from airflow_zilliz.local.engine import Engine, EngineMissing
-from airflow_zilliz.local.front import Front
 from airflow_zilliz.local.importing import Importer
 from airflow_zilliz.local.jobs import Flavor, JobStore
 from airflow_zilliz.local.limits import CLOUD_LIMITS, MILVUS_LIMITS, Limits
 from airflow_zilliz.local.loopback import around_proxy
 from airflow_zilliz.local.parent import end_with
+from airflow_zilliz.local.port_mux import PortMux
 from airflow_zilliz.local.server_state import ServerState
 from airflow_zilliz.local.versions import NEWEST, VERSIONS
 
@@ -35,12 +35,12 @@ def parser() -> argparse.ArgumentParser:
         "Lite. REST and gRPC share one port, as they do on Milvus.",
     )
     arguments.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    arguments.add_argument("--port", type=int, default=19530, help="0 takes a free one (default: %(default)s)")
+    arguments.add_argument("--port", type=int, default=19530, help="0 picks a free port (default: %(default)s)")
     arguments.add_argument(
         "--data-dir",
         type=Path,
         default=Path("data"),
-        help="the folder that files are imported from (default: %(default)s in the current folder)",
+        help="the folder to import files from, created if missing (default: ./%(default)s)",
     )
     arguments.add_argument(
         "--flavor",
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--api-key",
         default=os.environ.get(KEY_VARIABLE),
-        help=f"what a request must have, user:password for Milvus (default: ${KEY_VARIABLE}, else none)",
+        help=f"the key that requests must have, user:password for Milvus (default: ${KEY_VARIABLE}, else none)",
     )
     arguments.add_argument(
         "--db", type=Path, help="the Milvus Lite database (default: DATA_DIR/.zilliz-local/milvus.db)"
@@ -73,16 +73,18 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_limits(arguments)
     arguments.add_argument(
-        "--control", action="store_true", help="serve /_control: scripted jobs and faults, for tests"
+        "--control", action="store_true", help="serve /_control, for tests: scripted jobs and faults"
     )
     arguments.add_argument(
-        "--parent", type=int, metavar="PID", help="end when this process, which must be the parent, has died"
+        "--parent", type=int, metavar="PID", help="end when this process, which must be the parent, ends"
     )
     return arguments
 
 
 def _add_limits(arguments: argparse.ArgumentParser) -> None:
-    group = arguments.add_argument_group("limits", "the defaults are those of Milvus, or of a Dedicated cluster")
+    group = arguments.add_argument_group(
+        "limits", "the defaults are those of Milvus, or with --flavor cloud those of a Dedicated cluster"
+    )
     group.add_argument(
         "--max-files",
         type=int,
@@ -100,14 +102,14 @@ def _add_limits(arguments: argparse.ArgumentParser) -> None:
 
 
 def limits_of(options: argparse.Namespace) -> Limits:
-    """Return the limits that the command line asks for."""
+    """Return the limits from the command line."""
     limits = CLOUD_LIMITS if options.flavor is Flavor.CLOUD else MILVUS_LIMITS
     given = {name: value for name in vars(limits) if (value := getattr(options, name)) is not None}
     return replace(limits, **given)
 
 
 async def serve(options: argparse.Namespace) -> None:
-    """Run the server until it is told to stop."""
+    """Run the server until a signal stops it."""
     options.data_dir.mkdir(parents=True, exist_ok=True)
     database: Path = options.db or options.data_dir / ".zilliz-local" / "milvus.db"
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,7 @@ async def serve(options: argparse.Namespace) -> None:
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - set up just above
-    listener = await loop.create_server(lambda: Front(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
+    listener = await loop.create_server(lambda: PortMux(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
     missing = await _started(engine)
     importer.start()
     print(_url(options.host, listener.sockets[0].getsockname()[1]), flush=True)  # noqa: T201 - the first line is the address, for whoever started this
@@ -146,7 +148,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 async def _started(engine: Engine) -> str:
-    """Start the engine, which takes longer than pymilvus waits; return why it cannot be started, ``""`` if it was."""
+    """Start the engine now, since pymilvus would not wait for it; return why it cannot start, ``""`` if it has."""
     try:
         await asyncio.get_running_loop().run_in_executor(None, engine.start)
     except EngineMissing as err:
@@ -161,14 +163,14 @@ def _url(host: str, port: int) -> str:
 def _headline(options: argparse.Namespace, missing: str) -> str:
     behaves = "Zilliz Cloud" if options.flavor is Flavor.CLOUD else f"Milvus {options.milvus}"
     extras = f"{'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
-    text = f"Local import server, behaves as {behaves}, {extras}: files from {options.data_dir}. Ctrl-C stops it.\n"
+    text = f"Local import server: behaves like {behaves}, {extras}, imports from {options.data_dir}. Ctrl-C stops it.\n"
     return text + (f"Only scripted jobs can run: {missing}\n" if missing else "")
 
 
 def main() -> int:
     """Run the command line."""
     options = parser().parse_args()
-    os.environ |= around_proxy(os.environ)  # gRPC would ask a proxy for the engine of this very process
+    os.environ |= around_proxy(os.environ)  # gRPC would use a proxy for the engine of this process
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(serve(options))

@@ -1,4 +1,4 @@
-"""The way of a request through the local server: faults, authentication, routes."""
+"""How the local server handles a request: faults, authentication, routes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_zilliz.local.refusals import Refusal, not_json
 from airflow_zilliz.local.request_body import RequestBody
 from airflow_zilliz.local.server_state import ServerState
 
-#: A body holds no file, only the names of some.
+#: A body contains no files, only names.
 MAX_BODY = 64 * 2**20
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,9 +28,9 @@ Verb = Callable[[RequestBody, Mapping[str, str]], Awaitable[Any]]
 
 
 class ImportServer:
-    """The application: routes to what `ServerState` holds.
+    """The application: the routes over a `ServerState`.
 
-    :param with_control: whether the control route exists
+    :param with_control: whether the control routes exist
     """
 
     def __init__(self, state: ServerState, *, with_control: bool = False) -> None:
@@ -39,7 +39,7 @@ class ImportServer:
         self._late: set[asyncio.Task[web.StreamResponse]] = set()
 
     def app(self) -> web.Application:
-        """Return the application."""
+        """Return the aiohttp application."""
         app = web.Application(middlewares=[self._middleware], client_max_size=MAX_BODY)
         app.on_shutdown.append(self._drop_late)
         verbs: dict[str, Verb] = dict(ImportRoutes(self.state).verbs())
@@ -111,7 +111,7 @@ class ImportServer:
         task.add_done_callback(self._late.discard)
 
     def drop_late(self) -> None:
-        """Forget the requests that were to take effect later."""
+        """Cancel the requests that were to take effect later."""
         for task in self._late:
             task.cancel()
 
@@ -119,7 +119,7 @@ class ImportServer:
         self.drop_late()
 
     def _is_routed(self, path: str) -> bool:
-        """Return whether the version that the server is now has a route; Zilliz Cloud has no versions."""
+        """Return whether the server's current version has a route; Zilliz Cloud has no versions."""
         if self.state.flavor is Flavor.CLOUD:
             return not path.endswith("/describe") or self.state.control.settings.describe_routed is not False
         version = self.state.version

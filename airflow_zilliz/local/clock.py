@@ -10,7 +10,7 @@ from collections.abc import Callable
 class Clock:
     """The time of the machine, plus what tests have added to it.
 
-    :param source: where the time comes from, in epoch seconds
+    :param source: returns the machine's time, in epoch seconds
     """
 
     def __init__(self, source: Callable[[], float] = time.time) -> None:
@@ -23,10 +23,10 @@ class Clock:
         return self._source() + self._offset
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward, and wake whoever sleeps; call it on the event loop.
+        """Move the time forward, and wake sleepers; call it on the event loop.
 
         :param seconds: not negative
-        :raises ValueError: for a negative number, or one that is none
+        :raises ValueError: the number is negative or not finite
         """
         if not 0 <= seconds < float("inf"):
             raise ValueError(f"the clock moves forward by a number of seconds, got {seconds!r}")
@@ -34,12 +34,12 @@ class Clock:
         self._wake()
 
     def reset(self) -> None:
-        """Take the time of the machine again."""
+        """Return to the time of the machine."""
         self._offset = 0.0
         self._wake()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until this clock, moved or not, is so many seconds further."""
+        """Sleep until this clock, moved or not, has advanced by so many seconds."""
         until = self.now() + seconds
         moved = asyncio.Event()
         self._sleepers.add(moved)

@@ -1,4 +1,4 @@
-"""Zilliz Cloud's routes that are no import routes: its clusters, and its jobs of any kind."""
+"""Zilliz Cloud's other routes: its clusters, and its jobs of any kind."""
 
 from __future__ import annotations
 

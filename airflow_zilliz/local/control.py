@@ -1,4 +1,4 @@
-"""What the control route of the local server is told: faults and settings, for tests."""
+"""Faults and settings of the local server, which tests change through its control routes."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ KEPT_REQUESTS = 10_000
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with the next responses.
+    """A fault of the next responses.
 
     Kinds:
 
     - ``status``: an error in the API's own JSON, under an HTTP status
     - ``code``: the same under HTTP 200, as Milvus sends most of its errors; ``code`` is needed
-    - ``proxy``: the plain page of something before the server: a load balancer without a backend (404, the
-      default, 502, 503, 504), a firewall (401, 403) or a proxy that wants a login (407)
-    - ``page``: ``message`` as it is, as plain text
+    - ``proxy``: the page of something in front of the server: a load balancer without a backend (404, the
+      default, 502, 503, 504), a firewall (401, 403) or a proxy that requires a login (407)
+    - ``page``: ``message`` as plain text
     - ``slow``: the true response, late
     - ``cut``: a body that ends early
     - ``html``: a page with status 200
     - ``reset``: the connection breaks
     - ``huge``: a body of 11 MiB
     - ``redirect``: to another host
-    - ``restart``: the connection breaks, as do all others for ``seconds``; then the server is there again, with its
-      jobs or, by ``loses_jobs``, without them
+    - ``restart``: the connection breaks, as do all others for ``seconds``; then the server is back, with its
+      jobs or, if ``loses_jobs``, without them
 
-    Whether the request takes effect is told by ``done`` and ``done_after``; without them it does not, except for
+    ``done`` and ``done_after`` decide whether the request takes effect; without them it does not, except for
     ``slow``.
 
     :param kind: one of the above
     :param times: for how many responses; None until the faults are cleared
     :param path: only for routes that end like this, such as ``describe``
     :param job_id: only for requests that name this job
-    :param after: how many responses stay whole before
+    :param after: how many responses are correct before it
     :param status: HTTP status, 500 unless given
     :param code: the body's ``code``; Milvus's own for the status unless given
     :param message: the body's ``message``; Milvus's own for the code or the status unless given
     :param retry_after: value of a ``Retry-After`` header, in seconds
     :param seconds: how long ``slow`` takes, and how long ``restart`` lasts, by the server's clock
-    :param done: the request takes effect before the response goes wrong, so that the response alone is lost
+    :param done: the request takes effect before the fault, so that only the response is lost
     :param done_after: the request takes effect so many seconds after the response, by the server's clock: at once
-        with 0, and when `LocalServer.advance` has moved the clock that far
-    :param loses_jobs: whether a ``restart`` loses all jobs, those that ``done`` made as well
+        with 0, otherwise when `LocalServer.advance` has moved the clock that far
+    :param loses_jobs: whether a ``restart`` loses all jobs, including those that ``done`` made
     """
 
     kind: str
@@ -89,36 +89,36 @@ class Fault:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Fault:
-        """Return the fault behind a JSON object.
+        """Return the fault in a JSON object.
 
-        :raises ValueError: for values that fit no fault; TypeError for an unknown name or a value of another type
+        :raises ValueError: the values make no valid fault; TypeError for an unknown name or a wrong type
         """
         return cls(**value)
 
     def is_for(self, path: str, job_id: object) -> bool:
-        """Return whether the fault is meant for requests to this path that name this job."""
+        """Return whether the fault applies to requests to this path that name this job."""
         return path.endswith(self.path) and self.job_id in ("", job_id)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server differs from the one that was started.
+    """How the server differs from how it was started.
 
-    :param milvus: another version, ``2.4`` to ``3.0``; None for the one that was started
-    :param describe_routed: False for a Milvus before 2.4.14, which has get_progress alone; None as the version says
+    :param milvus: another version, ``2.4`` to ``3.0``; None as the server was started
+    :param describe_routed: False for a Milvus before 2.4.14, which has only get_progress; None as the version says
     :param success_code: 200 for Milvus 2.4.0 to 2.4.5; None as the version says
     :param idempotency: whether the Idempotency-Key header is honoured; None as the version says
     :param retention: seconds that an ended job is kept; None as the version says
     :param old_shape: respond to a description in the shape of the SDK page's example
     :param requests_per_second: the most for each path, else 429 with Retry-After; None for no limit
-    :param api_key: another key than the server was started with; a rotated one
+    :param api_key: a key other than at the start, as after a rotation; None as the server was started
     :param clusters: the clusters that the Cloud flavor knows; None for all
-    :param collections: collections that are there besides Milvus Lite's, in every database; a scripted job's own is
-        there without being named
+    :param collections: collections that exist besides Milvus Lite's, in every database; a scripted job's own
+        collection exists without being named
     :param list_lag: seconds, by the server's clock, until a new job is in the list
     :param unlisted: ids of jobs that are in no list
-    :param lists_alternate: what ``list_lag`` and ``unlisted`` leave out is missing from every second list only, the
-        first of them included: two coordinators of which one lags
+    :param lists_alternate: what ``list_lag`` and ``unlisted`` leave out is missing only from every second list,
+        beginning with the first: two coordinators of which one lags
     :param max_files: inner lists of a request; None as the server was started
     :param max_jobs: jobs that have not ended; None as the server was started
     :param max_file_size: bytes of one file; None as the server was started
@@ -157,9 +157,9 @@ class Settings:
         return replace(self, **value)
 
     def version(self, started: MilvusVersion) -> MilvusVersion:
-        """Return the version that the server is now.
+        """Return the current version.
 
-        :param started: the one that it was started as
+        :param started: the version that the server was started as
         """
         base = VERSIONS[self.milvus] if self.milvus is not None else started
         changed = _given(
@@ -171,16 +171,16 @@ class Settings:
         return replace(base, **changed)
 
     def limits(self, started: Limits) -> Limits:
-        """Return the limits that the server has now.
+        """Return the current limits.
 
-        :param started: those that it was started with
+        :param started: the limits that the server was started with
         """
         names = [f.name for f in fields(started)]
         return replace(started, **_given(**{name: getattr(self, name) for name in names}))
 
 
 def _check_types(value: Fault | Settings) -> None:
-    """Raise TypeError for a field whose value has another type than its annotation says."""
+    """Raise TypeError for a field whose value has another type than its annotation."""
     for name, annotation in get_type_hints(type(value)).items():
         given = getattr(value, name)
         kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
@@ -202,7 +202,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 @dataclass
 class Control:
-    """What the control route was told, and which requests came."""
+    """Faults and settings from the control routes, and the requests that came."""
 
     settings: Settings = field(default_factory=Settings)
     faults: list[Fault] = field(default_factory=list)
@@ -213,7 +213,7 @@ class Control:
     _sent: dict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
     def next_fault(self, path: str, job_id: object = None) -> Fault | None:
-        """Take the fault that the next response of a path has, None for a whole one."""
+        """Return and count the fault of the next response of a path, None for a correct response."""
         for index, fault in enumerate(self.faults):
             if not fault.is_for(path, job_id):
                 continue
@@ -230,7 +230,7 @@ class Control:
         return None
 
     def clear_faults(self) -> None:
-        """Forget the faults, and end an outage."""
+        """Remove the faults, and end an outage."""
         self.faults.clear()
         self.down_until = 0.0
 
@@ -243,12 +243,12 @@ class Control:
         return [job for job in jobs if job.id not in settings.unlisted and job.created + settings.list_lag <= now]
 
     def change(self, settings: Settings) -> None:
-        """Take other settings; the lists are counted from the first again."""
+        """Change settings; the count of lists starts again."""
         self.settings = settings
         self._lists = 0
 
     def over_limit(self, path: str) -> bool:
-        """Count a request, and return whether it is one too many for this second."""
+        """Count a request, and return whether it exceeds the limit of this second."""
         limit = self.settings.requests_per_second
         if limit is None:
             return False
@@ -261,7 +261,7 @@ class Control:
         return False
 
     def record(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> dict[str, Any]:
-        """Keep a request for tests; of its key only a digest, so that no log of ours can leak it."""
+        """Record a request for tests, with only a digest of its key, so that no log can leak the key."""
         shown = {name.lower(): value for name, value in headers.items() if name.lower() != "authorization"}
         if (key := headers.get("Authorization")) is not None:
             shown["authorization-sha256"] = hashlib.sha256(key.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The control route's HTTP side."""
+"""The control routes, which tests use to change the server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CONTROL = "/_control"
 
 
 class ControlRoutes:
-    """Tells a `ServerState` what to do, over HTTP.
+    """Changes a `ServerState` over HTTP.
 
-    :param drop_late: forgets the requests that are to take effect later
+    :param drop_late: cancels the requests that are to take effect later
     """
 
     def __init__(self, state: ServerState, drop_late: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ class ControlRoutes:
         app.router.add_delete(CONTROL + "/{what}", self._reset)
 
     def _add_job(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
-        """Make a scripted job, or give one other phases."""
+        """Add a scripted job, or give one other phases."""
         job_id = request.match_info.get("job_id")
         named = value | ({"jobId": job_id} if job_id else {})
         job = scripted_job(self._state.flavor.new_job_id(), named, self._state.clock.now())
@@ -57,7 +57,7 @@ class ControlRoutes:
         return asdict(replace(self._control.settings, api_key=None))
 
     def _set_script(self, request: web.Request, value: dict[str, Any]) -> dict[str, Any]:
-        """Let every job that is created from now on be a scripted one."""
+        """Make every job that is created from now on a scripted one."""
         self._control.script = scripted_job("", value, self._state.clock.now())
         return {}
 

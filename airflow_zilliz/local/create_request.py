@@ -1,4 +1,4 @@
-"""What a request asks to import, and what is refused before a job is made."""
+"""The import that a request asks for, and the refusals before a job is made."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from airflow_zilliz.local.request_body import RequestBody, writable
 from airflow_zilliz.local.versions import MilvusVersion
 
 NUMPY = ".npy"
-# one file an inner list
+# one file in each inner list
 _SINGLE_FILES = {".json": "JSON", ".jsonl": "JSON", ".ndjson": "JSON", ".csv": "CSV", ".parquet": "Parquet"}
 _CLOUD_SOURCES = ("objectUrls", "dataPaths", "objectUrl", "files")
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """An import that is asked for.
+    """A requested import.
 
     :param groups: the inner lists; each is one file, or one set of NumPy files
     """
@@ -33,24 +33,24 @@ class CreateRequest:
 
     @property
     def is_backup(self) -> bool:
-        """Whether the files are those of a backup: the engine cannot read any."""
+        """Whether the files are those of a backup, which the engine cannot read."""
         return any(self.options.get(name, "").lower() == "true" for name in ("backup", "l0_import"))
 
 
 def milvus_request(body: RequestBody, headers: Mapping[str, str], version: MilvusVersion) -> CreateRequest:
-    """Return what a body for Milvus asks for.
+    """Return the import that a body for Milvus asks for.
 
     :raises Refusal: 1801 for a wrong type, 1802 for a missing field
     """
     groups = body.lists("files")
     request = _request(body, headers, groups or (), version)
-    if groups is None:  # the types are looked at first
+    if groups is None:  # types are checked first
         raise missing("files")
     return request
 
 
 def cloud_request(body: RequestBody, headers: Mapping[str, str], version: MilvusVersion) -> CreateRequest:
-    """Return what a body for Zilliz Cloud asks for, which takes its files from one of several fields.
+    """Return the import that a body for Zilliz Cloud asks for; its files are in one of several fields.
 
     :raises Refusal: 1801 for a wrong type, 1802 for a missing field
     """
@@ -81,7 +81,7 @@ def _request(
 
 
 def database_of(body: RequestBody, headers: Mapping[str, str]) -> str:
-    """Return the database that a request names, in its body or else in a header.
+    """Return the database of a request, from its body or else from a header.
 
     :raises Refusal: 1801 for a wrong type
     """
@@ -89,7 +89,7 @@ def database_of(body: RequestBody, headers: Mapping[str, str]) -> str:
 
 
 def _with_auto_commit(options: dict[str, str], version: MilvusVersion) -> dict[str, str]:
-    """Return options with ``auto_commit`` in lower case, or without it where the server does not know it."""
+    """Return options with ``auto_commit`` in lower case, or without it if the server does not know it."""
     others = {name: value for name, value in options.items() if name != "auto_commit"}
     if not version.two_phases:
         return others
@@ -99,10 +99,10 @@ def _with_auto_commit(options: dict[str, str], version: MilvusVersion) -> dict[s
 
 
 def check_files(request: CreateRequest, limits: Limits, *, kinds: bool) -> None:
-    """Refuse files that no job is made for.
+    """Refuse files before a job is made.
 
-    :param kinds: whether names must tell of what kind a file is, as on Milvus; the Cloud takes folders
-    :raises Refusal: 1100 for no files, 2100 for too many or for those of a wrong kind
+    :param kinds: whether names must show the kind of a file, as on Milvus; Zilliz Cloud accepts folders
+    :raises Refusal: 1100 for no files, 2100 for too many or for a wrong kind
     """
     if not request.groups:
         raise Refusal(1100, "import request is empty: invalid parameter")
@@ -127,7 +127,7 @@ def _check_kind(group: Sequence[str]) -> None:
 
 
 def check_timeout(request: CreateRequest) -> None:
-    """Refuse a timeout that is no Go duration.
+    """Refuse a timeout that is not a Go duration.
 
     :raises Refusal: 2100
     """
@@ -137,7 +137,7 @@ def check_timeout(request: CreateRequest) -> None:
 
 
 def too_many_jobs() -> Refusal:
-    """Return the refusal of a job while too many have not ended; nothing was started."""
+    """Return the refusal of a job while too many jobs have not ended; nothing was started."""
     return import_failed(
         "The number of jobs has reached the limit, please try again later. If your request is set to only import a "
         "single file, please consider importing multiple files in one request for better efficiency."

@@ -24,7 +24,7 @@ class DatabaseRoutes:
         self._engine = state.engine
 
     def verbs(self) -> dict[str, _Verb]:
-        """Return what each path does."""
+        """Return the handler of each path."""
         return {
             "/v2/vectordb/databases/create": self._create,
             "/v2/vectordb/databases/drop": self._drop,

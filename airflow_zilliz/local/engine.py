@@ -15,7 +15,7 @@ from airflow_zilliz.local.row_validation import Row, Schema
 
 DEFAULT_DATABASE = "default"
 _DEFAULT_PARTITION = "_default"
-_LARGEST_MESSAGE = 256 * 2**20  # as a Milvus takes
+_LARGEST_MESSAGE = 256 * 2**20  # as Milvus accepts
 _CALLS_AT_ONCE = 10
 
 
@@ -24,19 +24,19 @@ class EngineMissing(Exception):
 
 
 class DatabaseRefused(Exception):
-    """Milvus Lite does not make or drop a database; the text says why."""
+    """Milvus Lite refused to make or drop a database; the text says why."""
 
 
 class Engine:
-    """Milvus Lite on a database file, started at its first use.
+    """Milvus Lite on a database file, started on first use.
 
-    :param path: the database; Milvus Lite keeps a folder there
+    :param path: the database; Milvus Lite makes a folder there
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._insert_lock = threading.Lock()  # Milvus Lite takes one writer a collection
+        self._insert_lock = threading.Lock()  # Milvus Lite allows one writer for each collection
         self._writing: dict[tuple[str, str], threading.Lock] = {}
         self._client: Any = None
         self._clients: dict[str, Any] = {}
@@ -85,13 +85,13 @@ class Engine:
         return sorted(self._db.list_databases())
 
     def has_database(self, database: str) -> bool:
-        """Return whether the database is there."""
-        return database in self.databases()  # Milvus Lite makes a path of whatever it is asked for
+        """Return whether the database exists."""
+        return database in self.databases()  # Milvus Lite makes a path of any name
 
     def create_database(self, database: str) -> None:
         """Make a database.
 
-        :raises DatabaseRefused: it is there, or cannot have that name
+        :raises DatabaseRefused: it exists, or cannot have that name
         """
         self.start()
         with _database_errors():
@@ -109,7 +109,7 @@ class Engine:
                 client.close()
 
     def database_properties(self, database: str) -> dict[str, Any]:
-        """Return what a database was given."""
+        """Return the properties of a database."""
         self.start()
         return dict(self._db.describe_database(database)["properties"])
 
@@ -119,7 +119,7 @@ class Engine:
         return sorted(self._db.list_collections(database_name=database))
 
     def has_collection(self, collection: str, database: str = "") -> bool:
-        """Return whether the collection is there."""
+        """Return whether the collection exists."""
         database = database or DEFAULT_DATABASE
         if not self.has_database(database):
             return False
@@ -145,10 +145,10 @@ class Engine:
         return Schema.of(self.client_of(database).describe_collection(collection))
 
     def insert(self, collection: str, rows: Sequence[Row], partition: str, database: str = "") -> int:
-        """Insert rows and return how many Milvus Lite took.
+        """Insert rows and return how many Milvus Lite accepted.
 
-        They go to the engine itself, and not through pymilvus, which refuses a key such as ``$meta`` and makes float32
-        of every float.
+        They go directly to the engine, since pymilvus refuses a key such as ``$meta`` and turns every float into
+        float32.
 
         :raises ImportFileError: with Milvus Lite's own words
         """
@@ -163,14 +163,14 @@ class Engine:
 
     @contextmanager
     def writing(self, collection: str, database: str = "") -> Iterator[None]:
-        """Keep other imports from a collection for as long as one writes to it."""
+        """Exclude other imports from a collection while one writes to it."""
         with self._lock:
             lock = self._writing.setdefault((database or DEFAULT_DATABASE, collection), threading.Lock())
         with lock:
             yield
 
     def row_count(self, collection: str, database: str = "") -> int:
-        """Return how many rows a collection has, each primary key once.
+        """Return how many rows a collection has, counting each primary key once.
 
         :raises ImportFileError: the collection is gone
         """
@@ -210,8 +210,7 @@ def _database_errors() -> Iterator[None]:
 def _serve(path: Path) -> tuple[Any, Any, int]:
     """Start Milvus Lite's gRPC server; return it, its database and its port.
 
-    Its own way of starting has gRPC's defaults, which send a client away that pings while it has nothing else to say,
-    and pymilvus does so every 10 s.
+    Its own start uses gRPC's defaults, which disconnect an idle client that pings, as pymilvus does every 10 s.
 
     :raises EngineMissing: Milvus Lite does not open the database
     """

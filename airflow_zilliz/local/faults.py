@@ -1,4 +1,4 @@
-"""Responses that went wrong on purpose."""
+"""Deliberately faulty responses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from airflow_zilliz._protocol.constants import MAX_BODY_BYTES
 from airflow_zilliz.local.control import Fault
 
-# What Milvus says under each status (wire 4.1); that of 429 is this server's own choice, for no source has one.
+# What Milvus says under each status (wire 4.1); that of 429 is this server's own choice, since no source has one.
 _STATUS_BODIES = {
     401: (1800, "user hasn't authenticated"),
     403: (65535, "rpc error: code = PermissionDenied desc = PrivilegeImport: permission deny to user in the database"),
@@ -42,7 +42,7 @@ _NGINX_TITLES = {
 
 
 async def respond_with(fault: Fault, request: web.Request) -> web.StreamResponse:
-    """Respond as a fault says; ``slow`` is none of these, since its response is a true one."""
+    """Respond as a fault says; not for ``slow``, whose response is a true one."""
     match fault.kind:
         case "status" | "code":
             return _error(fault)
@@ -75,7 +75,7 @@ def _error(fault: Fault) -> web.Response:
 
 
 def _proxy_page(fault: Fault) -> web.Response:
-    """Return the page of whatever stands before the server; none of them is JSON."""
+    """Return the page of something in front of the server; none of them is JSON."""
     status = 404 if fault.status is None else fault.status
     headers = _retry_after(fault)
     if status == 404:
@@ -96,7 +96,7 @@ def _retry_after(fault: Fault) -> dict[str, str]:
 
 
 async def _cut(request: web.Request) -> web.StreamResponse:
-    """End the connection in the middle of a body."""
+    """Close the connection in the middle of a body."""
     response = web.StreamResponse()
     response.content_length = 1000
     await response.prepare(request)

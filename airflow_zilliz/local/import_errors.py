@@ -1,4 +1,4 @@
-"""What goes wrong with a file, and with one value of it."""
+"""Errors of a file, and of one of its values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ImportFileError(Exception):
 
 
 class BadValue(Exception):
-    """A field does not take a value; the text follows the words ``field 'name'``."""
+    """A field does not accept a value; the text follows the words ``field 'name'``."""
 
     @classmethod
     def must_be(cls, what: str, value: object) -> BadValue:
@@ -19,6 +19,6 @@ class BadValue(Exception):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: cut short, since a vector or a text may be long."""
+    """Return a value as an error shows it, shortened, since a vector or a text may be long."""
     text = repr(value[:_SHOWN] if isinstance(value, (str, bytes, list)) else value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""Which files an import names, never outside the data folder."""
+"""The files of an import, never outside the data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
 
     ``s3://bucket/a.json`` is ``root/bucket/a.json``, ``https://host/bucket/a.json`` is ``root/bucket/a.json``.
 
-    :raises ImportFileError: for a path that leads out of ``root``
+    :raises ImportFileError: the path leads out of ``root``
     """
     parts = urlsplit(name) if "://" in name else None
     if parts is not None:
@@ -35,7 +35,7 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
 def expand(root: Path, group: Sequence[str], volume: str = "") -> list[tuple[Path, ...]]:
     """Return the files of one inner list: single files, or one set of NumPy files; a folder stands for its files.
 
-    :raises ImportFileError: for a file that is missing, outside ``root`` or of an unknown kind
+    :raises ImportFileError: a file is missing, outside ``root`` or of an unknown kind
     """
     paths: list[Path] = []
     for name in group:

@@ -43,7 +43,7 @@ class ImportRoutes:
         self._cloud = state.flavor is Flavor.CLOUD
 
     def verbs(self) -> dict[str, _Verb]:
-        """Return what each path does."""
+        """Return the handler of each path."""
         verbs = {
             "create": self._create,
             "describe": self._describe,
@@ -70,7 +70,7 @@ class ImportRoutes:
             await _in_thread(self._check_target, request)
         check_files(request, self._state.limits, kinds=not self._cloud)
         check_timeout(request)
-        # nothing is awaited from here on, so that two requests with one key cannot both make a job
+        # nothing is awaited from here on, so that two requests with the same key cannot both make a job
         self._check_job_number(request)
         scope = "/".join((request.database, request.collection, *place.values()))
         if key is not None and (known := self._state.store.by_key(scope, key)):
@@ -99,7 +99,7 @@ class ImportRoutes:
         return replace(job, phases=script.phases, total_rows=script.total_rows, files=script.files)
 
     def _check_target(self, request: CreateRequest) -> None:
-        """Refuse what the collection cannot take, as Milvus's proxy does before it looks at the files."""
+        """Refuse what the collection cannot accept, as Milvus's proxy does before it checks the files."""
         engine, database, collection = self._state.engine, request.database, request.collection
         try:
             if not engine.has_database(database):
@@ -164,10 +164,10 @@ class ImportRoutes:
         return {"count": len(jobs), "currentPage": page, "pageSize": size, "records": records}
 
     def _in_database(self, jobs: list[Job], collection: str, database: str) -> list[Job]:
-        """Return the jobs of one collection; without one, all of them, but none of an unknown database.
+        """Return the jobs of one collection; without one, all jobs of a known database.
 
-        A scripted job's collection is there without being in the engine, and without a database it is in each. While
-        a script is set, every collection of every database is there.
+        A scripted job's collection exists without being in the engine; without a database, it is in every one. While
+        a script is set, every collection of every database exists.
         """
         if collection:
             jobs = [job for job in jobs if job.collection == collection and _may_be_in(job, database)]
@@ -193,7 +193,7 @@ class ImportRoutes:
         self._check_two_phases(job)
         if job.state not in ("Uncommitted", "Committing", "Completed"):
             raise import_failed(f"job {job.id} is in state {job.state}, expected Uncommitted")
-        if job.state == "Uncommitted" and job.phases:  # a script goes no further by itself
+        if job.state == "Uncommitted" and job.phases:  # a script does not continue by itself
             rows = job.total_rows
             self._state.store.put(replace(job, state="Completed", progress=100, imported_rows=rows))
         elif job.state == "Uncommitted":

@@ -111,7 +111,7 @@ class Importer:
         for index, files in enumerate(groups):
             rows = 0
             try:
-                for batch in _batches(self._rows(job, schema, files)):
+                for batch in self._batches(job, schema, files):
                     self._check_stop()
                     rows += len(batch)
             except ImportFileError as err:
@@ -145,7 +145,7 @@ class Importer:
         done = 0
         job = replace(job, imported_rows=0)
         for index, files in enumerate(groups):
-            for batch in _batches(self._rows(job, schema, files)):
+            for batch in self._batches(job, schema, files):
                 self._check_stop()
                 try:
                     done += self._engine.insert(job.collection, batch, job.partition, job.db_name)
@@ -168,8 +168,11 @@ class Importer:
         log.warning("import job %s into collection %s: %s", job.id, job.collection, text)
         return self._store.put(replace(job, files=tuple(replace(entry, reason=text) for entry in job.files)))
 
-    def _rows(self, job: Job, schema: Schema, files: tuple[Path, ...]) -> Iterator[Row]:
-        return read_rows(files, schema, job.options, VERSIONS.get(job.version, NEWEST))
+    def _batches(self, job: Job, schema: Schema, files: tuple[Path, ...]) -> Iterator[list[Row]]:
+        """Yield the rows of a file, or of a set of files, no more at a time than memory has to hold."""
+        rows = read_rows(files, schema, job.options, VERSIONS.get(job.version, NEWEST))
+        while batch := list(islice(rows, schema.rows_at_once(BATCH_ROWS))):
+            yield batch
 
     def _check_stop(self) -> None:
         if self._stopping.is_set():
@@ -204,8 +207,3 @@ class Importer:
 
     def _unstage(self, job: Job) -> None:
         shutil.rmtree(self._staging / job.id, ignore_errors=True)
-
-
-def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch

@@ -1,4 +1,4 @@
-"""The local server's jobs: what is known of each, and where they outlive the process."""
+"""The local server's jobs, and the store in which they survive a restart."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Flavor(str, Enum):
     CLOUD = "cloud"
 
     def new_job_id(self) -> str:
-        """Return an id of the kind that this flavor gives out (wire 1.3, 1.4)."""
+        """Return a new id in the form of this flavor (wire 1.3, 1.4)."""
         if self is Flavor.CLOUD:
             return f"job-{secrets.token_hex(11)}"
         return str(450_000_000_000_000_000 + secrets.randbelow(10_000_000_000_000_000))
@@ -36,9 +36,9 @@ class Flavor(str, Enum):
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a scripted job's life. The last one lasts for ever.
+    """A phase of a scripted job. The last one lasts for ever.
 
-    :param state: any word, also one that no server uses
+    :param state: any word, even one that no server uses
     :param seconds: how long it lasts
     """
 
@@ -49,7 +49,7 @@ class Phase:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Phase:
-        """Return the phase behind a JSON object; raises ValueError or TypeError for one that is none."""
+        """Return the phase in a JSON object; raises ValueError or TypeError for an invalid one."""
         phase = cls(**value)
         if not isinstance(phase.state, str) or not phase.seconds >= 0:
             raise ValueError("a phase has a state (text) and seconds (a number, not negative)")
@@ -78,8 +78,8 @@ class Job:
 
     :param place: the cluster or project and region that it was created for; empty on Milvus
     :param phases: set for a scripted job, which follows the clock and touches no data
-    :param version: the Milvus version that it was created on, which its files are read as
-    :param ended: when it was Completed or Failed, which its retention is counted from
+    :param version: the Milvus version that it was created on, by whose rules its files are read
+    :param ended: when it was Completed or Failed; its retention counts from here
     """
 
     id: str
@@ -108,11 +108,11 @@ class Job:
 
     @property
     def commits_itself(self) -> bool:
-        """Whether the job goes on past Uncommitted by itself, as jobs do by default."""
+        """Whether the job commits by itself, as jobs do by default."""
         return self.options.get("auto_commit", "true") != "false"
 
     def at(self, now: float) -> Job:
-        """Return the job as it stands at ``now``: a scripted one follows its script."""
+        """Return the job at ``now``: a scripted one follows its script."""
         if not self.phases or self.is_final:
             return self
         elapsed, begun = now - self.created, self.created
@@ -141,8 +141,8 @@ class Job:
 class JobStore:
     """Jobs and idempotency keys, in memory and in an SQLite file, so that they survive a restart.
 
-    :param path: the file; None keeps them in memory alone
-    :param clock: what scripted jobs and retention go by
+    :param path: the file; None keeps them in memory only
+    :param clock: the clock of scripted jobs and retention
     """
 
     def __init__(self, path: Path | None = None, clock: Clock | None = None) -> None:
@@ -170,7 +170,7 @@ class JobStore:
             yield Job(**values)
 
     def add(self, job: Job) -> Job:
-        """Keep a new job, or another one of the same id, and return it with the times of what it reached."""
+        """Store a job, new or with a known id, and return it with the times of the states it reached."""
         with self._lock:
             job = self._stamped(job)
             self._jobs[job.id] = job
@@ -178,7 +178,7 @@ class JobStore:
         return job
 
     def put(self, job: Job) -> Job:
-        """Keep a known job as it is now; one that was lost meanwhile stays lost."""
+        """Store a known job as it is now; one that was lost meanwhile stays lost."""
         with self._lock:
             return self.add(job) if job.id in self._jobs else job
 
@@ -197,13 +197,13 @@ class JobStore:
         return job if files == job.files else replace(job, files=files)
 
     def get(self, job_id: str) -> Job | None:
-        """Return a job as it stands now, None for an unknown id, or one whose retention is over."""
+        """Return a job as it is now, None for an unknown id, or one whose retention is over."""
         with self._lock:
             job = self._jobs.get(job_id)
         return next(iter(self._alive([job])), None) if job else None
 
     def all(self) -> list[Job]:
-        """Return every job as it stands now."""
+        """Return every job as it is now."""
         with self._lock:
             jobs = list(self._jobs.values())
         return self._alive(jobs)
@@ -226,14 +226,14 @@ class JobStore:
             return self._jobs.pop(job_id, None) is not None
 
     def by_key(self, scope: str, key: str) -> str | None:
-        """Return the job that an idempotency key stands for in its scope."""
+        """Return the job of an idempotency key in its scope."""
         with self._lock:
             found = self._db.execute("SELECT job_id FROM keys WHERE collection = ? AND key = ?", (scope, key))
             row = found.fetchone()
         return row[0] if row else None
 
     def bind_key(self, scope: str, key: str, job_id: str) -> None:
-        """Let an idempotency key stand for a job in its scope."""
+        """Store the job of an idempotency key in its scope."""
         with self._lock:
             self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", (scope, key, job_id))
 

@@ -1,4 +1,4 @@
-"""How much the local server takes, as Milvus and Zilliz Cloud limit it."""
+"""The limits of the local server, which are those of Milvus and Zilliz Cloud."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _GB = 2**30
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one request, or all of them, may ask for.
+    """The most that one request, or all together, may ask for.
 
     :param max_files: inner lists of a request
     :param max_jobs: jobs that have not ended, of the whole server on Milvus, of a collection on Zilliz Cloud

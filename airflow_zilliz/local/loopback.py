@@ -1,4 +1,4 @@
-"""Keeps requests to this machine's own servers away from a proxy that the environment names."""
+"""Exempts this machine's own servers from the environment's proxies."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def around_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that except this machine from its proxies.
+    """Return the environment variables that exempt this machine from its proxies.
 
-    :param environment: the variables as they are; hosts that they except already are kept
+    :param environment: the current variables; hosts that they exempt already are kept
     """
     before = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
     hosts = [host for host in before.split(",") if host]

@@ -1,4 +1,4 @@
-"""Where on Zilliz Cloud a request says its job lives: a cluster, or a project and region."""
+"""The place of a request's job on Zilliz Cloud: a cluster, or a project and region."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PLACE_KEYS = ("clusterId", "projectId", "regionId")
 
 
 def place_of(body: RequestBody, clusters: list[str] | None) -> dict[str, str]:
-    """Return the place that a request to Zilliz Cloud names.
+    """Return the place of a request to Zilliz Cloud.
 
-    :param clusters: those that are known; None for all
-    :raises Refusal: for none, for both kinds, for half of one, and for an unknown cluster
+    :param clusters: the known clusters; None for all
+    :raises Refusal: no place, both kinds, only half of one, or an unknown cluster
     """
     place = {name: text for name in PLACE_KEYS if (text := body.text(name))}
     if "clusterId" in place and len(place) > 1:

@@ -1,4 +1,4 @@
-"""Pytest fixtures for the DAG tests of users, there by name wherever this package is installed."""
+"""Pytest fixtures for users' DAG tests, available wherever this package is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKER = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
 
 
@@ -44,10 +44,10 @@ def zilliz_cloud_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 @pytest.fixture
 def zilliz_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
-    """Return a local import server without jobs or faults, which connection ``zilliz_default`` points at.
+    """Return a local import server without jobs or faults; connection ``zilliz_default`` points to it.
 
-    The marker ``zilliz_server`` chooses its flavor, its Milvus version and its settings, and so does, for a Milvus
-    version, indirect parametrization: ``@pytest.mark.parametrize("zilliz_server", ["2.5", "3.0"], indirect=True)``.
+    The marker ``zilliz_server`` chooses its flavor, its Milvus version and its settings. Indirect parametrization
+    chooses a Milvus version, too: ``@pytest.mark.parametrize("zilliz_server", ["2.5", "3.0"], indirect=True)``.
     """
     marker = request.node.get_closest_marker("zilliz_server")
     settings = dict(marker.kwargs) if marker else {}

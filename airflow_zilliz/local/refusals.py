@@ -1,4 +1,4 @@
-"""What a request is refused with."""
+"""The refusals of requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Refusal(Exception):
 
 
 def import_failed(message: str) -> Refusal:
-    """Return a refusal of the import itself, worded as Milvus words each of them."""
+    """Return a refusal of the import itself, in Milvus's words."""
     return Refusal(2100, f"{message}: importing data failed")
 
 
 def not_json(what: str) -> Refusal:
-    """Return the refusal of a body that is no JSON, or has another type where text, a number or a list is due."""
+    """Return the refusal of a body that is not JSON, or has a wrong type for a text, a number or a list."""
     return Refusal(1801, f"can only accept json format request, error: {what}")
 
 
@@ -29,10 +29,10 @@ def missing(name: str) -> Refusal:
 
 
 def database_not_found(database: str) -> Refusal:
-    """Return the refusal of a database that is not there."""
+    """Return the refusal of a missing database."""
     return Refusal(800, f"database not found[database={database}]")
 
 
 def collection_not_found(database: str, collection: str) -> Refusal:
-    """Return the refusal of a collection that is not there."""
+    """Return the refusal of a missing collection."""
     return Refusal(100, f"collection not found[database={database}][collection={collection}]")

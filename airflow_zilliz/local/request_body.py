@@ -1,4 +1,4 @@
-"""Request bodies as Go decodes them: keys without regard to case, and no value in place of another type's."""
+"""Request bodies as Go decodes them: case-insensitive keys, and no conversion between types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _no_constant(name: str) -> float:
 
 
 class RequestBody:
-    """The JSON object that a request holds.
+    """The JSON object of a request.
 
     :param value: the object
     """
@@ -23,15 +23,15 @@ class RequestBody:
         self._values: dict[str, Any] = {}
         for name, item in value.items():
             folded = name.casefold()
-            # a null leaves what an earlier spelling of the same key said
+            # a null keeps the value of an earlier spelling of the same key
             if item is not None or folded not in self._values:
                 self._values[folded] = item
 
     @classmethod
     def parse(cls, raw: bytes) -> RequestBody:
-        """Return the body behind bytes.
+        """Return the decoded body.
 
-        :raises Refusal: 1801 for what is no JSON object
+        :raises Refusal: 1801 if it is not a JSON object
         """
         try:
             value = json.loads(raw.decode("utf-8", "replace"), parse_constant=_no_constant)
@@ -45,20 +45,20 @@ class RequestBody:
         return name.casefold() in self._values
 
     def get(self, name: str) -> Any:
-        """Return a value as it came, None where there is none."""
+        """Return a value unchanged, None if it is missing."""
         return self._values.get(name.casefold())
 
     def text(self, name: str) -> str:
-        """Return a text, ``""`` where there is none.
+        """Return a text, ``""`` if it is missing.
 
         :raises Refusal: 1801 for another type
         """
         return _text(self.get(name), name)
 
     def required_text(self, name: str) -> str:
-        """Return a text that must be there and not be empty.
+        """Return a required text, which must not be empty.
 
-        :raises Refusal: 1801 for another type, 1802 where there is none
+        :raises Refusal: 1801 for another type, 1802 if it is missing
         """
         if not (value := self.text(name)):
             raise missing(name)
@@ -77,7 +77,7 @@ class RequestBody:
         return value
 
     def lists(self, name: str) -> tuple[tuple[str, ...], ...] | None:
-        """Return a list of lists of text, None where there is none; a null list in it is an empty one.
+        """Return a list of lists of text, None if it is missing; a null list in it counts as empty.
 
         :raises Refusal: 1801 for another type
         """
@@ -89,7 +89,7 @@ class RequestBody:
         return tuple(tuple(_text(text, name) for text in item or ()) for item in value)
 
     def options(self, name: str = "options") -> dict[str, str]:
-        """Return an object of texts; a null in it is an empty text.
+        """Return an object of texts; a null in it counts as an empty text.
 
         :raises Refusal: 1801 for another type
         """
@@ -110,5 +110,5 @@ def _text(value: Any, name: str) -> str:
 
 
 def writable(value: str) -> str:
-    """Return a text without halves of surrogate pairs, which cannot be written anywhere; Go replaces them as well."""
+    """Return a text without lone surrogates, which cannot be encoded; Go replaces them as well."""
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

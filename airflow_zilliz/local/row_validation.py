@@ -18,6 +18,8 @@ FLOATS = ("FLOAT", "DOUBLE")
 # what is not less than this, halfway between the largest float32 and 2**128, is rounded to infinity
 _FLOAT32_END = 3.4028235677973366e38
 _SPARSE_END = 2**32 - 1
+# of vectors, as Python holds them: 32 bytes each
+_NUMBERS_AT_ONCE = 2**18
 
 Row = dict[str, Any]
 
@@ -88,6 +90,11 @@ class Schema:
     def names(self) -> frozenset[str]:
         """The fields' names."""
         return frozenset(field.name for field in self.fields)
+
+    def rows_at_once(self, limit: int) -> int:
+        """Return how many rows may be held at a time: ``limit``, or fewer where their vectors are long."""
+        width = sum(field.dim for field in self.fields if field.kind == "FLOAT_VECTOR")
+        return max(1, min(limit, _NUMBERS_AT_ONCE // max(1, width)))
 
     def check_names(self, given: Sequence[str], where: str) -> None:
         """Check the columns of a file against the fields.

@@ -1,4 +1,4 @@
-"""Scripted jobs, as the control route is told them."""
+"""Scripted jobs, as the control routes receive them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def scripted_job(job_id: str, value: Mapping[str, Any], now: float) -> Job:
     ``totalRows``, ``files`` (a list, see `FileEntry`) and ``place`` (of the Cloud flavor).
 
     :param now: when its first phase begins, in epoch seconds
-    :raises ValueError: for what is no such object; TypeError for an unknown key inside
+    :raises ValueError: it is not such an object; TypeError for an unknown key
     """
     known = {"jobId", "collectionName", "dbName", "totalRows", "phases", "files", "place"}
     if unknown := sorted(value.keys() - known):

@@ -1,4 +1,4 @@
-"""Everything that the local server's routes work on."""
+"""The state that the local server's routes work on."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from airflow_zilliz.local.versions import NEWEST, MilvusVersion
 
 @dataclass
 class ServerState:
-    """What the server was started as, what it knows, and what its tests told it since.
+    """How the server was started, what it holds, and what its tests have changed since.
 
     :param started_as: the Milvus version
     :param started_with: the limits; None for those of the flavor
-    :param api_key: what must follow ``Bearer``; None lets everybody in
+    :param api_key: the token that must follow ``Bearer``; None to accept any request
     """
 
     flavor: Flavor
@@ -42,11 +42,11 @@ class ServerState:
 
     @property
     def version(self) -> MilvusVersion:
-        """The Milvus version that the server is now."""
+        """The current Milvus version."""
         return self.control.settings.version(self.started_as)
 
     @property
     def limits(self) -> Limits:
-        """The limits that the server has now."""
+        """The current limits."""
         own = CLOUD_LIMITS if self.flavor is Flavor.CLOUD else MILVUS_LIMITS
         return self.control.settings.limits(self.started_with or own)

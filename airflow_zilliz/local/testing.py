@@ -1,4 +1,4 @@
-"""Starts the local import server for tests, and speaks to its control route."""
+"""Starts the local import server for tests, and controls it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _TIMEOUT = 30
 
 
 class LocalServer:
-    """A local import server in a process of its own, with its control route on.
+    """A local import server in its own process, with its control routes.
 
-    It ends with the process that started it, also when that one is killed.
+    It ends with the process that started it, even if that one is killed.
 
-    :param data_dir: the folder that files are imported from
+    :param data_dir: the folder to import files from
     :param flavor: whose API it speaks, ``milvus`` or ``cloud``
     :param milvus: the Milvus version that it behaves like, ``2.4`` to ``3.0``; None for the newest
-    :param api_key: what a request must have; None lets everybody in
-    :param port: 0 takes a free one, and keeps it over a restart
+    :param api_key: the key that requests must have; None to accept any request
+    :param port: 0 picks a free port, and keeps it over a restart
     :param max_files: inner lists of a request; None for Milvus's 1,024, or the Cloud's 1,000
     :param max_jobs: jobs that have not ended; None for Milvus's 1,024, or the Cloud's 10,000 of a collection
     :param max_file_size: bytes of one file; None for Milvus's 16 GB, or the Cloud's 10 GB
     :param max_request_size: bytes of all files of a request; None for no limit, or the Cloud's 1 TB
-    :param options: further words of the command line
-    :param log_path: where its log goes; None for nowhere
+    :param options: further command-line options
+    :param log_path: the file for its log; None for no log
     :param face: older name of ``flavor``
     """
 
@@ -77,7 +77,7 @@ class LocalServer:
         return self.flavor
 
     def start(self) -> LocalServer:
-        """Start the server and wait until it and its Milvus Lite can be connected to.
+        """Start the server and wait until it and its Milvus Lite accept connections.
 
         :raises RuntimeError: it ended, or does not listen within a minute; its log says why
         """
@@ -98,13 +98,13 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Stop the server as Ctrl-C does."""
+        """Stop the server, as Ctrl-C would."""
         if self._process is not None:
             self._process.terminate()
             self._wait()
 
     def kill(self) -> None:
-        """End the server as a crash does."""
+        """Kill the server, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._wait()
@@ -114,8 +114,8 @@ class LocalServer:
 
         Faults, settings, the script and the clock are as at its first start; a job that was being imported is Failed.
 
-        :param kill: end it as a crash does
-        :param keep_jobs: whether the jobs outlive the restart
+        :param kill: kill it, as a crash would
+        :param keep_jobs: whether the jobs survive the restart
         """
         if kill:
             self.kill()
@@ -126,9 +126,9 @@ class LocalServer:
         self.start()
 
     def add_job(self, *phases: dict[str, Any], **job: Any) -> str:
-        """Make a scripted job and return its id.
+        """Add a scripted job and return its id.
 
-        :param phases: stretches of its life, such as ``{"state": "Importing", "seconds": 2, "progress": 40}``; the
+        :param phases: its phases, such as ``{"state": "Importing", "seconds": 2, "progress": 40}``; the
             last one lasts for ever
         :param job: ``jobId``, ``collectionName``, ``dbName``, ``totalRows``, ``files``, ``place``
         """
@@ -143,48 +143,50 @@ class LocalServer:
         self._control("DELETE", f"jobs/{job_id}")
 
     def add_fault(self, kind: str, **fault: Any) -> None:
-        """Let the next responses go wrong.
+        """Add a fault to the next responses.
 
         ``add_fault("status", status=503, times=3)``: three errors in the API's own JSON.
-        ``add_fault("code", code=65535, path="create", done_after=30)``: a create whose error says nothing of whether
-        a job is made, and which makes one when the clock is 30 seconds further.
-        ``add_fault("reset", path="create", done=True)``: a create that makes a job, and whose response is lost.
-        ``add_fault("code", code=2100, path="create")``: a create that is refused, since there are too many jobs.
+        ``add_fault("code", code=65535, path="create", done_after=30)``: a create request whose error does not say
+        whether a job is made, and which makes one when the clock has advanced by 30 seconds.
+        ``add_fault("reset", path="create", done=True)``: a create request that makes a job, and
+        whose response is lost.
+        ``add_fault("code", code=2100, path="create")``: a create request that is refused, since there are
+        too many jobs.
         ``add_fault("status", status=403, path="describe", job_id=job_id, times=None)``: a description that is
         refused, while the list shows the job.
         ``add_fault("proxy", status=407)``: the page of a proxy; 404 is that of a load balancer without a backend.
         ``add_fault("restart", path="create", done=True, seconds=5, loses_jobs=True)``: the server makes a job, breaks
         the connection, is unreachable for 5 seconds, and knows no job afterwards.
 
-        Faults are taken in the order in which they were added, each for as many responses as it is for.
+        Faults apply in the order in which they were added, each to its number of responses.
 
         :param kind: ``status``, ``code``, ``proxy``, ``page``, ``slow``, ``cut``, ``html``, ``reset``, ``huge``,
             ``redirect`` or ``restart``
         :param fault: ``times``, ``path``, ``job_id``, ``after``, ``status``, ``code``, ``message``, ``retry_after``,
             ``seconds``, ``done``, ``done_after``, ``loses_jobs``; each is described at
             `airflow_zilliz.local.control.Fault`
-        :raises ValueError: for what is no fault
+        :raises ValueError: the values make no valid fault
         """
         self._control("POST", "faults", {"kind": kind, **fault})
 
     def set(self, **settings: Any) -> None:
-        """Change how the server is.
+        """Change settings of the server.
 
         ``set(milvus="2.5")``: another version. ``set(list_lag=30)``: new jobs are in the list 30 seconds late;
-        with ``lists_alternate=True`` in every second list only. ``set(max_jobs=0)``: no further job is taken.
+        with ``lists_alternate=True`` in every second list only. ``set(max_jobs=0)``: no further job is accepted.
 
         :param settings: ``milvus``, ``describe_routed``, ``success_code``, ``idempotency``, ``retention``,
             ``old_shape``, ``requests_per_second``, ``api_key``, ``clusters``, ``collections``, ``list_lag``,
             ``unlisted``, ``lists_alternate``, ``max_files``, ``max_jobs``, ``max_file_size``, ``max_request_size``;
             each is described at `airflow_zilliz.local.control.Settings`
-        :raises ValueError: for an unknown setting, or a value that is none
+        :raises ValueError: an unknown setting, or an invalid value
         """
         self._control("POST", "settings", settings)
 
     def advance(self, seconds: float) -> None:
         """Move the server's clock forward, at once.
 
-        Scripted jobs, retention, ``list_lag``, ``done_after``, and the seconds of ``slow`` and ``restart`` go by it;
+        Scripted jobs, retention, ``list_lag``, ``done_after``, and the seconds of ``slow`` and ``restart`` follow it;
         `clear` sets it back to the machine's.
 
         :param seconds: how far, not negative
@@ -193,15 +195,15 @@ class LocalServer:
         self._control("POST", "clock", {"seconds": seconds})
 
     def script(self, *phases: dict[str, Any], **job: Any) -> None:
-        """Let every job that is created from now on be a scripted one."""
+        """Make every job that is created from now on a scripted one."""
         self._control("POST", "script", {**job, "phases": list(phases)})
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:
-        """Return the requests that came, oldest first, those whose path ends like ``path``."""
+        """Return the received requests whose path ends with ``path``, oldest first."""
         return [request for request in self._control("GET", "requests") if request["path"].endswith(path)]
 
     def clear(self, what: str = "all") -> None:
-        """Forget jobs, faults, settings, script, requests or clock, or all of it.
+        """Reset jobs, faults, settings, script, requests or clock, or all of them.
 
         :param what: one of these words, or ``all``
         """
@@ -218,7 +220,7 @@ class LocalServer:
         return json.dumps(fields)
 
     def wait_for_job(self, job_id: str, *states: str, within: float = 60.0, **place: str) -> dict[str, Any]:
-        """Return a job's description once it is in one of some states.
+        """Wait until a job is in one of some states, and return its description.
 
         :param within: seconds
         :param place: ``clusterId``, or ``projectId`` and ``regionId``, of the Cloud flavor

@@ -1,4 +1,4 @@
-"""What differs between the Milvus releases that the local server can be."""
+"""The differences between the Milvus releases that the local server can behave like."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class MilvusVersion:
-    """How the import API of one Milvus release line behaves, as of that line's newest release that is known.
+    """How the import API of one Milvus release line behaves, as of its newest known release.
 
     :param name: such as ``2.6``
     :param describe_routed: whether ``describe`` exists; without it there is only ``get_progress`` (wire 1.1)
@@ -21,10 +21,10 @@ class MilvusVersion:
     :param two_phases: whether ``commit``, ``abort`` and the option ``auto_commit`` exist (wire 3.2); without them the
         option is ignored
     :param commits_completed_jobs: whether ``commit`` of a Completed ordinary job is a success; others refuse it
-    :param skips_unknown_fields: whether JSON and CSV rows may hold fields that a collection without a dynamic field
-        lacks; they are skipped. Other versions fail the job
+    :param skips_unknown_fields: whether JSON and CSV rows may have unknown fields if the collection has no dynamic
+        field; they are skipped. Other versions fail the job
     :param unknown_job_code: ``code`` for a job id that the server does not know (wire 4.2)
-    :param invalid_job_id_code: ``code`` of ``describe`` for a job id that is no int64 (wire 4.2)
+    :param invalid_job_id_code: ``code`` of ``describe`` for a job id that is not an int64 (wire 4.2)
     :param retention: seconds that an ended job is kept (wire 3.5)
     """
 
@@ -69,6 +69,7 @@ _V2_5 = MilvusVersion(
     retention=3 * _HOUR,
 )
 # 2.6 is 2.6.24 and newer, 3.0 is 3.0.2 and newer: those releases brought idempotency keys and the longer retention.
+# Two phases are sure from 3.0 on; the branch 2.6 was read to have them, and no release of it is known to (wire 3.2).
 _V2_6 = MilvusVersion(
     name="2.6",
     describe_routed=True,

@@ -89,7 +89,7 @@ def listed_end(server: LocalServer, state: str) -> tuple[str, dict[str, Any]]:
 def test_a_listed_completion_stands_when_it_cannot_be_described(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(description_retry, "CLAIM_PATIENCE", {Ending.REACHED: 2.0, Ending.JOB_FAILED: 3.0})
+    monkeypatch.setattr(description_retry, "DESCRIPTION_PATIENCE", {Ending.REACHED: 2.0, Ending.JOB_FAILED: 3.0})
     job_id, event = listed_end(server, "Completed")
     result = resume(job_id, event)
     assert (result["job_id"], result["state"], result["imported_rows"]) == (job_id, "Completed", None)
@@ -98,7 +98,7 @@ def test_a_listed_completion_stands_when_it_cannot_be_described(
 def test_a_listed_failure_is_asked_for_its_reason_before_the_task_fails_without(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(description_retry, "CLAIM_PATIENCE", {Ending.REACHED: 2.0, Ending.JOB_FAILED: 3.0})
+    monkeypatch.setattr(description_retry, "DESCRIPTION_PATIENCE", {Ending.REACHED: 2.0, Ending.JOB_FAILED: 3.0})
     job_id, event = listed_end(server, "Failed")
     began = time.monotonic()
     with pytest.raises(ZillizImportFailed, match="of the server" if server.face == "milvus" else "gave no reason"):

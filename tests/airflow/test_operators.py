@@ -307,7 +307,7 @@ def test_a_killed_worker_s_retry_starts_no_second_job(
 
 
 def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, heeds_keys: bool) -> None:
-    run_in_process("before the answer", 1, None, collection_name="books", files=FILES, **FAST)
+    run_in_process("before the response", 1, None, collection_name="books", files=FILES, **FAST)
     # its files are never shown, as on a server that is too busy to begin
     server.set_job(jobs(server)[0], {"state": "Pending"}, collectionName="books")
     with pytest.raises(ZillizSubmissionUnknown, match=f"{jobs(server)[0]} .Pending") as raised:
@@ -326,7 +326,7 @@ def test_a_lost_answer_is_found_out(server: LocalServer, heeds_keys: bool, kind:
 
 def test_a_lost_request_is_retried_by_airflow_alone(server: LocalServer, heeds_keys: bool) -> None:
     server.add_fault("reset", path="create")
-    with pytest.raises(ZillizUnavailable, match="A retry looks there again") as raised:
+    with pytest.raises(ZillizUnavailable, match="A retry checks it again") as raised:
         run_operator(an_import, TaskInstance())
     assert not isinstance(raised.value, AirflowFailException)
     assert len(server.requests("create")) == 1

@@ -323,7 +323,7 @@ def test_one_unknown_job_in_mid_wait_ends_nothing(server: LocalServer, mode: str
     assert over.is_set()
 
 
-# -- no usable answer ---------------------------------------------------------------------------------------------
+# -- no usable response ---------------------------------------------------------------------------------------------
 
 FAULTS: list[dict[str, Any]] = [
     {"kind": "status", "status": 408},
@@ -390,7 +390,7 @@ def test_the_first_look_may_fail(server: LocalServer) -> None:
 
 
 def test_alternating_trouble_is_logged_once(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
-    for turn in range(1, 7):  # every second answer
+    for turn in range(1, 7):  # every second response
         server.add_fault("status", status=200, code=65535, message="find no available mixcoord", after=turn)
     job_id = server.add_job(phase("Importing", 3.0, 40), phase("Completed"))
     assert run_task(mode, job_id=job_id, **FAST).error is None

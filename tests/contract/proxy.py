@@ -14,22 +14,22 @@ from urllib.parse import urlsplit
 class Proxy:
     """A proxy that runs.
 
-    :param answer: what it answers itself instead of passing requests on, a whole response
+    :param response: what it answers itself instead of passing requests on, a whole response
     :param seen: the first lines of the requests that came
     :param heads: their headers, too
     """
 
     port: int
-    answer: bytes = b""
+    response: bytes = b""
     seen: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def proxying(answer: bytes = b"") -> Iterator[Proxy]:
+def proxying(response: bytes = b"") -> Iterator[Proxy]:
     """Run a proxy on a free port of the loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = Proxy(listener.getsockname()[1], answer)
+        proxy = Proxy(listener.getsockname()[1], response)
         threading.Thread(target=_accept, args=(listener, proxy), daemon=True).start()
         yield proxy
 
@@ -55,8 +55,8 @@ def _serve(client: socket.socket, proxy: Proxy) -> None:
         method, address, version = line.split(" ")
         proxy.seen.append(f"{method} {address}")
         proxy.heads.append(fields)
-        if proxy.answer:
-            client.sendall(proxy.answer)
+        if proxy.response:
+            client.sendall(proxy.response)
             return
         parts = urlsplit(f"//{address}" if method == "CONNECT" else address)
         assert parts.hostname is not None

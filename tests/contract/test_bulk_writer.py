@@ -96,9 +96,9 @@ class Written:
 
     def run(self, files: list[list[str]]) -> dict[str, Any]:
         url = f"{self.server.url}/v2/vectordb/jobs/import/create"
-        answer = requests.post(url, json={"collectionName": self.name, "files": files}, timeout=30).json()
-        assert answer["code"] == 0, answer
-        return self.server.wait_for_job(answer["data"]["jobId"], "Completed", "Failed")
+        response = requests.post(url, json={"collectionName": self.name, "files": files}, timeout=30).json()
+        assert response["code"] == 0, response
+        return self.server.wait_for_job(response["data"]["jobId"], "Completed", "Failed")
 
 
 def round_trip(written: Written, kind: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -148,6 +148,7 @@ NO_NULL = {"csv": ("BOOL",), "parquet": ("JSON",)}
 
 @pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind != "numpy"])  # it makes object arrays of them
 def test_nulls(server: LocalServer, kind: str) -> None:
+    """R43."""
     fields = [field for field in SCALARS if field not in NO_NULL.get(kind, ())]
     written = Written(server)
     for field in fields:
@@ -161,6 +162,7 @@ def test_nulls(server: LocalServer, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_defaults(server: LocalServer, kind: str) -> None:
+    """R43."""
     written = Written(server).add("x", "INT64", default_value=7).add("y", "VARCHAR", default_value="none")
     found = round_trip(written, kind, [{"x": None}, {}, {"x": 8, "y": ""}])
     default = "none" if kind == "csv" else ""  # the null word of CSV is the empty text
@@ -176,11 +178,25 @@ def test_auto_id(server: LocalServer, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_dynamic_fields(server: LocalServer, kind: str) -> None:
-    """BulkWriter always writes ``$meta`` in such collections, even ``{}``, in every format."""
+    """R36."""
     given: list[dict[str, Any]] = [{"shelf": "A3", "copies": 2, "tags": [1, "ü", None]}, {}, {"$meta": {"shelf": "B1"}}]
-    found = round_trip(Written(server, dynamic=True), kind, given)
+    written = Written(server, dynamic=True)
+    ((*paths,),) = written.write(kind, given)
+    assert any("$meta" in name for name in paths) or b"$meta" in (server.data_dir / paths[0]).read_bytes()
+    found = written.imported([paths])
     extra = [{key: value for key, value in row.items() if key not in ("id", "vector")} for row in found]
     assert extra == [given[0], {}, {"shelf": "B1"}]
+
+
+def test_pymilvus_inserts_no_meta(server: LocalServer) -> None:
+    """R104: what an import takes, pymilvus's own insert does not."""
+    written = Written(server, dynamic=True)
+    files = written.write("json", [{"shelf": "A3"}])
+    row = {"id": 0, "vector": VECTOR}
+    with pytest.raises(MilvusException):
+        written.client.insert(written.name, [{**row, "$meta": {"shelf": "A3"}}])
+    assert [found["shelf"] for found in written.imported(files)] == ["A3"]
+    assert written.client.insert(written.name, [row])["insert_count"] == 1, "the key alone was wrong"
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -197,14 +213,14 @@ def test_the_text_of_a_varchar_key(server: LocalServer, kind: str, tmp_path: Pat
 
 
 def test_null_in_a_numpy_file_is_refused(server: LocalServer) -> None:
-    """NumPy: object arrays are refused."""
+    """R97."""
     written = Written(server).add("x", "INT64", nullable=True)
     job = written.run(written.write("numpy", [{"x": None}, {"x": 1}]))
     assert (job["state"], "x.npy is not a readable NumPy file: Object arrays" in job["reason"]) == ("Failed", True), job
 
 
 def test_a_key_that_was_there_is_warned_of(server: LocalServer) -> None:
-    """Importing the same primary key twice gives two rows on Milvus; Milvus Lite's insert overwrites."""
+    """R49, R50, R103: what Milvus has twice is there once, and counted twice."""
     written = Written(server)
     files = written.write("parquet", [{} for _ in range(10)])
     assert "reason" not in written.run(files)["details"][0]
@@ -222,7 +238,7 @@ def test_a_key_that_was_there_is_warned_of(server: LocalServer) -> None:
 
 
 def test_a_null_vector_reads_back_as_zeros(server: LocalServer) -> None:
-    """Milvus Lite 3.2.2: a null vector reads back as zeros."""
+    """R102."""
     written = Written(server)
     written.schema = written.client.create_schema()
     written.schema.add_field("id", DataType.INT64, is_primary=True)
@@ -233,7 +249,7 @@ def test_a_null_vector_reads_back_as_zeros(server: LocalServer) -> None:
 
 @pytest.mark.parametrize("kind", ["BINARY_VECTOR", "FLOAT16_VECTOR", "BFLOAT16_VECTOR", "INT8_VECTOR"])
 def test_vectors_that_the_engine_lacks(server: LocalServer, kind: str) -> None:
-    """Milvus Lite 3.2.2: no BINARY, FLOAT16, BFLOAT16 or INT8 vectors."""
+    """R101."""
     client = MilvusClient(server.url)
     schema = client.create_schema()
     schema.add_field("id", DataType.INT64, is_primary=True)

@@ -24,7 +24,7 @@ JOB = b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}'
 
 @dataclass
 class _Closing:
-    """A server that answers each connection's first requests, and closes it on the next one without a word.
+    """A server that responses each connection's first requests, and closes it on the next one without a word.
 
     :param answers: how many answers a connection has
     """
@@ -190,7 +190,7 @@ def test_a_body_is_read_however_it_is_encoded(
         ("gzip", gzip.compress(JOB)[:-9], "ends too early"),
         ("gzip", gzip.compress(JOB) + gzip.compress(JOB)[:-9], "ends too early"),
         ("deflate", zlib.compress(JOB)[:-5], "ends too early"),
-        ("gzip", JOB, "cannot be unpacked"),
+        ("gzip", JOB, "cannot be decompressed"),
         ("br", JOB, "compressed as 'br'"),
         ("gzip", gzip.compress(bytes(6 * 2**20)) * 2, "more than 10 MiB"),
         ("gzip, gzip", gzip.compress(gzip.compress(bytes(2**30), 9), 9), "more than 10 MiB"),
@@ -198,7 +198,7 @@ def test_a_body_is_read_however_it_is_encoded(
     ids=["cut", "second member cut", "deflate cut", "not packed", "br", "long members", "a bomb in a bomb"],
 )
 @pytest.mark.parametrize("poll_twice", [poll_twice_on_worker, poll_twice_in_triggerer])
-def test_a_body_that_cannot_be_read_is_no_usable_answer(
+def test_a_body_that_cannot_be_read_is_no_usable_response(
     poll_twice: Callable[[], list[ImportState]], monkeypatch: pytest.MonkeyPatch, encoding: str, body: bytes, words: str
 ) -> None:
     with closing_server(answers=1, encoding=encoding, body=body) as server:

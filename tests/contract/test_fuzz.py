@@ -1,4 +1,4 @@
-"""The local server's routes, given whatever can be sent: each answer is one that a real server could give."""
+"""The local server's routes, given whatever can be sent: each response is one that a real server could give."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def send(server: LocalServer, path: str, body: bytes, headers: dict[str, str] | 
 
 @settings(max_examples=150, deadline=None)
 @given(verb=st.sampled_from(IMPORTS), body=bodies, key=st.none() | HEADER_TEXT, database=st.none() | HEADER_TEXT)
-def test_every_answer_of_a_route_is_an_answer(
+def test_every_answer_of_a_route_is_a_response(
     fuzzed: LocalServer, verb: str, body: bytes, key: str | None, database: str | None
 ) -> None:
     named = {"Idempotency-Key": key, "DB-Name": database}

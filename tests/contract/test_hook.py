@@ -91,7 +91,7 @@ def test_a_netrc_file_does_not_replace_the_key(
         ({"kind": "status", "status": 429, "retry_after": 9}, ZillizUnavailable, "rate limit"),
         ({"kind": "status", "status": 500}, ZillizUnavailable, "500"),
         ({"kind": "status", "status": 503}, ZillizUnavailable, "503"),
-        ({"kind": "slow", "seconds": 2}, ZillizUnavailable, "no answer within 0.4 s"),
+        ({"kind": "slow", "seconds": 2}, ZillizUnavailable, "no response within 0.4 s"),
         ({"kind": "cut"}, ZillizUnavailable, "connection was lost"),
         ({"kind": "reset"}, ZillizUnavailable, "connection was lost"),
         ({"kind": "html"}, ZillizUnavailable, "proxy or a login page"),
@@ -227,7 +227,7 @@ def test_the_environment_s_proxy_is_used(
     if bypass:
         assert ask(job_id).job_id == job_id
     else:
-        with pytest.raises(ZillizApiError, match="no import API"):
+        with pytest.raises(ZillizApiError, match="not an import API"):
             ask(job_id)
     assert len(milvus.requests("describe")) == (1 if bypass else 0)
 
@@ -243,15 +243,15 @@ def test_one_session_serves_a_loop_and_ends_with_it(milvus: LocalServer) -> None
 
     async def ask_twice() -> None:
         await asyncio.gather(*(ZillizHook().aget_import_progress(job_id) for _ in range(5)))
-        sessions.append((await aio._line()).session)
+        sessions.append((await aio._client()).session)
         await ZillizHook().aget_import_progress(job_id)
-        assert (await aio._line()).session is sessions[-1]
+        assert (await aio._client()).session is sessions[-1]
 
     for _ in range(2):
         asyncio.run(ask_twice())
     assert sessions[0] is not sessions[1]
     assert all(session.closed for session in sessions)
-    assert aio._keepers == {}
+    assert aio._holders == {}
 
 
 @pytest.mark.filterwarnings("error::ResourceWarning")
@@ -278,7 +278,7 @@ def verdict(monkeypatch: pytest.MonkeyPatch, server: LocalServer | None = None, 
 
 
 def test_button_says_that_all_is_well(milvus: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert verdict(monkeypatch, milvus) == (True, f"{milvus.url} answers import calls, and the key is accepted.")
+    assert verdict(monkeypatch, milvus) == (True, f"{milvus.url} responds to import calls, and the key is accepted.")
 
 
 def test_button_names_the_cluster(cloud: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_button_names_the_cluster(cloud: LocalServer, monkeypatch: pytest.Monkey
     ("fields", "words"),
     [
         ({"login": "root", "password": "wrong-0123456789"}, "The key was refused: check it"),
-        ({"login": "", "password": ""}, "The server wants a key, and the connection has none"),
+        ({"login": "", "password": ""}, "The server requires a key, and the connection has none"),
         ({"host": "http://127.0.0.1:1"}, "connection refused (is a server listening"),
         ({"host": "http://no-such-host.invalid"}, "cannot be resolved: is the connection's host right?"),
         ({"extra": {"clusterid": "x"}}, "extra 'clusterid' is not known"),
@@ -313,7 +313,7 @@ def test_button_says_what_is_wrong(
         ({"kind": "status", "status": 200, "code": 96018, "message": "Cluster not found"}, "is unknown to it"),
         ({"kind": "status", "status": 200, "code": 80020, "message": "no permission"}, "is unknown to it"),
         ({"kind": "status", "status": 200, "code": 90102, "message": "wrong region"}, "is not in the region"),
-        ({"kind": "html"}, "something else than this API's JSON"),
+        ({"kind": "html"}, "something other than this API's JSON"),
     ],
 )
 def test_button_says_what_the_server_means(
@@ -344,7 +344,7 @@ class _NotAnImportApi(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., int]]:
-    """Start a server that is no import API, with a TLS context or without, and return its port."""
+    """Start a server that is not an import API, with a TLS context or without, and return its port."""
     servers = []
 
     def start(context: ssl.SSLContext | None = None) -> int:
@@ -366,7 +366,7 @@ def test_button_on_something_else_than_an_import_api(
 ) -> None:
     status, message = verdict(monkeypatch, host=f"http://127.0.0.1:{serve()}")
     assert not status
-    assert "the endpoint is no import API" in message
+    assert "the endpoint is not an import API" in message
 
 
 # -- TLS ----------------------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_a_private_ca_is_trusted_where_the_connection_says_so(
     extra = {"verify": bundle if verify == "bundle" else False}
     fields = {"conn_type": "zilliz", "host": f"https://localhost:{port}", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps(fields))
-    with pytest.raises(ZillizApiError, match="no import API"):
+    with pytest.raises(ZillizApiError, match="not an import API"):
         ask("j")
 
 

@@ -88,6 +88,7 @@ def test_a_folder_is_one_entry_of_a_request(cloud: LocalServer) -> None:
 )
 @pytest.mark.parametrize("verb", ["describe", "getProgress", "get_progress", "commit", "abort"])
 def test_one_place_is_needed(cloud: LocalServer, verb: str, body: dict[str, Any], code: int) -> None:
+    """R29."""
     assert send(cloud, verb, jobId="job-1", **body)["code"] == code
 
 
@@ -123,7 +124,7 @@ def test_pages(cloud: LocalServer) -> None:
     ],
 )
 def test_a_job_of_any_kind(cloud: LocalServer, phase: dict[str, Any], status: str, progress: str) -> None:
-    """For a Cloud job of any kind the CLI asks GET /v2/jobs/{id}."""
+    """R30."""
     job_id = cloud.add_job(phase)
     job = get(cloud, f"/v2/jobs/{job_id}")["data"]
     assert (job["jobId"], job["type"], job["status"], job["progress"]) == (job_id, "IMPORT", status, progress)

@@ -1,4 +1,4 @@
-"""Requests to the local server as Milvus takes and refuses them: a sentence of what Milvus does, and its test."""
+"""Requests to the local server as Milvus takes and refuses them; R numbers are those of docs/milvus-readers.md."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def imported(server: LocalServer, **body: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("key", ["jobID", "jobid", "JOBID", "jobId"])
 def test_go_decodes_json_keys_without_regard_to_case(server: LocalServer, key: str) -> None:
-    """Go decodes JSON keys without regard to case: jobID, jobid, CollectionName, FILES are all understood."""
+    """R1."""
     created = send(server, "create", {"CollectionName": "books", "FILES": [["a.json"]]})
     job_id = created["data"]["jobId"]
     assert send(server, "describe", {key: job_id})["data"]["jobId"] == job_id
@@ -111,21 +111,21 @@ def test_the_last_spelling_of_a_key_counts(server: LocalServer) -> None:
     ],
 )
 def test_another_type_where_text_is_due_is_1801(server: LocalServer, body: dict[str, Any]) -> None:
-    """A JSON number where text is due is code 1801."""
+    """R2."""
     assert send(server, "create", body)["code"] == 1801
     assert listed(server) == []
 
 
 @pytest.mark.parametrize("verb", ["describe", "get_progress", "commit", "abort"])
 def test_a_job_id_that_is_a_json_number_is_1801(server: LocalServer, verb: str) -> None:
-    """A JSON number where text is due is code 1801."""
+    """R2."""
     assert send(server, verb, {"jobId": 453468002260053160})["code"] == 1801
 
 
 @pytest.mark.parametrize("body", [b"", b"  ", b"[]", b'"text"', b"{", b"null", b'{"jobId": NaN}'])
 @pytest.mark.parametrize("verb", ["create", "describe", "list"])
 def test_a_body_that_is_empty_or_no_object_is_1801(server: LocalServer, verb: str, body: bytes) -> None:
-    """A body that is empty or no object: 1801."""
+    """R9."""
     assert send(server, verb, body)["code"] == 1801
 
 
@@ -135,7 +135,7 @@ def test_a_body_that_is_empty_or_no_object_is_1801(server: LocalServer, verb: st
 @pytest.mark.parametrize("kind", ["json", "jsonl", "ndjson", "csv", "parquet"])
 @pytest.mark.parametrize("milvus", VERSIONS)
 def test_an_inner_list_is_one_file(server: LocalServer, kind: str, milvus: str) -> None:
-    """An inner list is one JSON, CSV or Parquet file; two are refused at once with code 2100, also on 2.5."""
+    """R3."""
     server.set(milvus=milvus)
     response = create(server, files=[[f"a.{kind}", f"b.{kind}"]])
     assert (response["code"], "accepts only one file" in response["message"]) == (2100, True)
@@ -148,7 +148,7 @@ def test_an_inner_list_is_one_file(server: LocalServer, kind: str, milvus: str) 
     [["a.json", "a.csv"], ["id.npy", "a.json"], ["a.txt"], ["a"], ["dir"], ["dir/"], ["a.JSON"], ["a.json.gz"], [""]],
 )
 def test_what_is_refused_at_once_with_2100(server: LocalServer, group: list[str]) -> None:
-    """Mixed kinds in one inner list, an unknown extension, a folder, and .JSON in capitals are refused at once."""
+    """R4."""
     assert code_of(server, files=[["a.json"], group]) == 2100
 
 
@@ -157,7 +157,7 @@ def test_what_is_refused_at_once_with_2100(server: LocalServer, group: list[str]
     [["a.json"], ["a.jsonl"], ["a.ndjson"], ["a.csv"], ["a.parquet"], ["id.npy", "x/vector.npy"], ["v.1/.json"]],
 )
 def test_known_extensions(server: LocalServer, group: list[str]) -> None:
-    """Known: .json .jsonl .ndjson .csv .parquet, and .npy sets."""
+    """R5."""
     server.script({"state": "Completed"})
     assert code_of(server, files=[group]) == 0
 
@@ -167,7 +167,7 @@ def test_known_extensions(server: LocalServer, group: list[str]) -> None:
     [([[]], 1100), ([], 1100), ([None], 1100), ([[], ["a.json"]], 0), ([["a.json"], []], 0), (None, 1802)],
 )
 def test_empty_lists(server: LocalServer, files: object, code: int) -> None:
-    """files: [[]] and []: 1100, nothing to import. [[], ["a.json"]]: empty lists are dropped."""
+    """R6, R7, R8."""
     assert code_of(server, files=files) == code
 
 
@@ -175,17 +175,17 @@ def test_empty_lists(server: LocalServer, files: object, code: int) -> None:
     "body", [{"collectionName": "books"}, {"collectionName": None, "files": [["a.json"]]}, {"files": [["a.json"]]}, {}]
 )
 def test_what_is_missing_is_1802(server: LocalServer, body: dict[str, Any]) -> None:
-    """files missing or null, collectionName null: 1802."""
+    """R8."""
     assert send(server, "create", body)["code"] == 1802
 
 
 def test_a_leading_slash_is_a_path_in_the_bucket(server: LocalServer) -> None:
-    """A path with a leading slash is a path in the bucket like any other."""
+    """R10."""
     assert imported(server, files=[["/dir/a.json"]])["importedRows"] == 3
 
 
 def test_a_partition_of_a_collection_with_a_partition_key(server: LocalServer) -> None:
-    """partitionName on a collection with a partition key: 2100. Unknown partition: 200."""
+    """R11, R12."""
     assert code_of(server, collectionName="keyed", partitionName="_default") == 2100
     assert code_of(server, partitionName="nowhere") == 200
     assert code_of(server, partitionName="_default") == 0
@@ -193,7 +193,7 @@ def test_a_partition_of_a_collection_with_a_partition_key(server: LocalServer) -
 
 @pytest.mark.parametrize("timeout", ["300", "soon", "", "1d", "5 s", None])
 def test_a_timeout_that_is_no_go_duration(server: LocalServer, timeout: str | None) -> None:
-    """timeout that is no Go duration: refused."""
+    """R13, R14."""
     response = create(server, options={"timeout": timeout})
     assert (response["code"], "timeout" in response["message"]) == (2100, True)
     assert listed(server) == []
@@ -201,12 +201,12 @@ def test_a_timeout_that_is_no_go_duration(server: LocalServer, timeout: str | No
 
 @pytest.mark.parametrize("timeout", ["300s", "1.5h", "1h30m", "0", "500ms", ".5m"])
 def test_a_timeout_that_is_a_go_duration(server: LocalServer, timeout: str) -> None:
-    """timeout that is no Go duration: refused."""
+    """R13."""
     assert code_of(server, options={"timeout": timeout}) == 0
 
 
 def test_a_null_option(server: LocalServer) -> None:
-    """An option of null counts as ""; auto_commit of null: 1801."""
+    """R14, R15."""
     assert code_of(server, options={"sep": None, "backup": None}) == 0
     for value in (None, "", "maybe"):
         assert code_of(server, options={"auto_commit": value}) == 1801
@@ -214,14 +214,22 @@ def test_a_null_option(server: LocalServer) -> None:
     assert code_of(server, options={"auto_commit": "True"}) == 0
 
 
+@pytest.mark.parametrize("sep", ['"', "\n", "\r", "\ufffd", "\0"])
+def test_a_separator_that_go_refuses(server: LocalServer, sep: str) -> None:
+    """R72."""
+    (server.data_dir / "plain.csv").write_text("id,vector\n1,none\n")
+    job_id = create(server, files=[["plain.csv"]], options={"sep": sep})["data"]["jobId"]
+    assert "unsupported csv separator" in server.wait_for_job(job_id, "Failed", "Completed")["reason"]
+
+
 def test_a_backup_without_a_partition(server: LocalServer) -> None:
-    """backup without a partition: 1101."""
+    """R16."""
     assert code_of(server, options={"backup": "true"}, files=[["insert_log/1"]]) == 1101
     assert code_of(server, options={"backup": "true"}, files=[["insert_log/1"]], partitionName="_default") == 10
 
 
 def test_at_most_1024_files_a_request(server: LocalServer) -> None:
-    """At most 1,024 files a request."""
+    """R17."""
     server.script({"state": "Completed"})
     assert code_of(server, files=[["a.json"]] * 1024) == 0
     response = create(server, files=[["a.json"]] * 1025)
@@ -230,7 +238,7 @@ def test_at_most_1024_files_a_request(server: LocalServer) -> None:
 
 
 def test_at_most_1024_running_jobs(server: LocalServer) -> None:
-    """Beyond maxImportJobNum (1,024) running jobs create is refused with 2100, and nothing is started."""
+    """R18."""
     server.script({"state": "Importing", "seconds": 60}, {"state": "Completed"})
     for _ in range(1024):
         assert create(server)["code"] == 0
@@ -274,7 +282,7 @@ UNKNOWN = "453468002260053160"
 
 @pytest.mark.parametrize(("milvus", "code"), [("2.4", 2100), ("2.5", 2100), ("2.6", 2101), ("3.0", 2101)])
 def test_an_unknown_job(server: LocalServer, milvus: str, code: int) -> None:
-    """An unknown job is 2100 on 2.5 and 2101 on newer servers."""
+    """R19."""
     server.set(milvus=milvus)
     response = send(server, "get_progress", {"jobId": UNKNOWN})
     text = f"import job does not exist, jobID={UNKNOWN}: importing data failed"
@@ -286,13 +294,13 @@ def test_an_unknown_job(server: LocalServer, milvus: str, code: int) -> None:
 )
 @pytest.mark.parametrize(("milvus", "code"), [("2.5", 2100), ("3.0", 1100)])
 def test_an_id_that_is_no_int64(server: LocalServer, job_id: str, milvus: str, code: int) -> None:
-    """An id that is no int64 is 2100 there and 1100 on newer."""
+    """R20."""
     server.set(milvus=milvus)
     assert send(server, "describe", {"jobId": job_id})["code"] == code
 
 
 def test_signed_ids_are_int64s(server: LocalServer) -> None:
-    """+5 and -5 are int64s."""
+    """R21."""
     server.add_job({"state": "Importing"}, jobId="5")
     assert send(server, "describe", {"jobId": "+5"})["data"]["state"] == "Importing"
     assert send(server, "describe", {"jobId": "-5"})["code"] == 2101
@@ -301,7 +309,7 @@ def test_signed_ids_are_int64s(server: LocalServer) -> None:
 @pytest.mark.parametrize("milvus", ["2.6", "3.0"])
 @pytest.mark.parametrize("verb", ["commit", "abort"])
 def test_commit_and_abort_of_an_unknown_job(server: LocalServer, milvus: str, verb: str) -> None:
-    """commit/abort of an unknown job: 2101 with "not found" in the text."""
+    """R22."""
     server.set(milvus=milvus)
     response = send(server, verb, {"jobId": UNKNOWN})
     assert (response["code"], "not found" in response["message"]) == (2101, True)
@@ -311,7 +319,7 @@ def test_commit_and_abort_of_an_unknown_job(server: LocalServer, milvus: str, ve
 
 @pytest.mark.parametrize(("milvus", "code"), [("2.6", 2100), ("3.0", 0)])
 def test_commit_of_a_completed_ordinary_job(server: LocalServer, milvus: str, code: int) -> None:
-    """On master, commit of a Completed ordinary job succeeds (2.6: refused)."""
+    """R23."""
     server.set(milvus=milvus)
     done, running = server.add_job({"state": "Completed"}), server.add_job({"state": "Importing"})
     assert send(server, "commit", {"jobId": done})["code"] == code
@@ -332,7 +340,7 @@ def test_commit_and_abort_of_a_scripted_job(server: LocalServer) -> None:
 
 
 def test_a_list_of_an_unknown_collection_or_database(server: LocalServer) -> None:
-    """An unknown collection is 100, a known collection with an unknown database (body or header) 800."""
+    """R24, R25."""
     assert send(server, "list", {"collectionName": "nowhere"})["code"] == 100
     assert send(server, "list", {"collectionName": "books", "dbName": "nowhere"})["code"] == 800
     assert send(server, "list", {"collectionName": "books"}, {"DB-Name": "nowhere"})["code"] == 800
@@ -340,7 +348,7 @@ def test_a_list_of_an_unknown_collection_or_database(server: LocalServer) -> Non
 
 
 def test_a_list_of_an_unknown_database_without_a_collection(server: LocalServer) -> None:
-    """An unknown database without a collection is an empty list."""
+    """R26."""
     job_id = imported(server)["jobId"]
     assert listed(server) == [job_id]
     assert listed(server, dbName="nowhere") == []
@@ -356,7 +364,7 @@ def test_a_list_knows_no_pages(server: LocalServer) -> None:
 
 
 def test_details_print_whole_paths(server: LocalServer) -> None:
-    """details[].fileName prints the task's whole paths ([dir/a.parquet]), not the base name."""
+    """R27."""
     job = imported(server, files=[["dir/a.json"], ["/a.json"]])
     assert [detail["fileName"] for detail in job["details"]] == ["[dir/a.json]", "[/a.json]"]
     assert {detail["state"] for detail in job["details"]} == {"Completed"}
@@ -364,7 +372,7 @@ def test_details_print_whole_paths(server: LocalServer) -> None:
 
 
 def test_details_of_an_uncommitted_job(server: LocalServer) -> None:
-    """While a job is Uncommitted its details say Completed with all rows imported."""
+    """R28."""
     job_id = create(server, options={"auto_commit": "false"})["data"]["jobId"]
     (detail,) = server.wait_for_job(job_id, "Uncommitted")["details"]
     found = {name: detail[name] for name in ("state", "importedRows", "totalRows", "progress")}
@@ -458,7 +466,7 @@ def databases(server: LocalServer, verb: str, **body: Any) -> Any:
 
 
 def test_databases_over_rest_and_grpc(server: LocalServer) -> None:
-    """Every Milvus has several; Milvus Lite 3.2.2 has too, over gRPC."""
+    """R31, R32."""
     from pymilvus import MilvusClient
 
     assert databases(server, "create", dbName="films") == {"code": 0, "data": {}}

@@ -60,7 +60,7 @@ def test_without_an_option_it_imports_from_the_folder_data(tmp_path: Path) -> No
 
 
 def test_the_engine_is_up_before_the_address_is_printed(tmp_path: Path) -> None:
-    """The first client of a busy machine waits 10 seconds at most, which is pymilvus's default."""
+    """R105: The first client of a busy machine waits 10 seconds at most, which is pymilvus's default."""
     import grpc
     from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 

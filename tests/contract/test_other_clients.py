@@ -102,6 +102,7 @@ def start(zilliz: Cli, file: str) -> str:
 
 
 def test_the_cli_imports_follows_and_lists(zilliz: Cli, cloud: LocalServer) -> None:
+    """R29, R30."""
     job_id = start(zilliz, "good.json")
     cloud.wait_for_job(job_id, "Completed", clusterId=CLUSTER)
     status = zilliz.json("import", "status", "--job-id", job_id, "--cluster-id", CLUSTER)

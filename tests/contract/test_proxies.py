@@ -174,9 +174,9 @@ def test_a_proxy_that_is_down_is_what_is_named(server: str, ask: Ask, environmen
     [
         ("socks5://user:s3cret-pw@127.0.0.1:1080", "proxy socks5://127.0.0.1:1080, and "),
         ("socks5h://127.0.0.1:1080", "SOCKS"),
-        ("ftp://127.0.0.1:21", "ftp:// is nothing that is spoken to proxies"),
-        ("http://", "no address of a proxy"),
-        ("http://127.0.0.1:port", "no address of a proxy"),
+        ("ftp://127.0.0.1:21", "ftp:// is not a protocol of proxies"),
+        ("http://", "not the address of a proxy"),
+        ("http://127.0.0.1:port", "not the address of a proxy"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_a_clear_error(
@@ -204,4 +204,4 @@ def test_the_button_names_the_proxy(server: str, environment: Callable[..., None
         environment(ALL_PROXY=f"http://user:s3cret-pw@127.0.0.1:{proxy.port}")
         verdict = ZillizHook().test_connection()
     assert verdict[0]
-    assert f"{server} (through the proxy http://127.0.0.1:{proxy.port}) answers import calls" in verdict[1]
+    assert f"{server} (through the proxy http://127.0.0.1:{proxy.port}) responds to import calls" in verdict[1]

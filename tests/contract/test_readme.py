@@ -14,6 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 from airflow_zilliz._protocol.target import Target
+from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 - a fixture
@@ -67,27 +68,36 @@ def test_sample_install(tmp_path: Path) -> None:
 
 
 def test_sample_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud, milvus = endpoints(SAMPLES["connection"], monkeypatch)
+    assert cloud.base_url == "https://api.cloud.zilliz.com"
+    assert (cloud.token, cloud.target) == ("your-api-key", Target("in01-0123456789abcde"))
+    assert (milvus.base_url, milvus.token, milvus.target) == ("http://localhost:19530", "root:Milvus", Target())
+
+
+def test_sample_connection_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_json, as_uri = endpoints(SAMPLES["connection_forms"], monkeypatch)
+    assert as_json == as_uri == endpoints(SAMPLES["connection"], monkeypatch)[0]
+
+
+def endpoints(sample: str, monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
+    """Run the exports of a sample, and return what the hook makes of each."""
+    words = shlex.split(sample, comments=True)
+    assert set(words[::2]) == {"export"}
     found = []
-    for line in (SAMPLES["connection"] + SAMPLES["connection_forms"]).splitlines():
-        name, _, value = shlex.split(line)[0].partition("=")
+    for word in words[1::2]:
+        name, _, value = word.partition("=")
         monkeypatch.setenv(name, value)
         found.append(ZillizHook().endpoint())
-    assert found[0] == found[1] == found[2]
-    assert found[0].base_url == "https://api.cloud.zilliz.com"
-    assert (found[0].token, found[0].target) == ("your-api-key", Target("in01-0123456789abcde"))
-
-
-def test_sample_connection_forms() -> None:
-    assert len(SAMPLES["connection_forms"].splitlines()) == 2  # they are run above
+    return found
 
 
 def test_sample_dag(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
-    job_id = milvus.add_job(*RUNNING, DONE, totalRows=42)
-    path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme.py"
-    path.write_text(SAMPLES["dag"])
+    milvus.script(*RUNNING, DONE, totalRows=42)
+    path = write_dag(milvus, "dag")
     runs = Runs(milvus, database)
-    assert runs.run(path, "wait_for_an_import", job_id=job_id) == {("wait", -1): "success"}
+    assert runs.run(path, "wait_for_an_import") == {("start_import", -1): "success", ("wait", -1): "success"}
     assert runs.xcoms("wait_for_an_import", "wait")[0]["imported_rows"] == 42
+    assert milvus.requests("create")[-1]["body"]["files"] == [["part-1.parquet"], ["part-2.json"]]
 
 
 def test_sample_import(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
@@ -108,10 +118,16 @@ def test_sample_mapped_imports(milvus: LocalServer, database: Path) -> None:  # 
     assert found == {(task, index): "success" for task in ("start", "wait") for index in (0, 1)}
 
 
-def run_sample(server: LocalServer, database: Path, name: str, dag_id: str, **conf: Any) -> Any:  # noqa: F811
-    """Run a sample that waits for one job, with the test server's address and key; return the task's XCom."""
+def write_dag(server: LocalServer, name: str) -> Path:
+    """Write a sample into the DAGs folder, with the test server's address and key."""
     path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / f"{name}.py"
     path.write_text(SAMPLES[name].replace("http://localhost:19530", server.url).replace("root:Milvus", KEYS["milvus"]))
+    return path
+
+
+def run_sample(server: LocalServer, database: Path, name: str, dag_id: str, **conf: Any) -> Any:  # noqa: F811
+    """Run a sample that waits for one job, with the test server's address and key; return the task's XCom."""
+    path = write_dag(server, name)
     runs = Runs(server, database)
     ((task, _), state), *others = runs.run(path, dag_id, **conf).items()
     assert (state, others) == ("success", []), runs.output[-3000:]

@@ -94,9 +94,9 @@ class Person:
         """Press the Test button of the list of connections, and return what the server said to the page."""
         self.opens("connections")
         button = self.page.get_by_role("row").filter(has_text=conn_id).get_by_role("button", name="Test Connection")
-        with self.page.expect_response("**/connections/test") as answer:
+        with self.page.expect_response("**/connections/test") as response:
             button.click()
-        said: dict[str, Any] = answer.value.json()
+        said: dict[str, Any] = response.value.json()
         return said
 
     def saves(self, dialog: Any) -> None:
@@ -181,7 +181,10 @@ def test_a_connection_is_filled_in_and_tested(person: Person) -> None:
     said = person.tests_connection(ui.CONN_ID)
     assert said["status"] is True
     said = person.tests_connection("my_milvus")
-    assert said == {"status": True, "message": f"{person.server.url} answers import calls, and the key is accepted."}
+    assert said == {
+        "status": True,
+        "message": f"{person.server.url} responds to import calls, and the key is accepted.",
+    }
 
     person.page.get_by_role("row").filter(has_text="my_milvus").get_by_role("button", name="Edit").click()
     form.locator("input[name=password]").fill("not-the-key-0123456789")

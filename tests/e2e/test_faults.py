@@ -210,7 +210,7 @@ def test_each_log_tells_what_happened_and_nothing_else(fleet: Fleet) -> None:
         assert fleet.troubles(index) == outages + refusals
         assert all(fleet.jobs[index] in line and "connection refused" in line for line in outages)
         told = fleet.log(index)
-        assert (" answers again, after" in told) == bool(outages)  # the server, or its job list first
+        assert (" responds again after" in told) == bool(outages)  # the server, or its job list first
         assert told.count(f"Import job {fleet.jobs[index]}: Importing 40 %") == 1
         assert (f"row {index}: too long" in json.dumps(fleet.entries(index))) == fails(index)
         assert told.count("Task failed with exception") == fails(index)

@@ -193,7 +193,7 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
     whole.server.set_job(job_id, {"state": "Completed"}, collectionName="songs", totalRows=5, files=FILES)
     whole.until_task_is("success", "on_a_worker", run_id)
     assert whole.job_of("songs") == job_id
-    assert "going on with it" in whole.log("on_a_worker", run_id)
+    assert "continuing with it" in whole.log("on_a_worker", run_id)
     lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage is told")
     assert [file["name"] for file in lineage["inputs"]] == ["a.parquet"]
     (output,) = lineage["outputs"]
@@ -231,7 +231,7 @@ def test_a_task_that_fails_after_execute_leaves_one_job(whole: Whole, heeds_keys
 def test_where_it_cannot_be_known_the_retry_fails_clearly_and_is_the_last(whole: Whole) -> None:
     whole.server.set(idempotency=False)
     whole.server.script({"state": "Pending"})  # its files are never shown, as on a server that is too busy to begin
-    run_id = whole.start("mortal", collection="riddles", point="before the answer")
+    run_id = whole.start("mortal", collection="riddles", point="before the response")
     assert whole.until_task_is("failed", "mortal", run_id)["try_number"] == 2
     job_id = whole.job_of("riddles")
     assert "ZillizSubmissionUnknown" in (log := whole.log("mortal", run_id))

@@ -226,12 +226,12 @@ class World:
         if course.startswith("lost"):
             raise ZillizUnavailable("the connection was lost")
         if course == "throttled":
-            return self.answer({"message": "slow down"}, 429)
+            return self.response({"message": "slow down"}, 429)
         if course != "ok":
             code = {"refused": 100, "full": 2100}.get(course) or int(course.split()[1].rstrip(","))
-            return self.answer({"code": code, "message": "number of jobs has reached the limit" * (course == "full")})
+            return self.response({"code": code, "message": "number of jobs has reached the limit" * (course == "full")})
         assert job is not None
-        return self.answer({"code": 0, "data": {"jobId": job.id}})
+        return self.response({"code": 0, "data": {"jobId": job.id}})
 
     def _listed(self) -> Iterator[Job]:
         for job in self.jobs.values():
@@ -241,17 +241,17 @@ class World:
 
     def _list(self) -> Response:
         if not self.setting.lists:
-            return self.answer({"code": 1100, "message": "no list here"})
+            return self.response({"code": 1100, "message": "no list here"})
         course = self.choices.choose("list", ("ok", "unavailable", "lags by 30 s"))
         if course == "unavailable":
-            return self.answer({"message": "down"}, 503)
+            return self.response({"message": "down"}, 503)
         since = self.now - 30 if course != "ok" else self.now
         records = [
             {"jobId": job.id, "collectionName": "books", "state": job.state(self.now)}
             for job in self._listed()
             if job.created <= since
         ]
-        return self.answer({"code": 0, "data": {"records": records}})
+        return self.response({"code": 0, "data": {"records": records}})
 
     def _describe(self, job_id: str) -> Response:
         course = "ok"
@@ -261,18 +261,18 @@ class World:
             self.has_waited = True
             self.may_die("while it waits")
         if course == "unavailable":
-            return self.answer({"message": "down"}, 503)
+            return self.response({"message": "down"}, 503)
         if course == "refused":
-            return self.answer({"code": 65535, "message": "PermissionDenied"}, 403)
+            return self.response({"code": 65535, "message": "PermissionDenied"}, 403)
         job = next((job for job in self._listed() if job.id == job_id), None)
         if job is None or course == "unknown for a moment":
-            return self.answer({"code": 2100, "message": "import job does not exist"})
+            return self.response({"code": 2100, "message": "import job does not exist"})
         data: dict[str, Any] = {"jobId": job.id, "collectionName": "books", "state": job.state(self.now)}
         if self.setting.tells_times:
             data["createTime"] = self._time(job.created)
         if job.fate == "Completed" and job.ended(self.now):
             data["completeTime"] = self._time(job.created + JOB_SECONDS)
-        return self.answer({"code": 0, "data": {**data, "details": self._details(job)}})
+        return self.response({"code": 0, "data": {**data, "details": self._details(job)}})
 
     def _details(self, job: Job) -> list[dict[str, Any]]:
         shows = self.setting.shows
@@ -282,7 +282,7 @@ class World:
         names = [path.rpartition("/")[2] if shows == "names" else f"[{path}]" for (path,) in job.files]
         return [{"fileName": name, "state": state} for name in names]
 
-    def answer(self, body: Any, status: int = 200) -> Response:
+    def response(self, body: Any, status: int = 200) -> Response:
         headers = {"date": formatdate(self.now + self.setting.clock_offset, usegmt=True)}
         return Response(status, json.dumps(body).encode(), headers, "http://milvus/v2")
 

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-POINTS = ("before the request", "before the answer", "before XCom", "while waiting")
+POINTS = ("before the request", "before the response", "before XCom", "while waiting")
 
 
 def arm(point: str | None, ti: Any) -> None:
@@ -14,26 +14,26 @@ def arm(point: str | None, ti: Any) -> None:
 
     :param ti: the task instance that the operator pushes XComs with
     """
-    from airflow_zilliz._transport.sync import BlockingCarrier
+    from airflow_zilliz._transport.sync import SyncTransport
 
-    exchange = BlockingCarrier.exchange
+    exchange = SyncTransport.exchange
     described = 0
 
     def die(*_: Any, **__: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def exchange_or_die(carrier: BlockingCarrier, endpoint: Any, request: Any) -> Any:
+    def exchange_or_die(transport: SyncTransport, endpoint: Any, request: Any) -> Any:
         nonlocal described
         creates = request.path.endswith("/create")
         if creates and point == "before the request":
             die()
-        answer = exchange(carrier, endpoint, request)
+        response = exchange(transport, endpoint, request)
         described += request.path.endswith("/describe")
-        if (creates and point == "before the answer") or (described and point == "while waiting"):
+        if (creates and point == "before the response") or (described and point == "while waiting"):
             die()
-        return answer
+        return response
 
-    BlockingCarrier.exchange = exchange_or_die  # type: ignore[method-assign] # this process is made to be killed
+    SyncTransport.exchange = exchange_or_die  # type: ignore[method-assign] # this process is made to be killed
 
     push = type(ti).xcom_push
 

@@ -48,17 +48,16 @@ def read(files: Sequence[Path], schema: Schema) -> Iterator[Row]:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ImportFileError(f"the NumPy files of one set differ in rows: {lengths}")
-    for first in range(0, next(iter(lengths.values()), 0), _ROWS_AT_ONCE):
-        yield from _rows(schema, fields, columns, paths, first)
+    step = schema.rows_at_once(_ROWS_AT_ONCE)
+    for first in range(0, next(iter(lengths.values()), 0), step):
+        yield from _rows(schema, fields, columns, paths, slice(first, first + step))
 
 
 def _rows(
-    schema: Schema, fields: Sequence[Field], columns: Mapping[str, Any], paths: Mapping[str, Path], first: int
+    schema: Schema, fields: Sequence[Field], columns: Mapping[str, Any], paths: Mapping[str, Path], part: slice
 ) -> Iterator[Row]:
-    chunks = {
-        field.name: _values(field, columns[field.name][first : first + _ROWS_AT_ONCE], paths[field.name].name, first)
-        for field in fields
-    }
+    first = part.start
+    chunks = {field.name: _values(field, columns[field.name][part], paths[field.name].name, first) for field in fields}
     metas = chunks.pop(META, None)
     for index in range(len(next(iter(chunks.values())))):
         row = {name: values[index] for name, values in chunks.items()}

@@ -52,7 +52,7 @@ def read(path: Path, schema: Schema) -> Iterator[Row]:
                 raise ImportFileError(f"{path.name}: field {META!r} must be a column of type string")
             done = 0
             columns = [*(field.name for field in fields), *meta]
-            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
+            for batch in file.iter_batches(batch_size=schema.rows_at_once(_ROWS_AT_ONCE), columns=columns):
                 yield from _rows(schema, fields, batch, path.name, done)
                 done += batch.num_rows
     except (pyarrow.ArrowException, UnicodeDecodeError) as err:

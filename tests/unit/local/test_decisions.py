@@ -126,12 +126,12 @@ def test_the_docs_have_these_versions() -> None:
     expected = {
         "`describe` besides `get_progress`": "describe_routed",
         "`createTime` in a description": "has_create_time",
-        "`Idempotency-Key` honoured": "idempotency_keys",
+        "honours `Idempotency-Key`": "idempotency_keys",
         "two phases: `auto_commit`, `commit`, `abort`": "two_phases",
         "`commit` of a Completed ordinary job succeeds": "commits_completed_jobs",
         "unknown fields of JSON and CSV are skipped": "skips_unknown_fields",
         "code of an unknown job": "unknown_job_code",
-        "code of a job id that is no number": "invalid_job_id_code",
+        "code of a job id that is not a number": "invalid_job_id_code",
     }
     found = {text: {name: of(field, version) for name, version in VERSIONS.items()} for text, field in expected.items()}
     hours = {name: f"{version.retention / 3600:g}" for name, version in VERSIONS.items()}

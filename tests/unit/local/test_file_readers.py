@@ -1,7 +1,4 @@
-"""What each format's reader takes and refuses: the sentences of the facts about Milvus's readers, one by one.
-
-The sections "Fields", "JSON", "CSV", "Parquet" and "NumPy" below are theirs.
-"""
+"""What each format's reader takes and refuses; R numbers are those of docs/milvus-readers.md."""
 
 from __future__ import annotations
 
@@ -84,18 +81,20 @@ DYNAMIC = schema_of(dynamic=True)
 
 @pytest.mark.parametrize("meta", [{"a": 1}, '{"a": 1}'])
 def test_meta_holds_an_object_or_its_text_and_is_merged_with_the_other_unknown_keys(writer: Writer, meta: Any) -> None:
+    """R33."""
     assert writer.json({"$meta": meta, "b": 2}, DYNAMIC) == {"id": 1, "a": 1, "b": 2}
     assert writer.json({"$meta": {}}, DYNAMIC) == {"id": 1}
 
 
 @pytest.mark.parametrize("meta", [{"b": 1}, {"id": 1}, "[1]", "1", "no", [1], 1, None, '{"a": NaN}'])
 def test_the_same_key_in_both_or_no_object_fails(writer: Writer, meta: Any) -> None:
+    """R34, R35."""
     with pytest.raises(ImportFileError, match=r"row 1: (field|key) '"):
         writer.json({"$meta": meta, "b": 2}, DYNAMIC)
 
 
 def test_an_unknown_field_without_a_dynamic_field(writer: Writer) -> None:
-    """2.6 and newer skip it in JSON and CSV, Parquet columns and NumPy files are ignored; 2.5 fails JSON and CSV."""
+    """R37, R38, R39, R99."""
     plain = schema_of()
     for milvus in ("2.6", "3.0"):
         assert writer.json({"x": 1}, plain, milvus) == {"id": 1}
@@ -110,7 +109,7 @@ def test_an_unknown_field_without_a_dynamic_field(writer: Writer) -> None:
 
 
 def test_in_a_dynamic_collection_json_and_csv_keep_it(writer: Writer) -> None:
-    """CSV as text; a Parquet column is ignored: only ``$meta`` counts there."""
+    """R40, R41, R81."""
     assert writer.json({"x": 1.5}, DYNAMIC) == {"id": 1, "x": 1.5}
     assert writer.text("a.csv", "id,x\n1,1.5\n", DYNAMIC) == [{"id": 1, "x": "1.5"}]
     assert writer.parquet(pa.array([1.5]), DYNAMIC) == [None]
@@ -120,6 +119,7 @@ def test_in_a_dynamic_collection_json_and_csv_keep_it(writer: Writer) -> None:
 
 
 def test_optional_fields_may_be_missing_null_or_the_null_word(writer: Writer) -> None:
+    """R43."""
     schema = one("INT64", optional=True)
     assert writer.json({}, schema) == {"id": 1}
     assert writer.json({"x": None}, schema) == {"id": 1, "x": None}
@@ -130,6 +130,7 @@ def test_optional_fields_may_be_missing_null_or_the_null_word(writer: Writer) ->
 
 
 def test_others_may_not(writer: Writer) -> None:
+    """R44."""
     schema = one("INT64")
     for row in ({}, {"x": None}):
         with pytest.raises(ImportFileError, match="value of field 'x' is missing"):
@@ -143,6 +144,7 @@ def test_others_may_not(writer: Writer) -> None:
 
 
 def test_a_value_for_an_auto_id_fails(writer: Writer) -> None:
+    """R45."""
     schema = Schema("books", (Field("id", "INT64", generated=True), Field("x", "INT64")))
     with pytest.raises(ImportFileError, match="field 'id' is generated"):
         writer.json({"x": 1}, schema)
@@ -155,6 +157,7 @@ def test_a_value_for_an_auto_id_fails(writer: Writer) -> None:
 
 
 def test_max_length_counts_bytes_also_of_elements(writer: Writer) -> None:
+    """R46."""
     text, array = one("VARCHAR", max_length=3), one("ARRAY", element="VARCHAR", max_length=3, max_capacity=2)
     assert writer.json({"x": "äa"}, text)["x"] == "äa"
     assert writer.json({"x": ["äa", ""]}, array)["x"] == ["äa", ""]
@@ -172,6 +175,7 @@ def test_max_length_counts_bytes_also_of_elements(writer: Writer) -> None:
 
 
 def test_arrays_have_a_capacity_and_no_null_elements(writer: Writer) -> None:
+    """R47, R48."""
     schema = one("ARRAY", element="INT64", max_capacity=2)
     with pytest.raises(ImportFileError, match="field 'x' has 3 elements, its max_capacity is 2"):
         writer.json({"x": [1, 2, 3]}, schema)
@@ -200,6 +204,7 @@ def test_arrays_have_a_capacity_and_no_null_elements(writer: Writer) -> None:
     ],
 )
 def test_rows_are_a_list_an_object_or_lines(writer: Writer, name: str, content: str, count: int) -> None:
+    """R51, R52, R53, R56."""
     assert len(writer.text(name, content, schema_of())) == count
 
 
@@ -222,6 +227,7 @@ def test_rows_are_a_list_an_object_or_lines(writer: Writer, name: str, content: 
     ],
 )
 def test_what_is_no_such_json_fails(writer: Writer, name: str, content: str) -> None:
+    """R54, R55."""
     with pytest.raises(ImportFileError, match=r"^a\."):
         writer.text(name, content, schema_of())
 
@@ -247,6 +253,7 @@ ARRAY = {"element": "INT64", "max_capacity": 4}
     ],
 )
 def test_no_json_value_is_converted(writer: Writer, kind: str, value: str) -> None:
+    """R57, R58, R59, R60, R63, R64."""
     with pytest.raises(ImportFileError, match=r"a\.json row 1"):
         writer.raw(value, one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
 
@@ -266,7 +273,7 @@ def test_no_json_value_is_converted(writer: Writer, kind: str, value: str) -> No
     ],
 )
 def test_json_values(writer: Writer, kind: str, value: str, expected: Any) -> None:
-    """An integer is a FLOAT, a whole number is a weight."""
+    """R61, R62, R65, R66."""
     assert writer.raw(value, one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {}))) == expected
 
 
@@ -280,10 +287,7 @@ def test_a_row_longer_than_what_is_read_at_once(writer: Writer) -> None:
 
 @pytest.mark.parametrize(("comma", "text", "records", "error"), GO["csv"])
 def test_csv_is_what_go_reads(comma: str, text: str, records: list[list[str]], error: str) -> None:
-    """A blank line is skipped, a bare quote is an error, a byte order mark is part of the first name.
-
-    The records and errors are those of Go 1.19's encoding/csv.
-    """
+    """R67, R68, R69: the records and errors are those of Go 1.19's encoding/csv."""
     found = []
     failed = False
     try:
@@ -296,7 +300,7 @@ def test_csv_is_what_go_reads(comma: str, text: str, records: list[list[str]], e
 
 @pytest.mark.parametrize("text", GO["numbers"])
 def test_numbers_and_truth_values_are_what_go_parses(text: str) -> None:
-    """NaN, Inf and overflow fail. The values are those of Go 1.19's strconv."""
+    """R75, R77, R78, R79: the values are those of Go 1.19's strconv."""
     for kind, expected in GO["numbers"][text].items():
         try:
             if kind == "bool":
@@ -316,19 +320,23 @@ def test_numbers_and_truth_values_are_what_go_parses(text: str) -> None:
 
 
 def test_sep_is_its_first_character(writer: Writer) -> None:
+    """R71."""
     assert writer.text("a.csv", "id;x\n1;2\n", one("INT64"), sep=";,") == [{"id": 1, "x": 2}]
 
 
 def test_a_cell_has_no_length_limit(writer: Writer) -> None:
+    """R70."""
     assert len(writer.csv("x" * 300_000, one("VARCHAR"))) == 300_000
 
 
 def test_a_byte_order_mark_is_part_of_the_first_name(writer: Writer) -> None:
+    """R69."""
     with pytest.raises(ImportFileError, match="value of field 'id' is missing"):
         writer.text("a.csv", "\ufeffid\n1\n", schema_of())
 
 
 def test_the_null_word_counts_for_nullable_and_default_fields_only(writer: Writer) -> None:
+    """R73, R74."""
     assert writer.csv("", one("VARCHAR")) == ""
     assert writer.csv("NIL", one("VARCHAR"), nullkey="NIL") == "NIL"
     assert writer.csv("", one("VARCHAR", optional=True), nullkey="NIL") == ""
@@ -345,6 +353,7 @@ def test_the_null_word_counts_for_nullable_and_default_fields_only(writer: Write
     ],
 )
 def test_vectors_arrays_and_json_are_json_text_in_the_cell(writer: Writer, kind: str, cell: str, expected: Any) -> None:
+    """R80."""
     assert writer.csv(cell, one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {}))) == expected
 
 
@@ -353,8 +362,18 @@ def test_vectors_arrays_and_json_are_json_text_in_the_cell(writer: Writer, kind:
     [("INT64", " 1"), ("INT64", "5.0"), ("JSON", "x"), ("FLOAT_VECTOR", "1 2"), ("BOOL", "yes"), ("FLOAT", "1e39")],
 )
 def test_other_cells_fail(writer: Writer, kind: str, cell: str) -> None:
+    """R77, R79."""
     with pytest.raises(ImportFileError, match=r"a\.csv row 1: field 'x' "):
         writer.csv(cell, one(kind, dim=2))
+
+
+def test_the_truth_values_that_pandas_writes(writer: Writer) -> None:
+    """R76; those of BulkWriter are in tests/contract/test_bulk_writer.py."""
+    import pandas as pd
+
+    written = pd.DataFrame({"id": [1, 2], "x": [True, False]}).to_csv(index=False)
+    assert written == "id,x\n1,True\n2,False\n"
+    assert [row["x"] for row in writer.text("a.csv", written, one("BOOL"))] == [True, False]
 
 
 def test_text_that_is_no_utf8_fails_in_csv(writer: Writer) -> None:
@@ -368,6 +387,7 @@ LIST = pa.list_
 TAKEN: list[tuple[str, Any]] = [
     *[("INT64", kind()) for kind in (pa.int8, pa.int16, pa.int32, pa.int64)],
     ("INT16", pa.int8()),
+    ("BOOL", pa.bool_()),
     *[(kind, arrow()) for kind in ("FLOAT", "DOUBLE") for arrow in (pa.int8, pa.int64, pa.float32, pa.float64)],
     *[("FLOAT_VECTOR", LIST(kind())) for kind in (pa.float32, pa.float64, pa.int8, pa.int64)],
     ("FLOAT_VECTOR", LIST(pa.float32(), 2)),
@@ -382,6 +402,8 @@ REFUSED: list[tuple[str, Any, Any]] = [
     ("VARCHAR", pa.int64(), 1),
     *[("INT32", kind(), 1) for kind in (pa.int64, pa.uint8, pa.uint32, pa.float32, pa.float64)],
     *[("INT64", kind(), 1) for kind in (pa.uint64, pa.float64)],
+    ("INT16", pa.int32(), 1),
+    ("INT8", pa.int16(), 1),
     ("INT64", pa.bool_(), True),
     ("FLOAT", pa.float16(), np.float16(1)),
     ("FLOAT", pa.bool_(), True),
@@ -398,19 +420,33 @@ REFUSED: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("kind", "arrow"), TAKEN, ids=str)
 def test_a_column_that_widens(writer: Writer, kind: str, arrow: Any) -> None:
+    """R84, R87, R88, R89, R90."""
     is_list = kind in ("ARRAY", "FLOAT_VECTOR")
-    value: Any = [1, 2] if is_list else 1
+    value: Any = [1, 2] if is_list else (True if kind == "BOOL" else 1)
     options = ARRAY if kind == "ARRAY" else {"dim": 2}
     assert writer.parquet(pa.array([value], arrow), one(kind, **options)) == [value]
 
 
 @pytest.mark.parametrize(("kind", "arrow", "value"), REFUSED, ids=str)
 def test_a_column_of_another_type(writer: Writer, kind: str, arrow: Any, value: Any) -> None:
+    """R82, R85, R86, R87, R89, R90, R91."""
     with pytest.raises(ImportFileError, match=r"a\.parquet: field 'x' of type .* takes no column of type"):
         writer.parquet(pa.array([value], arrow), one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
 
 
+def test_the_index_that_pandas_writes_is_ignored(writer: Writer) -> None:
+    """R42."""
+    import pandas as pd
+
+    path = writer.folder / "pandas.parquet"
+    pd.DataFrame({"id": [1, 2]}, index=[7, 9]).to_parquet(path)
+    assert pq.read_schema(path).names == ["id", "__index_level_0__"]
+    for schema in (schema_of(), DYNAMIC):
+        assert read(path, schema) == [{"id": 1}, {"id": 2}]
+
+
 def test_what_pandas_writes_for_text_by_default_fails(writer: Writer) -> None:
+    """R83."""
     import pandas as pd
 
     path = writer.folder / "pandas.parquet"
@@ -421,6 +457,7 @@ def test_what_pandas_writes_for_text_by_default_fails(writer: Writer) -> None:
 
 
 def test_json_and_sparse_columns(writer: Writer) -> None:
+    """R91, R92."""
     assert writer.parquet(pa.array(['{"a":1}', "[1]"], pa.string()), one("JSON")) == ['{"a": 1}', "[1]"]
     sparse = one("SPARSE_FLOAT_VECTOR")
     assert writer.parquet(pa.array(['{"1": 2}'], pa.string()), sparse) == [{1: 2.0}]
@@ -470,13 +507,15 @@ def test_null_vectors_of_a_nullable_field_are_null(writer: Writer) -> None:
         ("VARCHAR", np.array(["a"], object)),
         ("VARCHAR", np.array([1])),
         ("INT64", np.array([[1]])),
-        ("INT64", np.array([1, 2])[:0].reshape(0)),
+        ("INT64", np.array([1, 2])[:0]),
+        ("INT64", np.array([1, 2])),
         ("ARRAY", np.array([[1, 2]])),
         ("DOUBLE", np.array([np.nan])),
     ],
     ids=str,
 )
 def test_dtypes_match_exactly(writer: Writer, kind: str, array: Any) -> None:
+    """R94, R95, R96, R97."""
     paths = [writer.folder / "id.npy", writer.folder / "x.npy"]
     np.save(paths[0], np.array([1]))
     np.save(paths[1], array)
@@ -498,11 +537,12 @@ def test_dtypes_match_exactly(writer: Writer, kind: str, array: Any) -> None:
     ids=str,
 )
 def test_numpy_values(writer: Writer, kind: str, array: Any, expected: Any) -> None:
-    """A FLOAT_VECTOR takes float32 and float64. Text: ``U`` and ``S`` dtypes."""
+    """R93, R96, R97."""
     assert writer.numpy(array, one(kind, dim=2)) == [{"id": 0, "x": expected}]
 
 
 def test_a_meta_file_counts_and_a_missing_field_fails(writer: Writer) -> None:
+    """R98, R100."""
     assert writer.numpy(np.array(['{"a": 1}']), DYNAMIC, "$meta") == [{"id": 0, "a": 1}]
     with pytest.raises(ImportFileError, match="value of field 'x' is missing"):
         writer.numpy(np.array([1]), one("INT64"), "y")

@@ -1,4 +1,4 @@
-"""Hours in which one of the two ways to poll fails: the other one serves the waits, and nobody is flooded."""
+"""Hours in which one of the two ways to poll fails: the other one serves the waits, and no log is flooded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from tests.helpers.virtual import Server, Trouble
 from tests.unit.poller.test_poller_property import Plan, Story, endpoint, live
 
 HOURS = 2
-WORDS = ("Could not poll", "answers again", "fail again", "no use")
+WORDS = ("Could not poll", "responds again", "fail again", "cannot be used")
 
 
 @pytest.mark.parametrize("kind", ["503", "lost"])
 @pytest.mark.parametrize("path", ["describe", "list"])
 @pytest.mark.parametrize("waits", [1, 3, 30])
-def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
+def test_the_way_that_works_serves_the_waits_and_the_other_is_tried_now_and_then(
     monkeypatch: pytest.MonkeyPatch, waits: int, path: str, kind: str
 ) -> None:
     server = Server(troubles=[Trouble(1100, HOURS * 3600, kind, path)])
     plans = [Plan(arrival=0.5 * number, runs_for=HOURS * 3600 - 300) for number in range(waits)]
     lines: dict[str, list[str]] = {f"job-{number}": [] for number in range(waits)}
 
-    def tell(story: Story, step: Decision) -> None:
+    def log_notes(story: Story, step: Decision) -> None:
         lines[story.job.id] += [text for _, text in step.notes if any(word in text for word in WORDS)]
 
-    monkeypatch.setattr(Story, "tell", tell)
+    monkeypatch.setattr(Story, "log_notes", log_notes)
     monkeypatch.setattr(ZillizHook, "aendpoint", endpoint)
     rate_limiter.forget_limits()
     stories = virtual.run(live(server, plans), server, monkeypatch)
@@ -37,9 +37,9 @@ def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
         assert story.end is not None
         assert story.end.ending is Ending.REACHED
         assert story.ended - story.job.end <= 35, "an interval, and its turn"
-        told = lines[story.job.id]
-        assert sum("Could not poll" in line for line in told) <= 1
-        assert len(told) <= 3, told
+        logged = lines[story.job.id]
+        assert sum("Could not poll" in line for line in logged) <= 1
+        assert len(logged) <= 3, logged
     if path == "describe":
         assert sum(map(bool, lines.values())) >= min(waits, 10), "it is not hidden from those that are described"
     failed = [at for sent, times in server.sent.items() if sent.endswith(path) for at in times if at > 1100 + 600]

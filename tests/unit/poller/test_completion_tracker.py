@@ -28,7 +28,7 @@ def test_a_job_is_new_until_it_was_told() -> None:
     completions.new([job("a", ImportState.IMPORTING)], NOW)
     assert ids(completions.new([job("a")], NOW + 30)) == ["a"]
     assert ids(completions.new([job("a")], NOW + 60)) == ["a"], "nobody heard of it"
-    completions.tell("a", NOW + 60)
+    completions.note("a", NOW + 60)
     assert completions.new([job("a")], NOW + 90) == []
 
 
@@ -56,12 +56,12 @@ def test_an_empty_store_is_not_a_watch_that_begins() -> None:
 def test_a_job_that_a_walk_missed_is_not_told_again() -> None:
     completions = Completions({"a": NOW})
     completions.new([], NOW + 30)
-    completions.tell("b", NOW + 30)
+    completions.note("b", NOW + 30)
     assert completions.new([job("a"), job("b")], NOW + 60) == []
 
 
 def test_what_the_server_forgot_is_forgotten() -> None:
     completions = Completions({"a": NOW, "b": NOW})
     completions.new([job("b")], NOW + KEPT_SECONDS + 1)
-    completions.tell("c", NOW + KEPT_SECONDS + 1)
+    completions.note("c", NOW + KEPT_SECONDS + 1)
     assert completions.as_json().keys() == {"b", "c"}

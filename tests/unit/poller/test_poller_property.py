@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_zilliz._poller import poller
-from airflow_zilliz._poller.task_log import tell
+from airflow_zilliz._poller.task_log import log_notes
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport import rate_limiter
 from airflow_zilliz._transport.endpoint import Endpoint
@@ -54,7 +54,7 @@ class Story:
     end: Outcome | None = None
     ended: float = 0.0
 
-    def tell(self, step: Decision) -> None:
+    def log_notes(self, step: Decision) -> None:
         assert self.end is None, "nothing is told after the end"
 
 
@@ -96,15 +96,15 @@ async def endpoint(hook: ZillizHook) -> Endpoint:
 
 async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
     """Play the trigger's part."""
-    step, looked_up_after, first_look = NOT_POLLED, 0.0, server.loop.now + 2.0
+    step, looked_up_after, first_poll = NOT_POLLED, 0.0, server.loop.now + 2.0
     while step.end is None:
-        watch, step = poller.join("conn", wait, first_look, looked_up_after), NOT_POLLED
+        watch, step = poller.join("conn", wait, first_poll, looked_up_after), NOT_POLLED
         try:
             while not step.is_last:
-                await poller.news_of(watch)
+                await poller.changes_of(watch)
                 for step in watch.take():
                     if step.notes:
-                        await tell(story, step)
+                        await log_notes(story, step)
         finally:
             poller.leave(watch)
         looked_up_after = server.loop.now

@@ -185,7 +185,7 @@ def test_a_refused_list_is_left_alone_for_a_while_and_each_wait_is_told() -> Non
     schedule.begin_walk(NOW)
     schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
     settle(schedule, NOW)
-    assert all("no use" in watch.steps[-1].notes[-1][1] for watch in watches)
+    assert all("cannot be used" in watch.steps[-1].notes[-1][1] for watch in watches)
     assert descriptions(schedule, NOW), "they go on by descriptions"
     schedule.on_described(watches[0].wait.job_id, job(0), NOW, NOW + 1)
     settle(schedule, NOW + 40)
@@ -208,7 +208,7 @@ def test_a_list_that_alone_fails_again_and_again_is_useless() -> None:
             schedule.on_described(job_id, job(0), now, now)
         now += 1
         settle(schedule, now)
-    assert "no use" in watches[-1].steps[-1].notes[-1][1]
+    assert "cannot be used" in watches[-1].steps[-1].notes[-1][1]
     assert schedule.begin_walk(now) is None
 
 
@@ -318,7 +318,7 @@ def test_an_unknown_job_is_its_own_wait_s_affair() -> None:
 
 def test_a_wait_that_cannot_be_polled_still_times_out() -> None:
     schedule, watches = schedule_of(1, deadline=NOW + 50)
-    assert schedule.next_description(NOW) is not None, "and no answer ever comes"
+    assert schedule.next_description(NOW) is not None, "and no response ever comes"
     settle(schedule, NOW + 50)
     settle(schedule, NOW + 50 + OVERDUE - 1)
     assert watches[0].steps == ()
@@ -350,7 +350,7 @@ def test_a_wait_that_comes_late_and_cannot_be_polled_has_its_minute_from_its_fir
     late = add(schedule, wait("j-0", deadline=NOW - 1000), NOW, 7.0)
     settle(schedule, NOW)
     settle(schedule, NOW + 7)
-    assert described(schedule, NOW + 7) == "j-0", "and no answer ever comes"
+    assert described(schedule, NOW + 7) == "j-0", "and no response ever comes"
     settle(schedule, NOW + 7 + OVERDUE - 1)
     assert late.steps == ()
     settle(schedule, NOW + 7 + OVERDUE + 1)
@@ -441,7 +441,7 @@ def test_being_asked_to_slow_down_says_nothing_of_the_list() -> None:
         assert schedule.begin_walk(now) is not None
         schedule.fail_walk(SLOW_DOWN, now, now)
     settle(schedule, NOW + 100)
-    assert not any("no use" in text for watch in watches for step in watch.steps for _, text in step.notes)
+    assert not any("cannot be used" in text for watch in watches for step in watch.steps for _, text in step.notes)
     assert not descriptions(schedule, NOW)
 
 
@@ -493,7 +493,7 @@ def test_what_concerns_every_wait_is_handed_out_in_slices() -> None:
         handed.append(len(schedule.take_changed()))
     handed.append(len(schedule.take_changed()))
     assert handed == [HANDED_AT_ONCE] * 10
-    assert all("no use" in watch.steps[-1].notes[-1][1] for watch in watches)
+    assert all("cannot be used" in watch.steps[-1].notes[-1][1] for watch in watches)
 
 
 def test_whoever_has_news_is_named_once() -> None:

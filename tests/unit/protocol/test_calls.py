@@ -22,85 +22,85 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
-from tests.helpers.responses import answer, run
+from tests.helpers.responses import response_of, run
 
 JOB = {"jobId": "j", "state": "Importing", "progress": 40}
 DESCRIBE = "/v2/vectordb/jobs/import/describe"
 GET_PROGRESS = "/v2/vectordb/jobs/import/get_progress"
 CAMEL = "/v2/vectordb/jobs/import/getProgress"
-NOT_ROUTED = answer(b"404 page not found", status=404)
+NOT_ROUTED = response_of(b"404 page not found", status=404)
 
 
 def describe(
-    *answers: Response, target: Target | None = None, known_path: str | None = None
+    *responses: Response, target: Target | None = None, known_path: str | None = None
 ) -> tuple[Any, list[Request]]:
-    (job, path), requests = run(calls.describe("j", target or Target(), known_path=known_path), *answers)
+    (job, path), requests = run(calls.describe("j", target or Target(), known_path=known_path), *responses)
     return (job, path), requests
 
 
 def test_describe_on_milvus_sends_the_job_id_alone() -> None:
-    (job, path), requests = describe(answer({"code": 0, "data": JOB}))
+    (job, path), requests = describe(response_of({"code": 0, "data": JOB}))
     assert requests == [Request(DESCRIBE, {"jobId": "j"})]
     assert (job.job_id, job.state, job.progress, path) == ("j", ImportState.IMPORTING, 40, DESCRIBE)
 
 
 def test_describe_names_cluster_and_database() -> None:
-    _, requests = describe(answer({"code": 0, "data": JOB}), target=Target("in01-x", db_name="books"))
+    _, requests = describe(response_of({"code": 0, "data": JOB}), target=Target("in01-x", db_name="books"))
     assert requests == [Request(DESCRIBE, {"jobId": "j", "clusterId": "in01-x"}, {"DB-Name": "books"})]
 
 
 def test_describe_names_project_and_region() -> None:
-    _, requests = describe(answer({"code": 0, "data": JOB}), target=Target(None, "proj-1", "aws-us-west-2"))
+    _, requests = describe(response_of({"code": 0, "data": JOB}), target=Target(None, "proj-1", "aws-us-west-2"))
     assert requests[0].body == {"jobId": "j", "projectId": "proj-1", "regionId": "aws-us-west-2"}
 
 
 def test_a_server_without_describe_is_asked_for_its_progress() -> None:
-    (_, path), requests = describe(NOT_ROUTED, answer({"code": 0, "data": JOB}))
+    (_, path), requests = describe(NOT_ROUTED, response_of({"code": 0, "data": JOB}))
     assert [request.path for request in requests] == [DESCRIBE, GET_PROGRESS]
     assert path == GET_PROGRESS
 
 
 def test_a_server_with_the_third_spelling_alone_is_found() -> None:
-    (_, path), requests = describe(NOT_ROUTED, NOT_ROUTED, answer({"code": 0, "data": JOB}))
+    (_, path), requests = describe(NOT_ROUTED, NOT_ROUTED, response_of({"code": 0, "data": JOB}))
     assert [request.path for request in requests] == [DESCRIBE, GET_PROGRESS, CAMEL]
-    _, requests = describe(answer({"code": 0, "data": JOB}), known_path=path)
+    _, requests = describe(response_of({"code": 0, "data": JOB}), known_path=path)
     assert [request.path for request in requests] == [CAMEL]
 
 
 def test_the_route_that_is_known_comes_first() -> None:
-    _, requests = describe(answer({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
+    _, requests = describe(response_of({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
     assert [request.path for request in requests] == [GET_PROGRESS]
 
 
 def test_an_upgraded_server_without_the_known_route_is_found_again() -> None:
-    (_, path), _ = describe(NOT_ROUTED, answer({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
+    (_, path), _ = describe(NOT_ROUTED, response_of({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
     assert path == DESCRIBE
 
 
 def test_no_route_at_all_is_no_import_api() -> None:
-    with pytest.raises(ZillizApiError, match="no import API") as error:
+    with pytest.raises(ZillizApiError, match="not an import API") as error:
         describe(NOT_ROUTED, NOT_ROUTED, NOT_ROUTED)
     assert (error.value.http_status, error.value.from_api) == (404, False)
 
 
 @pytest.mark.parametrize("code", [0, 200, 0.0, "0", "200"])
 def test_success_codes(code: object) -> None:
-    (job, _), _ = describe(answer({"code": code, "data": JOB}))
+    (job, _), _ = describe(response_of({"code": code, "data": JOB}))
     assert job.state is ImportState.IMPORTING
 
 
 def test_data_in_a_list_of_one() -> None:
-    (job, _), _ = describe(answer({"code": 0, "data": [JOB]}))
+    (job, _), _ = describe(response_of({"code": 0, "data": [JOB]}))
     assert job.job_id == "j"
 
 
 def test_an_answer_for_another_job_is_not_believed() -> None:
-    with pytest.raises(ZillizUnavailable, match="answered for 'other'"):
-        describe(answer({"code": 0, "data": {**JOB, "jobId": "other", "state": "Completed"}}))
+    with pytest.raises(ZillizUnavailable, match="responded with 'other'"):
+        describe(response_of({"code": 0, "data": {**JOB, "jobId": "other", "state": "Completed"}}))
 
 
 def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
-    (job, _), _ = describe(answer({"code": 0, "data": {"state": "Completed"}}))
+    (job, _), _ = describe(response_of({"code": 0, "data": {"state": "Completed"}}))
     assert job.job_id == "j"
 
 
@@ -174,7 +174,7 @@ def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
 )
 def test_errors_are_classified(body: object, status: int, error: type[ZillizError]) -> None:
     with pytest.raises(ZillizError) as raised:
-        describe(answer(body, status=status))
+        describe(response_of(body, status=status))
     assert type(raised.value) is error
     code = body.get("code") if isinstance(body, dict) else None
     assert isinstance(raised.value, (ZillizApiError, ZillizUnavailable))
@@ -183,13 +183,15 @@ def test_errors_are_classified(body: object, status: int, error: type[ZillizErro
 
 
 def test_a_load_balancer_without_a_server_is_asked_for_each_route_and_is_no_word_of_the_server_s() -> None:
-    with pytest.raises(ZillizUnavailable, match="a load balancer or proxy before it") as error:
-        describe(NOT_ROUTED, answer(b"default backend - 404", status=404, headers={"retry-after": "7"}), NOT_ROUTED)
+    with pytest.raises(ZillizUnavailable, match="a load balancer or proxy in front of it") as error:
+        describe(
+            NOT_ROUTED, response_of(b"default backend - 404", status=404, headers={"retry-after": "7"}), NOT_ROUTED
+        )
     assert (error.value.http_status, error.value.retry_after) == (404, 7.0)
 
 
 def test_an_api_error_says_code_status_and_request_id() -> None:
-    refused = answer({"code": 1100, "message": "bad"}, headers={"requestid": "r-1"})
+    refused = response_of({"code": 1100, "message": "bad"}, headers={"requestid": "r-1"})
     with pytest.raises(ZillizApiError, match=r"code 1100 \(HTTP 200\): bad \(request id r-1\)") as error:
         describe(refused)
     assert (error.value.code, error.value.http_status, error.value.request_id) == (1100, 200, "r-1")
@@ -201,13 +203,13 @@ def test_an_api_error_says_code_status_and_request_id() -> None:
 )
 def test_retry_after(header: str, seconds: float | None) -> None:
     with pytest.raises(ZillizUnavailable) as error:
-        describe(answer({"code": 8, "message": "slow down"}, status=429, headers={"retry-after": header}))
+        describe(response_of({"code": 8, "message": "slow down"}, status=429, headers={"retry-after": header}))
     assert error.value.retry_after == seconds
 
 
 @pytest.mark.parametrize(("status", "error"), [(301, ZillizApiError), (308, ZillizApiError), (302, ZillizUnavailable)])
 def test_a_redirect_is_named_and_not_followed(status: int, error: type[ZillizError]) -> None:
-    moved = answer(b"", status=status, headers={"location": "https://elsewhere.test/login?key=1"})
+    moved = response_of(b"", status=status, headers={"location": "https://elsewhere.test/login?key=1"})
     with pytest.raises(error, match=r"https://elsewhere\.test, which is not followed"):
         describe(moved)
 
@@ -233,7 +235,7 @@ def walk(*pages: Response, page_size: int = 2, **kwargs: Any) -> tuple[list[str]
 
 
 def page(*ids: str, **fields: Any) -> Response:
-    return answer({"code": 0, "data": {"records": [{"jobId": i, "state": "InProgress"} for i in ids], **fields}})
+    return response_of({"code": 0, "data": {"records": [{"jobId": i, "state": "InProgress"} for i in ids], **fields}})
 
 
 def test_a_walk_ends_at_a_short_page() -> None:
@@ -257,17 +259,17 @@ def test_a_server_with_smaller_pages_is_walked_to_the_end() -> None:
 
 @pytest.mark.parametrize("data", [{"records": None}, {"records": []}, {"tasks": []}, {}, []])
 def test_no_jobs(data: object) -> None:
-    assert walk(answer({"code": 0, "data": data}))[0] == []
+    assert walk(response_of({"code": 0, "data": data}))[0] == []
 
 
 def test_v1_calls_the_records_tasks() -> None:
     record = {"jobId": "a", "state": "ImportRunning", "collectionName": "c"}
-    assert walk(answer({"code": 200, "data": {"tasks": [record]}}))[0] == ["a"]
+    assert walk(response_of({"code": 200, "data": {"tasks": [record]}}))[0] == ["a"]
 
 
-def test_a_list_that_is_none_is_no_usable_answer() -> None:
+def test_a_list_that_is_none_is_no_usable_response() -> None:
     with pytest.raises(ZillizUnavailable, match="without a list"):
-        walk(answer({"code": 0, "data": {"jobs": 3}}))
+        walk(response_of({"code": 0, "data": {"jobs": 3}}))
 
 
 def test_list_request_is_pymilvus_s() -> None:
@@ -336,7 +338,7 @@ envelopes = st.fixed_dictionaries(
 @given(body=envelopes | json_values, status=st.sampled_from([200, 200, 200, 400, 401, 404, 429, 503]))
 def test_no_json_makes_the_parser_raise_anything_but_a_zilliz_error(body: object, status: int) -> None:
     try:
-        (job, _), _ = describe(answer(body, status=status))
+        (job, _), _ = describe(response_of(body, status=status))
     except ZillizError:
         return
     assert isinstance(job, ImportProgress)
@@ -349,21 +351,21 @@ def test_no_json_makes_the_parser_raise_anything_but_a_zilliz_error(body: object
 @given(body=envelopes | json_values)
 def test_no_json_makes_the_list_raise_anything_but_a_zilliz_error(body: object) -> None:
     with contextlib.suppress(ZillizError):
-        walk(answer(body), page())
+        walk(response_of(body), page())
 
 
 @given(body=st.binary())
 def test_no_bytes_make_the_parser_raise_anything_but_a_zilliz_error(body: bytes) -> None:
     with pytest.raises(ZillizError):
-        describe(answer(body))
+        describe(response_of(body))
 
 
 @pytest.mark.parametrize(
     "body", [b"[" * 100_000, b'{"code":' + b"9" * 10_000 + b"}", b'{"code": NaN, "data": Infinity}']
 )
-def test_hostile_json_is_no_usable_answer(body: bytes) -> None:
+def test_hostile_json_is_no_usable_response(body: bytes) -> None:
     with pytest.raises(ZillizError):
-        describe(answer(body))
+        describe(response_of(body))
 
 
 @pytest.mark.parametrize(
@@ -378,13 +380,13 @@ def test_hostile_json_is_no_usable_answer(body: bytes) -> None:
     ],
 )
 def test_a_created_job_in_all_shapes(data: Any, job_id: str) -> None:
-    assert run(calls.create(Request("/create")), answer({"code": 0, "data": data}))[0] == job_id
+    assert run(calls.create(Request("/create")), response_of({"code": 0, "data": data}))[0] == job_id
 
 
 @pytest.mark.parametrize("data", [{}, [], {"jobId": ""}, {"jobId": {"a": 1}}, {"jobId": True}, ["1", "2"], [[1]]])
 def test_a_created_job_without_an_id(data: Any) -> None:
     with pytest.raises(ZillizUnavailable, match="without a job id"):
-        run(calls.create(Request("/create")), answer({"code": 0, "data": data}))
+        run(calls.create(Request("/create")), response_of({"code": 0, "data": data}))
 
 
 # -- secrets: what is read and what is shown ---------------------------------------------------------------------
@@ -393,7 +395,7 @@ SCRUB = Scrubber(("books-of-2024", "s3cret/0123&56"))
 
 
 def scrubbed(body: Any, **more: Any) -> Response:
-    return replace(answer(body, **more), scrub=SCRUB)
+    return replace(response_of(body, **more), scrub=SCRUB)
 
 
 def test_what_is_read_is_as_the_server_sent_it_also_where_it_equals_a_secret() -> None:

@@ -8,7 +8,7 @@ from airflow_zilliz._protocol.calls import create
 from airflow_zilliz._protocol.import_request import create_request
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
-from tests.helpers.responses import answer, run
+from tests.helpers.responses import response_of, run
 
 
 def test_a_milvus_import() -> None:
@@ -64,9 +64,9 @@ def test_what_no_server_takes_is_refused_before_it_is_sent(source: dict[str, Any
 
 def test_the_job_id_comes_back() -> None:
     request = create_request("books", Target(), files=[["a"]])
-    assert run(create(request), answer({"code": 0, "data": {"jobId": "7"}})) == ("7", [request])
+    assert run(create(request), response_of({"code": 0, "data": {"jobId": "7"}})) == ("7", [request])
 
 
-def test_no_job_id_is_no_usable_answer() -> None:
+def test_no_job_id_is_no_usable_response() -> None:
     with pytest.raises(ZillizUnavailable, match="without a job id"):
-        run(create(create_request("books", Target(), files=[["a"]])), answer({"code": 0, "data": {}}))
+        run(create(create_request("books", Target(), files=[["a"]])), response_of({"code": 0, "data": {}}))

@@ -31,12 +31,12 @@ from airflow_zilliz.exceptions import (
     ZillizTooManyJobs,
     ZillizUnavailable,
 )
-from tests.helpers.responses import answer
+from tests.helpers.responses import response_of
 
 NOW = 1_800_000_000.0
 CREATED = "2027-01-15T08:00:00Z"  # NOW
 PATHS = ("day/a.parquet", "day/b.json")
-NO_LIST = answer({"code": 1100, "message": "no list here"})
+NO_LIST = response_of({"code": 1100, "message": "no list here"})
 LOST = ZillizUnavailable("the connection was lost")
 
 
@@ -99,11 +99,11 @@ class Server:
         if request.path == LIST:
             brief = ("jobId", "collectionName", "state")
             records = [{name: job[name] for name in brief} for job in self.jobs.values()]
-            return self.list_error or answer({"code": 0, "data": {"records": records}})
+            return self.list_error or response_of({"code": 0, "data": {"records": records}})
         self.described += 1
         job = self.jobs.get(request.body["jobId"])
         unknown = {"code": 2100, "message": "import job does not exist"}
-        return self.describe_error or answer({"code": 0, "data": job} if job else unknown)
+        return self.describe_error or response_of({"code": 0, "data": job} if job else unknown)
 
     def _create(self, request: Request) -> Response:
         self.created += 1
@@ -119,7 +119,7 @@ class Server:
             self.add(job_id, names=self.shows, createTime=self.time())
         if loss == "after":
             raise LOST
-        return answer({"code": 0, "data": {"jobId": job_id}})
+        return response_of({"code": 0, "data": {"jobId": job_id}})
 
 
 def a_submission(**changes: Any) -> Submission:
@@ -187,14 +187,14 @@ def test_without_a_list_a_first_try_sends() -> None:
 
 
 def test_a_server_that_is_down_is_sent_nothing() -> None:
-    server = Server(list_error=answer({"message": "down"}, status=503))
+    server = Server(list_error=response_of({"message": "down"}, status=503))
     with pytest.raises(ZillizUnavailable, match="No import was sent, and a retry is safe"):
         started(server)
     assert (server.created, server.records) == (0, [])
 
 
 def test_a_refused_key_is_no_riddle() -> None:
-    server = Server(list_error=answer({"code": 80020, "message": "no right"}))
+    server = Server(list_error=response_of({"code": 80020, "message": "no right"}))
     with pytest.raises(ZillizAuthError, match="no right"):
         started(server, BLIND)
     assert server.created == 0
@@ -202,7 +202,7 @@ def test_a_refused_key_is_no_riddle() -> None:
 
 def test_a_list_that_is_refused_to_some_who_may_import_is_done_without() -> None:
     denied = {"code": 65535, "message": "rpc error: code = PermissionDenied desc = permission deny to u"}
-    assert started(Server(list_error=answer(denied, status=403))) == ("new-1", STARTED)
+    assert started(Server(list_error=response_of(denied, status=403))) == ("new-1", STARTED)
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_a_list_that_is_refused_to_some_who_may_import_is_done_without() -> None
 
 @pytest.mark.parametrize("record", [None, SENT])
 def test_a_refusal_says_that_a_retry_is_safe_and_restores_what_was_known(record: Record | None) -> None:
-    server = Server(refuse={1: answer({"code": 100, "message": "collection not found"})})
+    server = Server(refuse={1: response_of({"code": 100, "message": "collection not found"})})
     with pytest.raises(ZillizApiError, match=r"collection not found.*no job was started and a retry is safe"):
         started(server, retry(record))
     assert server.records[-1] == (record or KEPT)
@@ -246,19 +246,19 @@ def test_a_request_that_was_not_taken_is_refused(error: ZillizUnavailable) -> No
 )
 @pytest.mark.parametrize("was_made", [True, False])
 def test_an_ambiguous_code_is_a_lost_response(body: dict[str, Any], was_made: bool) -> None:
-    server = Server(refuse={1: answer(body)})
+    server = Server(refuse={1: response_of(body)})
     if was_made:
         server.on_pause = lambda: server.add("new-1", createTime=server.time())
         assert started(server) == ("new-1", STARTED)
     else:
-        with pytest.raises(ZillizUnavailable, match="A retry looks there again before it sends"):
+        with pytest.raises(ZillizUnavailable, match="A retry checks it again before it sends"):
             started(server)
         assert server.records[-1].sending, "what may be out is not forgotten"
 
 
 def test_a_server_that_is_full_started_nothing() -> None:
     full = {"code": 2100, "message": "The number of jobs has reached the limit, please try again later."}
-    server = Server(refuse={1: answer(full)})
+    server = Server(refuse={1: response_of(full)})
     with pytest.raises(ZillizTooManyJobs):
         started(server)
     assert server.records[-1] == KEPT
@@ -278,7 +278,7 @@ def test_a_lost_response_is_found_out_in_the_list() -> None:
 def test_a_sibling_s_job_is_not_taken_for_a_lost_one() -> None:
     server = Server(lose={1: "before"})
     server.on_pause = lambda: server.add("sibling", names=("night/a.parquet", "night/b.json"))
-    with pytest.raises(ZillizUnavailable, match="A retry looks there again before it sends"):
+    with pytest.raises(ZillizUnavailable, match="A retry checks it again before it sends"):
         started(server)
     assert server.created == 1
 
@@ -327,7 +327,7 @@ def test_a_list_that_is_down_for_a_while_is_waited_for() -> None:
     server = Server(lose={1: "after"})
 
     def trouble() -> None:
-        server.list_error = answer({"message": "down"}, status=503) if server.paused < 20 else None
+        server.list_error = response_of({"message": "down"}, status=503) if server.paused < 20 else None
 
     server.on_pause = trouble
     assert started(server)[0] == "new-1"
@@ -336,7 +336,7 @@ def test_a_list_that_is_down_for_a_while_is_waited_for() -> None:
 def test_a_lost_request_is_not_sent_again() -> None:
     server = Server(lose={1: "before"})
     with pytest.raises(
-        ZillizUnavailable, match=r"response to the import request .*'books' was lost .*A retry looks there"
+        ZillizUnavailable, match=r"response to the import request .*'books' was lost .*A retry checks it"
     ):
         started(server)
     assert server.created == 1
@@ -529,8 +529,8 @@ def test_a_list_of_many_pages_is_read_to_its_end() -> None:
 
 def test_a_server_that_is_down_while_a_retry_looks_is_looked_at_by_the_next_one() -> None:
     server = Server()
-    server.on_pause = lambda: setattr(server, "list_error", answer({"message": "down"}, status=503))
-    with pytest.raises(ZillizUnavailable, match="a retry looks for its job again before it sends"):
+    server.on_pause = lambda: setattr(server, "list_error", response_of({"message": "down"}, status=503))
+    with pytest.raises(ZillizUnavailable, match="a retry searches for its job again before it sends"):
         started(server, retry(replace(SENT, sent_at=NOW)))
     assert server.created == 0
 
@@ -555,7 +555,7 @@ def test_the_error_of_a_lost_response_carries_what_is_known_of_it() -> None:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (7, 2, 503)
     server.refuse = {}
-    server._create = lambda _: answer({"code": 65535, "message": "x"})  # type: ignore[method-assign] # likewise
+    server._create = lambda _: response_of({"code": 65535, "message": "x"})  # type: ignore[method-assign] # likewise
     with pytest.raises(ZillizUnavailable) as raised:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (None, 65535, 200)
@@ -573,7 +573,7 @@ def test_the_chain_of_keys_ends() -> None:
 def test_a_long_list_of_files_is_not_printed_whole() -> None:
     server = Server(lose={1: "after"}, list_error=NO_LIST)
     groups = [[f"{number}.parquet"] for number in range(7)]
-    with pytest.raises(ZillizSubmissionUnknown, match=r"0\.parquet, .*4\.parquet, \.\.\. is there"):
+    with pytest.raises(ZillizSubmissionUnknown, match=r"0\.parquet, .*4\.parquet, \.\.\. exists"):
         started(server, groups=groups)
 
 
@@ -609,7 +609,7 @@ def test_more_jobs_than_can_be_described_cannot_be_told() -> None:
 
 @pytest.mark.parametrize("error", [{"code": 65535, "message": "PermissionDenied"}, {"code": 1100, "message": "no"}])
 def test_a_job_that_the_list_shows_and_whose_description_is_refused_is_not_gone(error: dict[str, Any]) -> None:
-    server = Server(describe_error=answer(error, status=403 if error["code"] == 65535 else 200))
+    server = Server(describe_error=response_of(error, status=403 if error["code"] == 65535 else 200))
     server.add("hidden")
     with pytest.raises(ZillizSubmissionUnknown, match="hidden"):
         started(server, retry(SENT))
@@ -617,9 +617,9 @@ def test_a_job_that_the_list_shows_and_whose_description_is_refused_is_not_gone(
 
 
 def test_a_job_whose_description_is_down_is_looked_for_by_the_next_try() -> None:
-    server = Server(describe_error=answer({"message": "down"}, status=503))
+    server = Server(describe_error=response_of({"message": "down"}, status=503))
     server.add("hidden")
-    with pytest.raises(ZillizUnavailable, match="a retry looks for its job again before it sends"):
+    with pytest.raises(ZillizUnavailable, match="a retry searches for its job again before it sends"):
         started(server, retry(SENT))
     assert server.created == 0
 
@@ -627,7 +627,7 @@ def test_a_job_whose_description_is_down_is_looked_for_by_the_next_try() -> None
 def test_a_job_that_the_list_shows_is_not_gone_because_a_fail_over_does_not_know_it() -> None:
     server = Server()
     server.add("mine")
-    server.describe_error = answer({"code": 2100, "message": "import job does not exist"})
+    server.describe_error = response_of({"code": 2100, "message": "import job does not exist"})
 
     def recover() -> None:
         server.describe_error = None
@@ -690,7 +690,7 @@ def test_the_list_is_read_again_and_again_while_a_request_settles() -> None:
 def test_a_job_that_is_gone_from_the_list_as_well_is_gone() -> None:
     server = Server()
     server.add("passing")
-    server.describe_error = answer({"code": 2100, "message": "import job does not exist"})
+    server.describe_error = response_of({"code": 2100, "message": "import job does not exist"})
 
     def forget() -> None:
         server.jobs.pop("passing", None)
@@ -730,7 +730,7 @@ def test_a_job_that_was_written_down_is_gone_on_with(state: str) -> None:
     "response", [{"message": "down"}, {"code": 65535, "message": "PermissionDenied"}, {"code": 2100, "message": "gone"}]
 )
 def test_a_job_that_cannot_be_described_is_gone_on_with(response: dict[str, Any]) -> None:
-    server = Server(describe_error=answer(response, status=503 if "code" not in response else 200))
+    server = Server(describe_error=response_of(response, status=503 if "code" not in response else 200))
     assert started(server, retry(replace(KEPT, job_id="mine"))) == ("mine", RESUMED)
 
 
@@ -777,7 +777,7 @@ def test_only_a_clear_starts_another_job_after_one_that_the_server_forgot() -> N
 
 @pytest.mark.parametrize("response", [{"code": 65535, "message": "PermissionDenied"}, {"code": 1100, "message": "no"}])
 def test_a_job_whose_description_is_refused_is_not_forgotten(response: dict[str, Any]) -> None:
-    server = Server(describe_error=answer(response))
+    server = Server(describe_error=response_of(response))
     record = replace(KEPT, job_id="mine", given_up=3)
     assert started(server, retry(record, clears=4)) == ("mine", RESUMED)
 
@@ -863,7 +863,7 @@ def test_a_returned_job_without_a_time_cannot_be_told_before_airflow_3_3() -> No
 def test_a_returned_job_whose_description_is_refused_cannot_be_told_before_airflow_3_3() -> None:
     server = Server(heeds_keys=True)
     started(server)
-    server.describe_error = answer({"code": 1100, "message": "no"})
+    server.describe_error = response_of({"code": 1100, "message": "no"})
     with pytest.raises(ZillizSubmissionUnknown, match="which was there before"):
         started(server, FIRST)
 
@@ -888,7 +888,7 @@ def test_without_a_list_a_returned_job_that_cannot_be_described_is_taken() -> No
     server = Server(heeds_keys=True, list_error=NO_LIST)
     started(server)
     for error in ({"code": 1100, "message": "no"}, {"code": 2100, "message": "import job does not exist"}):
-        server.describe_error = answer(error)
+        server.describe_error = response_of(error)
         assert started(server) == ("new-1", STARTED)
 
 
@@ -897,7 +897,7 @@ def test_a_retry_gets_a_job_that_the_list_did_not_show_as_its_own_back_for_the_k
     server.add("mine", names=("else.parquet",))
     server.keys["k"] = "mine"
     assert started(server, BLIND) == ("mine", RETURNED)
-    server.describe_error = answer({"code": 1100, "message": "no"})
+    server.describe_error = response_of({"code": 1100, "message": "no"})
     assert started(server, retry(replace(SENT, known=frozenset({"mine"})))) == ("mine", RETURNED)
 
 
@@ -935,7 +935,7 @@ def test_an_own_key_whose_job_never_shows_its_files_cannot_be_told(state: str, w
     server = Server(heeds_keys=True, shows=())
     started(server, is_own_key=True)
     server.jobs["new-1"]["state"] = state
-    with pytest.raises(ZillizSubmissionUnknown, match="cannot be seen"):
+    with pytest.raises(ZillizSubmissionUnknown, match="not known whether it is of these files"):
         started(server, is_own_key=True)
     assert server.paused == waits
 
@@ -957,7 +957,7 @@ def test_an_own_key_s_job_that_cannot_be_described_for_a_moment_is_described_aga
     server = Server(heeds_keys=True)
     server.add("sibling", names=("tuesday/a.parquet",))
     server.keys["k"] = "sibling"
-    server.describe_error = answer(error)
+    server.describe_error = response_of(error)
 
     def recover() -> None:
         server.describe_error = None
@@ -997,7 +997,7 @@ def test_what_was_sent_for_other_files_under_an_own_key_says_nothing_of_these() 
     "response", [{"code": 2100, "message": "import job does not exist"}, {"code": 1100, "message": "no"}]
 )
 def test_an_own_key_whose_job_is_out_of_sight_is_followed_by_the_next(response: dict[str, Any]) -> None:
-    server = Server(describe_error=answer(response))
+    server = Server(describe_error=response_of(response))
     this = retry(replace(KEPT, job_id="mine"))
     assert started(server, this, is_own_key=True, digest="other") == ("new-1", STARTED)
     assert list(server.keys) == ["k~2"]

@@ -11,8 +11,8 @@ from airflow_zilliz._transport.rate_limiter import (
     CUT_PER_RATE,
     CUT_SECONDS,
     DOUBLING_SECONDS,
-    FIRST_ANSWERS,
     FIRST_CUT,
+    FIRST_RESPONSES,
     FIRST_SHARE,
     FLOOR,
     MAX_CUT,
@@ -32,7 +32,7 @@ def grown(draw: float = 0.5, ceiling: float = CEILING) -> RateLimiter:
     """A limiter that has come to its ceiling, at 100."""
     one = limiter(draw)
     one.reserve(100.0 - 2 * DOUBLING_SECONDS, ceiling)
-    for _ in range(FIRST_ANSWERS):
+    for _ in range(FIRST_RESPONSES):
         one.on_answer(100.0)
     return one
 

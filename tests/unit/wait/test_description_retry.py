@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_zilliz._wait.description_retry import (
-    CLAIM_PATIENCE,
+    DESCRIPTION_PATIENCE,
     FIRST_WINDOW,
     LAST_WINDOW,
     THROTTLED_PATIENCE,
@@ -24,8 +24,8 @@ def retry(number: int = 0) -> DescriptionRetry:
 @pytest.mark.parametrize("ending", [Ending.REACHED, Ending.JOB_FAILED])
 def test_a_server_that_does_not_answer_is_asked_until_patience_is_over(ending: Ending) -> None:
     one = retry()
-    assert one.pause(ending, DOWN, BEGAN + CLAIM_PATIENCE[ending] - 0.1) is not None
-    assert one.pause(ending, DOWN, BEGAN + CLAIM_PATIENCE[ending]) is None
+    assert one.pause(ending, DOWN, BEGAN + DESCRIPTION_PATIENCE[ending] - 0.1) is not None
+    assert one.pause(ending, DOWN, BEGAN + DESCRIPTION_PATIENCE[ending]) is None
 
 
 def test_pauses_grow_and_are_no_longer_than_half_of_the_patience_or_so() -> None:
@@ -76,4 +76,4 @@ def test_patience_goes_on_where_it_was_before_the_429s() -> None:
     one.pause(Ending.REACHED, DOWN, BEGAN + 10)
     one.pause(Ending.REACHED, SLOW_DOWN, BEGAN + 20)
     assert one.pause(Ending.REACHED, DOWN, BEGAN + 100) is not None, "80 of 100 seconds were throttled"
-    assert one.pause(Ending.REACHED, DOWN, BEGAN + 80 + CLAIM_PATIENCE[Ending.REACHED]) is None
+    assert one.pause(Ending.REACHED, DOWN, BEGAN + 80 + DESCRIPTION_PATIENCE[Ending.REACHED]) is None

@@ -10,7 +10,7 @@ import pytest
 from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.checkpoint import Checkpoint
-from airflow_zilliz._wait.description_retry import CLAIM_PATIENCE
+from airflow_zilliz._wait.description_retry import DESCRIPTION_PATIENCE
 from airflow_zilliz._wait.outcome import Ending, Outcome
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
 from airflow_zilliz._wait.state_machine import THROTTLE_GRACE, TROUBLE_DELAY, Decision, ImportWait
@@ -125,9 +125,9 @@ def test_an_unknown_word_waits_and_is_told_once() -> None:
     assert waiting.on_progress(odd, START + 2).notes == ()
 
 
-# -- no usable answer ---------------------------------------------------------------------------------------------
+# -- no usable response ---------------------------------------------------------------------------------------------
 
-DOWN = ZillizUnavailable("https://z answered HTTP 503: upstream down", http_status=503, retry_after=7)
+DOWN = ZillizUnavailable("https://z returned HTTP 503: upstream down", http_status=503, retry_after=7)
 SILENT = ZillizUnavailable("https://z: connection refused")
 
 
@@ -141,7 +141,7 @@ def test_trouble_is_waited_out_for_the_tolerance() -> None:
     assert (end.ending, now) == (Ending.UNAVAILABLE, pytest.approx(START + 616, abs=7))
     for fact in (
         "Could not poll import job 'j-1' of collection 'books' (connection 'my_conn', cluster in01-x) for 10 min",
-        "Last error: https://z answered HTTP 503: upstream down",
+        "Last error: https://z returned HTTP 503: upstream down",
         "was Importing 63 % when last seen",
         "the job itself was not touched",
     ):
@@ -158,7 +158,7 @@ def test_a_good_answer_ends_the_trouble() -> None:
     waiting = wait()
     fail(waiting, DOWN, START + 2, START + 500)
     step = waiting.on_progress(job(), START + 510)
-    assert texts(step)[0] == "The server answers again, after 8 min"
+    assert texts(step)[0] == "The server responds again after 8 min"
     assert fail(waiting, DOWN, START + 540, START + 1109)[0].end is None
 
 
@@ -399,7 +399,7 @@ SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429)
 def test_a_throttled_wait_loses_no_tolerance_while_others_are_answered() -> None:
     waiting = wait(deadline=None)
     for age in range(0, 5000, 30):
-        assert waiting.on_error(SLOW_DOWN, START + age, server_answered_at=START + age - 1).end is None
+        assert waiting.on_error(SLOW_DOWN, START + age, server_responded_at=START + age - 1).end is None
     step, now = fail(waiting, SLOW_DOWN, START + 5000, START + 6000)
     assert end_of(step).ending is Ending.UNAVAILABLE
     assert now == pytest.approx(START + 5570, abs=30)
@@ -453,7 +453,7 @@ def test_a_wait_for_uncommitted_does_not_rely_on_lists() -> None:
 
 def test_a_useless_list_is_told_once() -> None:
     waiting = wait()
-    assert "no use" in texts(waiting.on_list_useless(ZillizApiError("no such route"), START))[0]
+    assert "cannot be used" in texts(waiting.on_list_useless(ZillizApiError("no such route"), START))[0]
     assert waiting.on_list_useless(ZillizApiError("no such route"), START + 600).notes == ()
 
 
@@ -483,13 +483,13 @@ def test_a_job_that_runs_on_is_waited_for_without_lists() -> None:
 def test_a_claimed_end_stands_when_no_description_can_be_had(state: ImportState) -> None:
     waiting = claimed(state)
     assert waiting.claimed is not None
-    patience = CLAIM_PATIENCE[waiting.claimed.ending]
+    patience = DESCRIPTION_PATIENCE[waiting.claimed.ending]
     assert waiting.on_error(DOWN, START + patience - 1).end is None
     step = waiting.on_error(DOWN, START + patience)
     assert step.end is not None
     assert step.end.tells_of_the_job
     assert step.notes[-1][0] == logging.WARNING
-    assert "could not be had" in step.notes[-1][1]
+    assert "is not available" in step.notes[-1][1]
 
 
 def test_a_claimed_end_of_a_forgotten_job_stands_at_once() -> None:

@@ -81,7 +81,7 @@ def test_one_unknown_job_in_mid_wait_ends_nothing() -> None:
     step = waiting.on_error(UNKNOWN, START + 303)
     assert step.end is None
     assert step.look_up_connection, "the host may have moved"
-    assert "any more, although this wait has seen it" in texts(step)[0]
+    assert "any longer, although this wait has seen it" in texts(step)[0]
     assert not waiting.on_error(UNKNOWN, START + 313).look_up_connection, "once"
     assert waiting.on_progress(job(progress=50), START + 330).end is None
     again = waiting.on_error(UNKNOWN, START + 900)
@@ -135,10 +135,10 @@ def test_alternating_answers_are_one_trouble() -> None:
         lines += [text for text in texts(step) if "Importing" not in text]
     assert [line.partition(":")[0] for line in lines] == [
         "Could not poll import job j-1",
-        "The server answers again, after 2 min",
-        "Polls of import job j-1 fail again, with answers in between",
+        "The server responds again after 2 min",
+        "Polls of import job j-1 fail again, with good responses in between",
     ]
-    assert lines[0].endswith("Asking again, for up to 10 min")
+    assert lines[0].endswith("Retrying for up to 10 min")
 
 
 def test_descriptions_that_fail_where_the_list_answers_are_one_trouble() -> None:
@@ -147,7 +147,7 @@ def test_descriptions_that_fail_where_the_list_answers_are_one_trouble() -> None
         step = waiting.on_error(DOWN, START + 60 * turn) if turn % 2 else waiting.on_unchanged(START + 60 * turn)
         lines += texts(step)
     assert len(lines) == 3
-    assert "The job list answers again" in lines[1]
+    assert "The job list responds again" in lines[1]
 
 
 def test_a_trouble_after_a_steady_time_is_another_one() -> None:
@@ -156,7 +156,7 @@ def test_a_trouble_after_a_steady_time_is_another_one() -> None:
         began = START + turn * (STEADY + 60)
         assert "Could not poll" in warnings(waiting, DOWN, began)[0]
         assert warnings(waiting, DOWN, began + 10) == []
-        assert texts(waiting.on_progress(job(), began + 20))[0].startswith("The server answers again")
+        assert texts(waiting.on_progress(job(), began + 20))[0].startswith("The server responds again")
         assert "fail again" in warnings(waiting, DOWN, began + 30)[0]
         assert "answers" not in "".join(texts(waiting.on_progress(job(), began + 40)))
         assert warnings(waiting, DOWN, began + 50) == []
@@ -451,4 +451,4 @@ def test_a_job_that_was_never_known_looks_no_connection_up() -> None:
 def test_a_list_that_shows_the_job_says_that_it_is_the_list() -> None:
     waiting = wait()
     waiting.on_error(SILENT, START + 1)
-    assert texts(waiting.on_listed(listed(ImportState.IMPORTING), START + 31))[0].startswith("The job list answers")
+    assert texts(waiting.on_listed(listed(ImportState.IMPORTING), START + 31))[0].startswith("The job list responds")

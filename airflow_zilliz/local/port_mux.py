@@ -1,4 +1,4 @@
-"""One port for REST and gRPC, as a real Milvus has: a connection's first bytes tell which it is."""
+"""One port for REST and gRPC, as a real Milvus has: a connection's first bytes show which it is."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import cast
 _HTTP2 = b"PRI "
 
 
-class Front(asyncio.Protocol):
-    """Hands a new connection to the HTTP server, or pipes it to Milvus Lite's gRPC port.
+class PortMux(asyncio.Protocol):
+    """Passes a new connection to the HTTP server, or pipes it to Milvus Lite's gRPC port.
 
     :param http: makes the HTTP server's protocol
-    :param grpc_port: starts Milvus Lite where needed, and returns its port
+    :param grpc_port: starts Milvus Lite if needed, and returns its port
     """
 
     def __init__(self, http: Callable[[], asyncio.Protocol], grpc_port: Callable[[], Awaitable[int]]) -> None:
@@ -28,7 +28,7 @@ class Front(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Decide at the first four bytes."""
+        """Decide by the first four bytes."""
         assert self._transport is not None  # noqa: S101 - asyncio connects before it delivers
         self._first += data
         if self._task is not None or len(self._first) < len(_HTTP2):
