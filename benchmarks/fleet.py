@@ -160,7 +160,7 @@ class Steps:
             if took > self.longest:
                 self.longest = took
 
-        asyncio.Handle._run = timed  # type: ignore[method-assign] # there is no other way to see each step
+        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment] # there is no other way to see each step
 
     def _on_collection(self, phase: str, _: dict[str, int]) -> None:
         if phase == "start":

@@ -196,6 +196,7 @@ def test_the_example_of_many_imports(runs: Runs) -> None:
         **{(task, -1): "success" for task in ("plan", "wait_for_all", "report")},
         **{("start", index): "success" for index in range(6)},
     }
+    results: Any
     (results,) = runs.xcoms("zilliz_many_imports", "wait_for_all")
     assert [result["imported_rows"] for result in results] == [100] * 6
     assert "600 rows are in by 6 imports" in runs.output

@@ -254,7 +254,12 @@ def test_what_ended_and_was_forgotten_since_is_not_lost(
 ) -> None:
     """Jobs end at 0.3 s, the server forgets them at 1.7 s, and the last ones end at 3 s."""
     early, late = jobs(server, 5, seconds=0.3, failed=1), jobs(server, 5, seconds=3.0)
-    timer = threading.Timer(1.7, lambda: [server.forget_job(job_id) for job_id in early])
+
+    def forget() -> None:
+        for job_id in early:
+            server.forget_job(job_id)
+
+    timer = threading.Timer(1.7, forget)
     timer.start()
     outcome = run_task(mode, job_id=early + late, **FAST)
     timer.join()
@@ -359,7 +364,7 @@ def run_deferrable(make: Callable[[], ZillizImportSensor], context: Any) -> Any:
             path, kwargs = deferred.trigger.serialize()
             event = json.loads(json.dumps(asyncio.run(first_event(path, json.loads(json.dumps(kwargs))))))
             next_kwargs, method = {**(deferred.kwargs or {}), "event": event}, deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # type: ignore[misc] # noqa: E731 - bound now
 
 
 # -- how a list may come ------------------------------------------------------------------------------------------

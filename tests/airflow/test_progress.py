@@ -114,7 +114,7 @@ def test_a_task_that_resumes_keeps_the_files_that_the_trigger_showed(server: Loc
     assert states(task.shown) == [("Importing", 10)]
     task.kept[setting.PROGRESS_KEY]["files"] = [{"name": "a", "state": "Importing", "percent": 70}]
     (event,) = asyncio.run(events(deferred.value.trigger))
-    sensor(job_id).execute_complete({"ti": task}, event, **deferred.value.kwargs)  # type: ignore[arg-type] # the stub
+    sensor(job_id).execute_complete({"ti": task}, event, **deferred.value.kwargs)
     assert task.shown[-1]["files"] == [{"name": "a", "state": "Completed", "percent": 100}]
 
 

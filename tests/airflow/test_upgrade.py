@@ -152,4 +152,5 @@ def test_all_endings_are_recorded() -> None:
         assert recorded["events"].keys() == {"reached", *ERRORS}
         assert recorded["deferrals"].keys() == record.TASKS.keys()
         classes = {path.rpartition(".")[2] for path, _ in recorded["triggers"]}
-        assert classes == {name for name in vars(triggers) if name.startswith("Zilliz") and name.endswith("Trigger")}
+        names = ("Import", "OwnedImport", "Pause", "ImportEvent")
+        assert classes >= {f"Zilliz{name}Trigger" for name in names}, "later versions have more"
