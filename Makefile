@@ -156,4 +156,4 @@ pins: ## renew requirements/*.txt (needs uv)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean: ## remove the environments and all generated files
-	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
