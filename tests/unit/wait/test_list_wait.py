@@ -120,7 +120,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(
     ends=st.lists(st.floats(0, 6 * 3600), min_size=1, max_size=12),
     failed=st.sets(st.integers(0, 11)),
