@@ -15,7 +15,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take 
 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
 	$(NEW)/bin/python benchmarks/bench_triggerer.py
+
+bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
+	$(NEW)/bin/python benchmarks/bench_list.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py

@@ -44,7 +44,12 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=3600, help="seconds for deferring, and again for finishing")
     parser.add_argument("--control", action="store_true", help="Airflow's own FileSensor instead of this provider's")
     parser.add_argument("--plain", action="store_true", help="without the operating guide's advice for the triggerer")
+    parser.add_argument("--list", action="store_true", help="one task for all jobs beside as many tasks: bench_list.py")
     arguments = parser.parse_args()
+    if arguments.list:
+        import bench_list
+
+        return bench_list.compare(arguments.waits, arguments.waits, bench_list.SPREAD, arguments.within)
     server = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

@@ -21,7 +21,7 @@ from airflow_zilliz.exceptions import ZillizConfigError
 
 GROUPS_WANTED = "a list of lists of paths, such as [['a.parquet'], ['b.parquet']], or its JSON text"
 OPTIONS_WANTED = "a dict of plain values, such as {'timeout': '300s'}, or its JSON text"
-JOB_ID_WANTED = "a job id, or a dict with job_id as the import operators return it"
+JOB_ID_WANTED = "a job id, a dict with job_id as the import operators return it, or a list of either"
 TEXT_WANTED = "text"
 _NEEDED = ("zilliz_conn_id", "collection_name")
 _TEXTS = (
@@ -123,13 +123,37 @@ def _options(value: object) -> dict[str, Any] | None:
     return options
 
 
+def _job_ids(value: object) -> str | list[str] | None:
+    """Return one id for one job, and for a list its ids, each once and in their order."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        value = _structure(value)
+    if isinstance(value, (set, frozenset)):
+        raise _Wrong("a set has no order")
+    if not _is_sequence(value):
+        return _job_id(value)
+    ids = []
+    for number, part in enumerate(_parts(value)):
+        if (job_id := _job_id(part)) is None:
+            raise _Wrong(f"its item {number} is empty: did that task return a job's id?")
+        ids.append(job_id)
+    return list(dict.fromkeys(ids))
+
+
+def _parts(value: Sequence[Any]) -> Sequence[Any]:
+    """Return a sequence's items: of a mapped task's gathered output in one query, where its items are one each."""
+    try:
+        return value[:]
+    except (TypeError, NotImplementedError):  # not every Airflow's can be sliced
+        return list(value)
+
+
 def _job_id(value: object) -> str | None:
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         value = _structure(value)
     if isinstance(value, Mapping):
         value = next((value[key] for key in _JOB_ID_KEYS if key in value), value)
     if _is_sequence(value):
-        raise _Wrong("one task waits for one job: give several to .expand(job_id=...)")
+        raise _Wrong("a list within a list")
     if isinstance(value, float):
         raise _Wrong("a float has not all digits of an id")
     return _text(value)
@@ -208,7 +232,7 @@ def _is_templated(value: object) -> bool:
 def _excerpt(value: object) -> str:
     try:
         text = mask_patterns(repr(value))
-    except Exception as err:  # noqa: BLE001 - another's repr may fail in any way, and is to be told of in an error
+    except Exception as err:  # noqa: BLE001 - an object's repr may fail in any way, which belongs in an error
         text = f"(its repr raises {type(err).__name__})"
     return text if len(text) <= _MAX_EXCERPT else f"{text[:_MAX_EXCERPT]}..."
 
@@ -218,6 +242,6 @@ _KINDS: dict[str, tuple[Callable[[object], Any], str]] = {
     "object_urls": (_groups, GROUPS_WANTED),
     "data_paths": (_groups, GROUPS_WANTED),
     "options": (_options, OPTIONS_WANTED),
-    "job_id": (_job_id, JOB_ID_WANTED),
+    "job_id": (_job_ids, JOB_ID_WANTED),
     **dict.fromkeys(_TEXTS, (_text, TEXT_WANTED)),
 }

@@ -48,3 +48,12 @@ def error_of(outcome: Outcome, *, retry_on_failure: bool = False) -> BaseExcepti
             return ZillizApiError(outcome.message, **api_facts)
         case _:
             return ZillizConfigError(outcome.message)
+
+
+def reschedule_exception() -> type[Exception]:
+    """Return the one exception of Airflow's sensors that common-compat does not bridge."""
+    try:
+        from airflow.sdk.exceptions import AirflowRescheduleException
+    except ImportError:
+        from airflow.exceptions import AirflowRescheduleException
+    return AirflowRescheduleException

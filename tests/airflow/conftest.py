@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_zilliz import triggers
+from airflow_zilliz._poller import list_poll
 from airflow_zilliz._wait import policy, state_machine
 
 
@@ -12,3 +13,4 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "SHORTEST_YOUNG_DELAY", 0.1)
     monkeypatch.setattr(state_machine, "UNKNOWN_JOB_GRACE", 1.0)
     monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.05)
+    monkeypatch.setattr(list_poll, "CLAIM_DELAY", 0.05)
