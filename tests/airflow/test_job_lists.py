@@ -333,6 +333,8 @@ def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[],
     for try_number in range(1, 4):
         outcome.xcoms.clear()
         ti = SimpleNamespace(
+            dag_id="dag",
+            run_id="manual__1",
             try_number=try_number,
             task_id="wait",
             map_index=-1,
