@@ -27,10 +27,10 @@ demo: $(NEW)/.demo-ready ## a DAG imports files into Milvus and waits for them d
 ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
 	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui $(ARGS)
 
-test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (MINUTES)
+test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (6 minutes)
 
 # Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
-test-full: test test-rest test-old docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (MINUTES)
+test-full: test test-rest test-old docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
