@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
@@ -17,6 +18,7 @@ from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
+from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.test_dags import DONE, RUNNING, Runs
 from tests.contract.conftest import KEYS, client_of, connect, make_collection, rows, write_json
 from tests.helpers.dag_runs import DagRunner
@@ -188,6 +190,13 @@ def test_sample_hook(milvus: LocalServer, capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     assert "100 None 42 42" in printed
     assert "Completed" in printed.splitlines()[-1]
+
+
+def test_sample_many_jobs(milvus: LocalServer) -> None:
+    start = SimpleNamespace(output=[milvus.add_job(DONE, totalRows=rows) for rows in (1, 2)])
+    sensor = eval(SAMPLES["many_jobs"], {"ZillizImportSensor": ZillizImportSensor, "start": start})
+    sensor.deferrable = False
+    assert [result["imported_rows"] for result in sensor.execute({})] == [1, 2]
 
 
 def run_local(data_dir: Path, sample: str) -> LocalServer:
