@@ -197,7 +197,7 @@ class Schedule:
             if subscription.is_active and now - subscription.described_at > REFRESH_INTERVALS * subscription.pace:
                 self._queue.refresh(subscription)
 
-    def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
+    def on_page(self, now: float, records: int, count: int) -> None:
         """See `WalkPlanner.on_page`."""
         self._health.on_answer(now)
         self.walks.on_page(records, count)
