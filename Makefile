@@ -70,7 +70,7 @@ docs: $(NEW)/.docs-ready ## the documentation as a site, in .site
 pictures: $(NEW)/.test-ready ## take the docs' pictures anew (needs Debian's chromium)
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
 
-bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (80 minutes)
+bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (an hour and a half)
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers
