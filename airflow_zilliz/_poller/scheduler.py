@@ -237,7 +237,7 @@ class Schedule:
         """Queue a subscription that is due, unless it was polled since the timer was set."""
         if not subscription.is_active or TimerQueue.slot_of(subscription.due) != slot:
             return
-        if not self.walks.serves(subscription, now) or self.walks.list.is_off(now):
+        if not self.walks.serves(subscription, now):
             self._queue.describe(subscription)
             return
         self._queue.await_walk(subscription)
