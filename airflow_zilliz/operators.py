@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
 
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
-from airflow_zilliz._protocol.models import ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._submit.idempotency_keys import former_key_of, key_of
@@ -48,16 +49,16 @@ if TYPE_CHECKING:
 __all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImportOperator"]
 
 JOB_ID_KEY = "job_id"
-#: How long a killed task waits for its job's abortion; Airflow kills for good after 60 s.
+#: How long a killed task waits until its job is aborted; Airflow kills it with -9 after 60 s.
 ABORT_SECONDS = 25.0
-#: The shortest mean pause before an import is sent again that a server had no room for.
+#: The shortest mean pause before an import is sent again after "too many jobs".
 MIN_ROOM_PAUSE = 10.0
 #: How long the next try leaves a triggerer for that.
 SETTLING_SECONDS = 10.0
 
 
 class ZillizImportOperator(ImportOperatorBase):
-    """Start a bulk import into a collection, once however often the task is retried, and wait for it.
+    """Start a bulk import into a collection, once for all retries of the task, and wait for it.
 
     The job's id is in XCom ``job_id`` as soon as it is known. ``return_value`` is that of `ZillizImportSensor`, or
     ``{"job_id", "collection_name"}`` without a wait. Exactly one kind of source must be given; each is a list of lists,
@@ -71,7 +72,7 @@ class ZillizImportOperator(ImportOperatorBase):
     :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text (templated)
     :param storage_conn_id: Airflow connection of type aws, google or generic with the object storage's keys: login is
         the access key, password the secret key, extra ``session_token`` or ``aws_session_token`` a short-lived one's
-    :param wait_for_completion: wait for the job; without, the task ends when the job is on its way
+    :param wait_for_completion: wait for the job; if false, the task ends when the job is started
     :param timeout: how long to wait, seconds or timedelta
     :param idempotency_key: a key of your own; None makes one of dag id, run id, task id and map index, so that a retry
         and a cleared task get the first job back (templated)
@@ -183,7 +184,7 @@ class ZillizImportOperator(ImportOperatorBase):
             return resume(next_method, next_kwargs, context)
         ti = context["ti"]
         self.job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_KEY, map_indexes=ti.map_index)
-        if self.job_id is None:  # the pause for a server without room was ended by something else: nothing was started
+        if self.job_id is None:  # something else ended the pause after "too many jobs": nothing was started
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
 
@@ -200,7 +201,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
 
     def _ended(self, context: Context, wait: Callable[[], Any]) -> Any:
-        """Write down how the wait ended. Nothing is forgotten: the task may fail after this, be retried or cleared."""
+        """Record how the wait ended. Nothing is deleted: the task may fail after this, be retried or cleared."""
         try:
             result = wait()
         except ZillizImportFailed as failure:
@@ -216,7 +217,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return result
 
     def _remembered(self, submitted: Submitted, context: Context) -> dict[str, Any]:
-        """Return what is written down of a job that was seen Completed, and that the server no longer shows so."""
+        """Return the recorded result of a job that was seen Completed and that the server no longer shows so."""
         result = dict(submitted.record.result or {})
         self.log.warning(
             "Import job %s was Completed in an earlier try of this task, and the server no longer shows it as such: "
@@ -225,11 +226,11 @@ class ZillizImportOperator(ImportOperatorBase):
         )
         job = parse_job({**result, "jobId": submitted.job_id, "collectionName": self.collection_name, **_wire(result)})
         if job is not None:
-            self._tell_outlets(job, context)
+            self._tell_outlets(job.event(), context)
         return result
 
     def on_kill(self) -> None:
-        """Abort the job of a task that is killed on its worker, where that is wanted and possible."""
+        """Abort the job of a task that is killed on its worker, if that is requested and possible."""
         if not self.cancel_on_kill or not self.wait_for_completion:
             return
         if self.job_id is None:
@@ -237,7 +238,7 @@ class ZillizImportOperator(ImportOperatorBase):
         elif commits_by_itself(self.options):
             self.log.warning("Import job %s continues: no server can stop one that commits by itself", self.job_id)
         else:
-            # in a thread, for the signal may have come in the midst of a request of this one
+            # in a thread, since the signal may have interrupted a request of this one
             aborting = threading.Thread(target=self._abort, args=(str(self.job_id),), daemon=True)
             aborting.start()
             aborting.join(ABORT_SECONDS)
@@ -260,12 +261,12 @@ class ZillizImportOperator(ImportOperatorBase):
             self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, triggers are not told of it")
+            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, a kill does not reach triggers")
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
-        """Compare the job's files once more: a user's own key may have brought another import's job back."""
+        """Compare the job's files again: for a user's own key, the server may have returned another import's job."""
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
@@ -285,7 +286,7 @@ class ZillizImportOperator(ImportOperatorBase):
     def _storage_keys(self) -> StorageKeys:
         """Return the object storage's keys, looked up once on each worker.
 
-        :raises ZillizConfigError: they cannot be had
+        :raises ZillizConfigError: they cannot be looked up
         """
         if self._storage is None:
             self._storage = (
@@ -294,17 +295,17 @@ class ZillizImportOperator(ImportOperatorBase):
         return self._storage
 
     def _storage_secrets(self) -> tuple[str, ...]:
-        """Return what servers print of these keys in reasons; none where they cannot be had."""
+        """Return the secrets that a server's reasons may contain; none if they cannot be looked up."""
         try:
             return self._storage_keys().secrets
         except ZillizError:
-            return ()  # whoever needs them says so
+            return ()  # the code that needs them reports that
 
     def _trigger_options(self) -> dict[str, Any]:
         return {"withhold_reasons": True} if self.storage_conn_id else {}
 
     def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render, and have signed URLs masked before Airflow stores what was rendered; mapped tasks come here, too."""
+        """Render, and mask signed URLs before Airflow stores the rendered fields, also those of mapped tasks."""
         super()._do_render_template_fields(*args, **kwargs)
         mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
@@ -312,7 +313,7 @@ class ZillizImportOperator(ImportOperatorBase):
         storage = self._storage_keys()
         with self._hook() as hook:
             submission = self._submission(context, storage)
-            self._store_link(context)
+            self._store_links(context)
             while True:
                 try:
                     submitted = hook.submit(submission, memory.this_try(), memory.write)
@@ -324,7 +325,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return submitted
 
     def _wait_for_room(self, err: ZillizTooManyJobs, submit_by: float) -> None:
-        """Pause before the import is sent again, without the worker where the task is deferrable.
+        """Pause before the import is sent again, without a worker if the task is deferrable.
 
         :raises AirflowSensorTimeout: the task's ``timeout`` is over
         """
@@ -363,7 +364,7 @@ class ZillizImportOperator(ImportOperatorBase):
             )
 
     def _submission(self, context: Context | None = None, storage: StorageKeys = NO_STORAGE) -> Submission:
-        """Return what is to be imported; what cannot be sent is an error before anything is asked.
+        """Return the import to start; what cannot be sent is an error before any request.
 
         :param context: None where no request will be made
         """

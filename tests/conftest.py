@@ -1,4 +1,4 @@
-"""What all tests share: an Airflow home of their own, and answers made without a server."""
+"""What all tests share: an Airflow home of their own, and responses made without a server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
 def triggerer_modules() -> None:
     """Import what a triggerer has imported long before it runs a trigger."""
     importlib.import_module("airflow.jobs.triggerer_job_runner")
-    # its first import is in a thread; test_event_loop.py looks at that in a process of its own
+    # its first import is in a thread; test_event_loop.py measures that in its own process
     importlib.import_module("airflow_zilliz._transport.aio")
     # a full collection of this process's large heap takes 0.3 s, which would be taken for a block of ours
     gc.collect()
@@ -51,7 +51,7 @@ def triggerer_modules() -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop(triggerer_modules: None) -> Iterator[list[str]]:
-    """Fail a test whose event loop stood still for too long, as asyncio's debug log tells."""
+    """Fail a test whose event loop stood still for too long, as asyncio's debug log shows."""
     slow: list[str] = []
 
     class Listener(logging.Handler):

@@ -28,7 +28,7 @@ from airflow_zilliz._transport.rate_limiter import Account, account_of, limiter_
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
-__all__ = ["changes_of", "endpoint_of_connection", "join", "leave"]
+__all__ = ["changes_of", "endpoint_of_connection", "hand_over", "join", "leave", "lookup_of"]
 
 #: Descriptions on their way at a time, the ones that wait for their turn included.
 MAX_IN_FLIGHT = 32
@@ -49,7 +49,7 @@ def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: flo
     :param looked_up_after: the loop's time after which the connection must have been looked up
     """
     subscriber = Subscriber(wait, first_poll)
-    lookup_of(conn_id, looked_up_after).add(subscriber, _hand_over)
+    lookup_of(conn_id, looked_up_after).add(subscriber, hand_over)
     return subscriber
 
 
@@ -64,7 +64,7 @@ def leave(subscriber: Subscriber) -> None:
         subscriber.holder.leave(subscriber)
 
 
-def _hand_over(subscriber: Subscriber, endpoint: Endpoint) -> None:
+def hand_over(subscriber: Subscriber, endpoint: Endpoint) -> None:
     """Pass a subscription to the poller of its target, merged with that of the connection."""
     try:
         _poller_of(endpoint, subscriber.wait.target.merged(endpoint.target)).join(subscriber)

@@ -52,12 +52,14 @@ class Decision:
     :param notes: lines for the task's log, each with its level of `logging`
     :param end: how the wait ended, None while it continues
     :param look_up_connection: look the connection up again before the next poll, since key or host may have changed
+    :param job: the job as the poll showed it, described or listed; None if it did not, or showed it unchanged
     """
 
     delay: float = 0.0
     notes: tuple[tuple[int, str], ...] = ()
     end: Outcome | None = None
     look_up_connection: bool = False
+    job: ImportProgress | None = None
 
     @property
     def is_last(self) -> bool:
@@ -82,6 +84,7 @@ class ImportWait:
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
+    :param is_one_of_many: leave the job's progress to whoever logs that of many jobs together
     """
 
     job_id: str
@@ -95,6 +98,11 @@ class ImportWait:
     deadline: float | None = None
     execution_deadline: float | None = None
     spread: float = 1.0
+    is_one_of_many: bool = False
+    #: whether this machine has polled the job, in vain or not
+    is_polled: bool = field(default=False, init=False)
+    #: the job's rows, once a description has told them
+    total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -126,6 +134,11 @@ class ImportWait:
         return self.seen.at is not None or self._listed_at is not None
 
     @property
+    def state_word(self) -> str | None:
+        """The job's state when last seen, None where it has not been."""
+        return self.seen.summary.partition(" ")[0].rstrip(",") if self.seen.summary else None
+
+    @property
     def can_be_listed(self) -> bool:
         """Whether a job list can end this wait; not every list is known to show Uncommitted (wire 5)."""
         return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
@@ -149,8 +162,9 @@ class ImportWait:
         self._on_response(now)
         self._job_is_known()
         self._key_refused = False
+        self.total_rows = progress.total_rows if progress.total_rows is not None else self.total_rows
         summary = progress.summary()
-        if summary != self.seen.summary:
+        if summary != self.seen.summary and not self.is_one_of_many:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
         self.seen = replace(self.seen.read(progress, now), summary=summary)
         if progress.state is ImportState.FAILED:
@@ -259,6 +273,7 @@ class ImportWait:
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
     def _on_poll(self, now: float) -> None:
+        self.is_polled = True
         if moved := self._clock.on_poll(now):
             self.seen = self.seen.moved_by(moved)
 
@@ -350,13 +365,14 @@ class ImportWait:
     def _read_list(self, listed: ImportProgress, now: float) -> None:
         seen, pace = self.seen, ""
         if listed.raw.get("progress") is not None:
-            self.seen, summary, pace = seen.read(listed, now), listed.summary(), seen.pace(listed, now)
+            self.seen, summary, pace = seen.read(listed, now), listed.summary(), str(seen.pace(listed, now))
             moved = self.seen.moved_at != seen.moved_at
         else:
             moved, summary = self._reads_new_word(listed), listed.state_word
         if moved:
             self.seen = replace(self.seen, at=now, summary=summary, listed=listed.state_word)
-            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+            if not self.is_one_of_many:
+                self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
 
     def _reads_new_word(self, listed: ImportProgress) -> bool:
         """Whether a list's bare state is new; its one word for running also stands for the later states."""
@@ -378,9 +394,9 @@ class ImportWait:
                 f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
                 "treating it as running",
             )
-        return self._continue(now)
+        return self._continue(now, job)
 
-    def _continue(self, now: float) -> Decision:
+    def _continue(self, now: float, job: ImportProgress | None = None) -> Decision:
         limit, moved_at = self.policy.stall_warning, self.seen.moved_at
         if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
             self._warn_once(
@@ -388,7 +404,7 @@ class ImportWait:
                 f"Import job {self.job_id} has not changed for {duration(now - moved_at)}: {self.seen.summary}. "
                 "That alone is not an error: Milvus, for example, stays at 80 % while it builds the index",
             )
-        return self._wait_on(now)
+        return self._wait_on(now, job=job)
 
     def _on_response(self, now: float, what: str = "server") -> None:
         if self.in_trouble:
@@ -397,7 +413,13 @@ class ImportWait:
             self.seen = replace(self.seen, trouble_since=None, polled_at=None, due=None)
         self._clock.last_response = now
 
-    def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Decision:
+    def _wait_on(
+        self,
+        now: float,
+        retry_after: float | None = None,
+        at_most: float = math.inf,
+        job: ImportProgress | None = None,
+    ) -> Decision:
         delay = self.delay(now, retry_after, at_most)
         if delay <= 0 and self.in_trouble and not self._clock.had_a_poll_since(self.ends_by):
             delay = LAST_POLL_DELAY  # one failed poll after a deadline does not show whether the job is done
@@ -406,7 +428,7 @@ class ImportWait:
         self._clock.plan(delay)
         if self.is_in_doubt:
             self.seen = replace(self.seen, polled_at=now, due=self._clock.due)
-        return Decision(delay, self._take_notes())
+        return Decision(delay, self._take_notes(), job=job)
 
     def _time_out(self, now: float) -> Decision:
         in_time = self.deadline is None or now < self.deadline

@@ -64,7 +64,7 @@ def test_a_fleet_is_listed_and_each_task_describes_its_own_job(server: LocalServ
     jobs = running(server, 1.0, {"state": "Completed"}, {"state": "Failed", "reason": "row 8: wrong dimension"})
     events = asyncio.run(events_of(jobs))
     assert server.requests("list")
-    assert len(server.requests("describe")) <= MANY // 2, "far fewer than one a wait and look"
+    assert len(server.requests("describe")) <= MANY // 2, "far fewer than one for each wait and poll"
     for number, (job_id, event) in enumerate(zip(jobs, events, strict=True)):
         assert event["ending"] == (Ending.JOB_FAILED if number % 2 else Ending.REACHED).value
         if number % 2:
@@ -77,7 +77,7 @@ def test_a_fleet_is_listed_and_each_task_describes_its_own_job(server: LocalServ
 
 def listed_end(server: LocalServer, state: str) -> tuple[str, dict[str, Any]]:
     """Return a job whose end a list has shown, with the trigger's event."""
-    # ended before the first look: the last few of a fleet would be described one by one, and here they cannot be
+    # ended before the first poll: the last few of a fleet would be described one by one, and here they cannot be
     jobs = running(server, 0.0, {"state": state, "reason": "of the server"} if state == "Failed" else {"state": state})
     server.add_fault("status", status=503, path="describe", times=None)
     events = asyncio.run(events_of(jobs))

@@ -170,7 +170,7 @@ def test_each_outlet_s_event_says_what_was_imported(server: LocalServer, deferra
         ({"target_state": "Done"}, "target_state must be"),
     ],
 )
-def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any], text: str) -> None:
+def test_the_constructor_rejects_what_can_never_work(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         an_import(**arguments)
 
@@ -278,7 +278,7 @@ def test_the_storage_connection_is_looked_up_once(server: LocalServer, monkeypat
 
 
 @pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])
-def test_a_storage_connection_without_keys_is_told(
+def test_a_storage_connection_without_keys_is_an_error(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **fields}))
@@ -303,7 +303,7 @@ def test_a_killed_worker_s_retry_starts_no_second_job(
     assert result is not None
     assert len(jobs(server)) == 1
     assert result["xcom"]["job_id"] == jobs(server)[0]
-    assert len(server.requests("create")) == 1, "not even a server that heeds keys was asked twice"
+    assert len(server.requests("create")) == 1, "not even a server that honours keys got two requests"
 
 
 def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, heeds_keys: bool) -> None:
@@ -317,7 +317,7 @@ def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, h
 
 
 @pytest.mark.parametrize("kind", ["reset", "cut", "html", "status"])
-def test_a_lost_answer_is_found_out(server: LocalServer, heeds_keys: bool, kind: str) -> None:
+def test_the_job_of_a_lost_response_is_found(server: LocalServer, heeds_keys: bool, kind: str) -> None:
     server.add_fault(kind, path="create", status=502, done=True)
     result = run_operator(an_import, TaskInstance())
     assert jobs(server) == [result["job_id"]]
@@ -571,7 +571,7 @@ def test_only_a_wait_that_may_abort_has_a_trigger_that_can(
     assert deferred.value.trigger.serialize()[0] == f"airflow_zilliz.triggers.{name}"
 
 
-@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers are told of a kill since Airflow 3.3")
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers learn of a kill since Airflow 3.3")
 @pytest.mark.parametrize(
     ("states", "left"),
     [

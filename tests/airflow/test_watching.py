@@ -92,7 +92,7 @@ async def test_each_completion_in_the_collection_is_one_event(server: LocalServe
     )
 
 
-async def test_a_restarted_triggerer_tells_what_it_missed_and_nothing_twice(server: LocalServer) -> None:
+async def test_a_restarted_triggerer_reports_what_it_missed_and_nothing_twice(server: LocalServer) -> None:
     store = Store()
     server.set(collections=["books"])
     assert ids(await watch(store, lambda: end(server, "101"))) == ["101"]
@@ -112,7 +112,7 @@ async def test_trouble_is_waited_out(server: LocalServer) -> None:
     assert ids(await watch(store, happen)) == ["101"]
 
 
-async def test_a_store_that_cannot_be_read_begins_no_new_watch(server: LocalServer) -> None:
+async def test_a_store_that_cannot_be_read_does_not_start_a_new_watcher(server: LocalServer) -> None:
     store = Store()
     store.values["zilliz/zilliz_default/////books"] = "{}"
     store.broken = True
@@ -125,6 +125,6 @@ async def test_a_store_that_cannot_be_read_begins_no_new_watch(server: LocalServ
 
 
 @pytest.mark.parametrize("arguments", [{"collection_name": ""}, {"collection_name": "books", "poke_interval": 0}])
-def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any]) -> None:
+def test_the_constructor_rejects_what_can_never_work(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         ZillizImportEventTrigger(**arguments)

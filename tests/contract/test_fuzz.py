@@ -49,7 +49,7 @@ def send(server: LocalServer, path: str, body: bytes, headers: dict[str, str] | 
 
 @settings(max_examples=150, deadline=None)
 @given(verb=st.sampled_from(IMPORTS), body=bodies, key=st.none() | HEADER_TEXT, database=st.none() | HEADER_TEXT)
-def test_every_answer_of_a_route_is_a_response(
+def test_every_response_of_a_route_is_one_of_the_api(
     fuzzed: LocalServer, verb: str, body: bytes, key: str | None, database: str | None
 ) -> None:
     named = {"Idempotency-Key": key, "DB-Name": database}
@@ -63,7 +63,7 @@ def test_every_answer_of_a_route_is_a_response(
 
 @settings(max_examples=100, deadline=None)
 @given(verb=st.sampled_from(DATABASES), name=st.text() | st.sampled_from(["../..", "/", ".", "a/b", "\0", "x" * 300]))
-def test_any_name_of_a_database_is_answered(fuzzed: LocalServer, verb: str, name: str) -> None:
+def test_any_name_of_a_database_gets_a_response(fuzzed: LocalServer, verb: str, name: str) -> None:
     response = send(fuzzed, f"/v2/vectordb/{verb}", json.dumps({"dbName": name}).encode())
     assert response.status_code == (200 if fuzzed.flavor == "milvus" else 404), response.text
     imported = {"collectionName": "books", "dbName": name, "files": [["a.json"]]}

@@ -46,7 +46,7 @@ def jobs(server: LocalServer) -> list[str]:
     return [record["jobId"] for record in call(server, "list")["data"]["records"]]
 
 
-# -- a create whose outcome its response does not tell ------------------------------------------------------------
+# -- a create request whose outcome its response does not show ---------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [65535, 10000, 5, 2101])
@@ -142,7 +142,7 @@ def test_a_description_is_refused_while_the_list_shows_the_job(server: LocalServ
     assert sorted(jobs(server)) == sorted([first, second])
 
 
-# -- what stands before a server, and a server that goes away -----------------------------------------------------
+# -- what is in front of a server, and a server that becomes unreachable ------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,8 @@ def test_bad_files(server: LocalServer, name: str, content: bytes, words: str) -
 
 
 def test_a_missing_file(server: LocalServer) -> None:
-    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json"
+    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json, below the server's --data-dir"
+    assert import_reason(server, f"{'x' * 5000}.json") == f"path {'x' * 100!r} cannot be read: File name too long"
 
 
 def test_a_bad_file_loads_nothing_of_the_good_ones(server: LocalServer) -> None:
@@ -289,7 +290,7 @@ def test_the_control_route_is_off_by_default(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_a_port_in_use_is_told_in_a_line(server: LocalServer, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_a_line(server: LocalServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "airflow_zilliz.local", "--port", str(server.port), "--data-dir", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1

@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "example_dags"
 
 def test_airflow_is_shown_until_ctrl_c_and_then_all_of_it_is_gone(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "airflow_zilliz.local.ui", "--dags", str(EXAMPLES), "--home", str(home)]
+    command = [sys.executable, "-m", "dev.ui", "--dags", str(EXAMPLES), "--home", str(home)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_heed_ctrl_c
     ) as process:

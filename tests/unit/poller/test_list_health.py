@@ -43,7 +43,7 @@ def test_a_key_that_has_no_right_to_the_list_alone_makes_it_useless_after_a_few_
     assert jobs.is_off(NOW + LIST_RETRY)
 
 
-def test_a_list_of_a_server_that_does_not_answer_at_all_is_not_useless() -> None:
+def test_a_list_of_a_server_that_does_not_respond_at_all_is_not_useless() -> None:
     assert not fails(JobList(), 3 * MAX_WALK_FAILURES, described=False)
 
 

@@ -83,7 +83,7 @@ def test_a_process_that_needs_more_begins_with_that() -> None:
     assert one.rate(100.0, CEILING) == 7.0
 
 
-def test_a_refusal_among_the_first_answers_says_that_many_began_together() -> None:
+def test_a_refusal_among_the_first_responses_means_that_many_began_together() -> None:
     one = limiter()
     one.reserve(100.0, CEILING)
     one.on_answer(100.1)
@@ -128,7 +128,7 @@ def test_nothing_is_sent_right_after_a_refusal() -> None:
     assert one.free_in(100.0) == pytest.approx(1 / (CEILING * (1 - MAX_CUT)))
 
 
-def test_a_server_that_refuses_everything_is_asked_ever_less_and_soon_again_once_it_answers() -> None:
+def test_a_server_that_refuses_everything_gets_ever_fewer_requests_until_it_responds() -> None:
     one = grown()
     for second in range(100):
         refuse(one, 100.0 + 2 * second)

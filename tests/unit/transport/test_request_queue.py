@@ -135,7 +135,7 @@ def test_who_gives_up_takes_nobody_s_turn() -> None:
     loop.close()
 
 
-def test_a_long_pause_is_told_to_all_that_wait() -> None:
+def test_a_long_pause_reaches_all_that_wait() -> None:
     loop = VirtualLoop()
     error = ZillizUnavailable("HTTP 429", http_status=429, retry_after=60)
 

@@ -1,0 +1,60 @@
+"""Polls many jobs on a worker: with the triggerer's machinery, on an event loop of its own, so that no mode differs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from airflow_zilliz._poller.list_poll import ListPoll, LookUp
+from airflow_zilliz._transport.endpoint import Endpoint
+from airflow_zilliz._wait.list_notes import Note
+from airflow_zilliz._wait.list_outcome import ListOutcome
+from airflow_zilliz._wait.list_wait import ListWait
+from airflow_zilliz.exceptions import ZillizError
+from airflow_zilliz.hooks import ZillizHook
+
+
+def poll_on_worker(wait: ListWait, hook: ZillizHook, log: Any, within: float | None) -> ListOutcome | None:
+    """Poll many jobs until their wait ends or pauses, or each of them once.
+
+    :param hook: looks the connection up, outside of the loop, since no Airflow's look-up is known to work on one there
+    :param log: the task's
+    :param within: the seconds that polling each job once may take; None to poll until the wait ends or pauses
+    :returns: None where each was polled once and the wait goes on
+    """
+    while True:
+        try:
+            endpoint = hook.endpoint()
+        except ZillizError as err:
+            delay = _without_connection(wait, err)
+            outcome = wait.outcome(time.time())
+            _log(log, wait.take_notes(time.time()))
+            if outcome is not None or within is not None:
+                return outcome
+            time.sleep(delay)
+            continue
+        try:
+            return asyncio.run(_run(wait, endpoint, log, within))
+        except LookUp:
+            hook.forget_connection()
+
+
+async def _run(wait: ListWait, endpoint: Endpoint, log: Any, within: float | None) -> ListOutcome | None:
+    async def log_notes(notes: tuple[Note, ...]) -> None:
+        _log(log, notes)
+
+    poll = ListPoll(wait, log_notes, endpoint=endpoint)
+    return await (poll.run() if within is None else poll.run_once(within))
+
+
+def _log(log: Any, notes: tuple[Note, ...]) -> None:
+    for level, text in notes:
+        log.log(level, "%s", text)
+
+
+def _without_connection(wait: ListWait, error: ZillizError) -> float:
+    """Let each job's wait decide what it means that there is no connection; return the seconds until the next try."""
+    now = time.time()
+    found = (wait.on_error(one.job_id, error, now) for one in list(wait.begin()))
+    return min((again.delay for again in found if again is not None), default=0.0)
