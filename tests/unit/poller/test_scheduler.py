@@ -396,6 +396,7 @@ def test_ended_waits_leave_no_trace() -> None:
     assert not schedule.subscriptions._jobs
     assert not schedule.subscriptions.listed
     assert not schedule.subscriptions.collections
+    assert schedule.walks.elapsed.part(NOW + 1000, 1) == 0
 
 
 # -- long lists and many waits ------------------------------------------------------------------------------------
@@ -909,6 +910,7 @@ def test_a_wait_that_is_throttled_loses_nothing_while_others_who_use_the_key_are
     others_are_answered: bool,
 ) -> None:
     schedule, (one,) = schedule_of(1)
+    schedule.offset = 500.0
     now, ended_after = NOW, 0.0
     while now < NOW + 2000 and not ended_after:
         settle(schedule, now)
@@ -1174,3 +1176,15 @@ def test_an_error_and_a_list_are_handed_on_in_epoch_seconds() -> None:
     assert [one.due for one in others] == [NOW + 40, NOW + 40]
     schedule.on_listed("j-2", None, NOW + 41)
     assert others[1].steps[-1].end is not None
+
+
+def test_in_a_pause_there_is_more_to_do_until_all_have_heard_of_a_refused_key() -> None:
+    schedule, _ = schedule_of(2)
+    for number in range(250):
+        add(schedule, wait(f"later-{number}"), NOW, 100.0)
+    assert len(descriptions(schedule, NOW)) == 2
+    schedule.on_described("j-0", SLOW_DOWN, NOW, NOW)
+    schedule.on_described("j-1", KEY_REFUSED, NOW, NOW)
+    assert schedule.settle(NOW)
+    assert schedule.settle(NOW)
+    assert not schedule.settle(NOW)
