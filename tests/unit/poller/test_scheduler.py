@@ -1188,3 +1188,21 @@ def test_in_a_pause_there_is_more_to_do_until_all_have_heard_of_a_refused_key() 
     assert schedule.settle(NOW)
     assert schedule.settle(NOW)
     assert not schedule.settle(NOW)
+
+
+def test_there_is_one_walk_at_a_time() -> None:
+    schedule, _ = schedule_of(10)
+    begun = schedule.begin_walk(NOW)
+    assert begun is not None
+    assert schedule.begin_walk(NOW) is None
+    assert schedule.walks.walk is begun
+
+
+def test_a_wait_that_leaves_before_it_is_due_is_not_polled() -> None:
+    schedule = Schedule()
+    gone = add(schedule, wait("gone"), NOW, 2.0)
+    add(schedule, wait("here"), NOW, 2.0)
+    schedule.remove(gone)
+    settle(schedule, NOW + 2)
+    assert descriptions(schedule, NOW + 2) == ["here"]
+    assert not schedule._queue
