@@ -82,7 +82,7 @@ docs: $(NEW)/.docs-ready ## the documentation as a site, in .site
 pictures: $(NEW)/.test-ready ## retake the docs' pictures (needs Debian's chromium)
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
 
-bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a key cost, compared with other providers (50 minutes)
+bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a key cost, compared with other providers (an hour and a half)
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers

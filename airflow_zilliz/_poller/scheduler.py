@@ -197,7 +197,7 @@ class Schedule:
             if subscription.is_active and now - subscription.described_at > REFRESH_INTERVALS * subscription.pace:
                 self._queue.refresh(subscription)
 
-    def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
+    def on_page(self, now: float, records: int, count: int) -> None:
         """See `WalkPlanner.on_page`."""
         self._health.on_answer(now)
         self.walks.on_page(records, count)
@@ -237,7 +237,7 @@ class Schedule:
         """Queue a subscription that is due, unless it was polled since the timer was set."""
         if not subscription.is_active or TimerQueue.slot_of(subscription.due) != slot:
             return
-        if not self.walks.serves(subscription, now) or self.walks.list.is_off(now):
+        if not self.walks.serves(subscription, now):
             self._queue.describe(subscription)
             return
         self._queue.await_walk(subscription)
