@@ -377,7 +377,7 @@ class WaitsForImport(BaseOperator):
         return job.result()
 
     def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more.
+        """Store what OpenLineage requests after the task's end, when no connection can be looked up.
 
         :param error: why the wait for a single job failed; of many, each Failed one has its reason
         """

@@ -22,7 +22,7 @@ def send_for_each(job_ids: Sequence[str], send: Callable[[str], None], done: str
     :param send: sends one job's request
     :param done: what a job is then, such as "committed"
     :raises ZillizApiError: the server refused some; the message counts them, and names the first ones
-    :raises ZillizError: the key was refused, or the server gave no usable answer: nothing was sent for the others
+    :raises ZillizError: the key was refused, or the server gave no usable response: nothing was sent for the others
     """
     refused: dict[str, ZillizApiError] = {}
     for number, job_id in enumerate(job_ids):
@@ -60,8 +60,8 @@ def _with_counts(
     if left:
         text += f", then: {plain(err)}. It was not sent for {left:,} other jobs"
     if refused:
-        told = [f"job {job_id!r}: {plain(error)}" for job_id, error in list(refused.items())[:MAX_NAMED]]
+        reasons = [f"job {job_id!r}: {plain(error)}" for job_id, error in list(refused.items())[:MAX_NAMED]]
         more = f"; and {len(refused) - MAX_NAMED:,} more" if len(refused) > MAX_NAMED else ""
-        text += f": {'; '.join(told)}{more}" if not left else f". Failed: {'; '.join(told)}{more}"
+        text += f": {'; '.join(reasons)}{more}" if not left else f". Failed: {'; '.join(reasons)}{more}"
     err.args = (f"{text}. It is safe to clear this task: what is done is done once",)
     return err

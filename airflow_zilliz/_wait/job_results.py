@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._wait.packing import pack, unpack
 
@@ -32,7 +33,7 @@ _COLUMNS = (
 
 
 def slim(job: ImportProgress, *, keep_files: bool) -> ImportProgress:
-    """Return a job that has ended without what nobody needs of it any more: thousands of them are kept.
+    """Return an ended job without the fields that are no longer needed, since thousands are kept.
 
     :param keep_files: whether the names of files are needed that did not fail
     """

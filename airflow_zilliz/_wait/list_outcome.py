@@ -96,9 +96,9 @@ def failures(failed: Sequence[ImportProgress], jobs: int, where: str) -> str:
     :param jobs: how many were waited for
     :param where: see `place_of`
     """
-    told = "; ".join(_failure(job) for job in failed[:MAX_NAMED])
+    reasons = "; ".join(_failure(job) for job in failed[:MAX_NAMED])
     more = f"; and {len(failed) - MAX_NAMED:,} more" if len(failed) > MAX_NAMED else ""
-    return f"{len(failed):,} of {jobs:,} import jobs failed ({where}): {told}{more}"
+    return f"{len(failed):,} of {jobs:,} import jobs failed ({where}): {reasons}{more}"
 
 
 def _failure(job: ImportProgress) -> str:

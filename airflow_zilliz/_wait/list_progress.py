@@ -24,7 +24,7 @@ class ListProgress:
     :param part: how much of them is done, 0 to 1: by rows where all totals are known, else by percentages
     :param rows: imported so far, as far as known
     :param total_rows: of all of them; None where it is not known of each
-    :param seconds_left: about how long they still take; None where that cannot be told
+    :param seconds_left: an estimate of the time left; None if unknown
     """
 
     jobs: int

@@ -145,7 +145,7 @@ class ListWait:
             return None
         self._notes.gather(job_id, step.notes, now)
         if step.look_up_connection:
-            wait.is_polled = False  # what it was told does not count
+            wait.is_polled = False  # its result does not count
             return Again(wait, step.delay, look_up=True)
         end = step.end
         if end is None:
