@@ -313,7 +313,7 @@ class ZillizImportOperator(ImportOperatorBase):
         storage = self._storage_keys()
         with self._hook() as hook:
             submission = self._submission(context, storage)
-            self._store_link(context)
+            self._store_links(context)
             while True:
                 try:
                     submitted = hook.submit(submission, memory.this_try(), memory.write)

@@ -144,6 +144,7 @@ class ListPoll:
                 if (notes := self._wait.take_notes(time.time())) or self._wait.progress_is_due(time.time()):
                     await self._report(notes)
                 if outcome is not None:
+                    await asyncio.sleep(first_poll - self._loop.time())  # an end must not come before
                     return outcome
                 if is_once and (self._loop.time() >= until or self._wait.are_polled):
                     return None

@@ -24,6 +24,7 @@ from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.list_wait import CHECKPOINT_EVERY, ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending
 from airflow_zilliz._wait.policy import WaitPolicy
+from airflow_zilliz.exceptions import ZillizConfigError
 from airflow_zilliz.hooks import ZillizHook
 from tests.helpers import virtual
 from tests.helpers.virtual import EPOCH, Job, Server, Trouble
@@ -180,6 +181,17 @@ def test_a_job_that_the_server_does_not_know_ends_it_after_a_minute(run: Callabl
     assert ran.outcome.ending is Ending.UNKNOWN_JOB
     assert "does not know import job 'job-7'" in ran.outcome.message
     assert 60 <= ran.took <= 100
+
+
+def test_no_end_comes_before_the_first_poll_is_due(run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(hook: ZillizHook) -> Endpoint:
+        raise ZillizConfigError("there is no such connection")
+
+    monkeypatch.setattr(ZillizHook, "aendpoint", look_up)
+    ran = run(Server5(jobs(20, 60.0)))
+    assert ran.outcome is not None
+    assert ran.outcome.ending is Ending.MISCONFIGURED
+    assert ran.took >= 2.0
 
 
 def test_events_that_are_full_lose_nothing(run: Callable[..., Ran]) -> None:
