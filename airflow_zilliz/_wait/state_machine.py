@@ -2,6 +2,8 @@
 
 Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
+
+The module is longer than others, so that one class has every transition of a wait.
 """
 
 from __future__ import annotations
