@@ -139,7 +139,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             return False if results is None else PokeReturnValue(is_done=True, xcom_value=results)
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
-            step = self._look(hook, wait)
+            step = self._poll(hook, wait)
         return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end, context))
 
     def _on_broken_trigger(self, reason: str) -> None:

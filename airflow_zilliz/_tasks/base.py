@@ -87,7 +87,7 @@ class WaitsForImport(BaseOperator):
         self._show(wait, context)
         with self._hook() as hook:
             while True:
-                step = self._look(hook, wait)
+                step = self._poll(hook, wait)
                 if step.end is not None:
                     return self._finish(step.end, context)
                 (pause or self._pause)(wait, step)
@@ -142,7 +142,7 @@ class WaitsForImport(BaseOperator):
         wait = self._begin(*span, seen=Checkpoint.from_json(seen), claimed=end)
         self._show(wait, context)
         with self._hook() as hook:
-            while (step := self._look(hook, wait)).end is None:
+            while (step := self._poll(hook, wait)).end is None:
                 if wait.claimed is None:
                     self._defer(wait)
                 time.sleep(step.delay)
@@ -230,7 +230,7 @@ class WaitsForImport(BaseOperator):
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
         """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
         with self._hook() as hook:
-            end = self._look(hook, wait).end
+            end = self._poll(hook, wait).end
         return end if end is not None and end.tells_of_the_job else None
 
     def _check_arguments(self) -> None:
@@ -320,7 +320,7 @@ class WaitsForImport(BaseOperator):
             self._only_hook = ZillizHook(self.zilliz_conn_id)
         return self._only_hook
 
-    def _look(self, hook: ZillizHook, wait: ImportWait) -> Decision:
+    def _poll(self, hook: ZillizHook, wait: ImportWait) -> Decision:
         while True:
             try:
                 progress = hook.get_import_progress(wait.job_id, **self._ids())
@@ -398,7 +398,7 @@ class WaitsForImport(BaseOperator):
         return job.result()
 
     def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more.
+        """Store what OpenLineage requests after the task's end, when no connection can be looked up.
 
         :param error: why the wait for a single job failed; of many, each Failed one has its reason
         """

@@ -1,7 +1,7 @@
-"""What a task does that waits for many jobs: poll on its worker, defer, write down what has ended, resume, finish.
+"""The wait of a task for many jobs: poll on its worker, defer, record ended jobs, resume, finish.
 
-An operator with jobs of its own uses `JobList` as the sensor does: `wait` from ``execute``, `resume` from the method
-that it named to `JobList` as ``method``, which gets the trigger's event and what else it handed over.
+An operator with its own jobs uses `JobList` as the sensor does: `wait` in ``execute``, `resume` in the method that it
+passed to `JobList` as ``method``, which receives the trigger's event and its other arguments.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LAST_POLL_SECONDS = 30.0
 
 
 class WaitingTask(Protocol):
-    """What a task has that waits for jobs, see `WaitsForImport`."""
+    """What `JobList` needs of a task, see `WaitsForImport`."""
 
     zilliz_conn_id: str
     target_state: str
@@ -85,8 +85,8 @@ class JobList:
     :param task: the sensor or operator
     :param job_ids: the jobs, each once
     :param span: when the wait began and when it ends
-    :param margin: how long after its end Airflow itself ends a deferral, in case no triggerer is alive
-    :param method: the method that Airflow is to resume the task with; it hands its event to `resume`
+    :param margin: how long after its end Airflow itself ends a deferral, in case no triggerer is running
+    :param method: the method with which Airflow resumes the task; it passes the event to `resume`
     :param checkpoint_jobs: resume as soon as so many more jobs have ended; None for an hour's worth
     """
 
@@ -134,7 +134,7 @@ class JobList:
     def wait(self) -> list[dict[str, Any]]:
         """Poll each job once, and then wait as the task says; return the results once all have ended.
 
-        :raises BaseException: what Airflow takes a deferral, a reschedule, a failure or a timeout by
+        :raises BaseException: Airflow's exception for a deferral, a reschedule, a failure or a timeout
         """
         self.records.load(xcom=False)
         if self._task.deferrable:
@@ -153,7 +153,7 @@ class JobList:
         return None if self._has_to_go_on(outcome) else self._finish(outcome)
 
     def resume(self, event: object) -> list[dict[str, Any]]:
-        """Take over from the trigger: write down what has ended, and finish or wait for the others."""
+        """Resume after the trigger: record ended jobs, and finish or wait for the others."""
         self.records.load(xcom=True)
         outcome = ListOutcome.from_event(event)
         if outcome is None:
@@ -166,7 +166,7 @@ class JobList:
         return self._go_on(outcome)
 
     def end_of_backstop(self, *, execution_timeout: bool) -> list[dict[str, Any]]:
-        """Poll once more where Airflow ended the deferral itself, and finish with what has ended by then."""
+        """Poll once more after Airflow ended the deferral itself, and finish with the jobs that have ended by then."""
         self.records.load(xcom=True)
         self._poll_last(NO_MEMORY)
         ending, name = Ending.TIMED_OUT, "timeout"
@@ -178,7 +178,7 @@ class JobList:
     # -- polling on the worker ------------------------------------------------------------------------------------
 
     def _poll(self, memory: Memory, within: float | None) -> ListOutcome:
-        """Poll until the wait ends, or until each job was polled once; checkpoints are written down on the way.
+        """Poll until the wait ends, or until each job was polled once; checkpoints are recorded on the way.
 
         :param within: seconds that polling each once may take; None until the wait ends
         """
@@ -191,7 +191,7 @@ class JobList:
             memory = outcome.memory
 
     def _poll_until_rescheduled(self) -> ListOutcome:
-        """Poll each job once, and leave the worker; stay where the next process would not know what this one does."""
+        """Poll each job once, and leave the worker; stay if the next process would not know what this one does."""
         records = self.records
         memory = records.load_memory()
         age = time.time() - self._plan.started_at
@@ -205,7 +205,7 @@ class JobList:
             if not self._has_to_go_on(outcome):
                 return outcome
             delay, memory = wait.delay(time.time()), outcome.memory
-            # servers forget what has ended, so what ended long ago must not be asked for again and again
+            # servers forget ended jobs, so those that ended long ago must not be polled again and again
             is_safe = not wait.is_in_doubt and (not records.jobs or age < CHECKPOINT_EVERY)
             if records.save_memory(memory) or (not records.outlives_a_process and is_safe):
                 raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
@@ -213,7 +213,7 @@ class JobList:
             age = time.time() - self._plan.started_at
 
     def _poll_last(self, memory: Memory) -> None:
-        """Poll once after the deadline: a job that is done is done, and not timed out."""
+        """Poll once after the deadline: a job that is done by then counts as done."""
         plan, self._plan = self._plan, replace(self._plan, deadline=None, execution_deadline=None, fail_fast=False)
         try:
             self._take(self._poll(memory, LAST_POLL_SECONDS))
@@ -231,7 +231,7 @@ class JobList:
     # -- what comes next ------------------------------------------------------------------------------------------
 
     def _take(self, outcome: ListOutcome) -> None:
-        """Write down what has ended."""
+        """Record the ended jobs."""
         self.records.take(outcome.ended, "The trigger's event")
         if outcome.ended:
             self.records.save()
@@ -247,7 +247,7 @@ class JobList:
         while self._has_to_go_on(outcome):
             if self._task.deferrable:
                 self._defer(outcome.memory)
-            # not all that was written down could be read again
+            # not every record could be read again
             outcome = self._poll(outcome.memory, None)
             self._take(outcome)
         return self._finish(outcome)

@@ -1,4 +1,4 @@
-"""Polls many jobs on a worker: with the triggerer's machinery, on an event loop of its own, so that no mode differs."""
+"""Polls many jobs on a worker: with the triggerer's code, on its own event loop, so that the modes do not differ."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from airflow_zilliz.hooks import ZillizHook
 def poll_on_worker(wait: ListWait, hook: ZillizHook, log: Any, within: float | None) -> ListOutcome | None:
     """Poll many jobs until their wait ends or pauses, or each of them once.
 
-    :param hook: looks the connection up, outside of the loop, since no Airflow's look-up is known to work on one there
+    :param hook: looks the connection up, outside of the loop, since Airflow's look-up may not work on a loop there
     :param log: the task's
     :param within: the seconds that polling each job once may take; None to poll until the wait ends or pauses
-    :returns: None where each was polled once and the wait goes on
+    :returns: None if each was polled once and the wait continues
     """
     while True:
         try:
@@ -54,7 +54,7 @@ def _log(log: Any, notes: tuple[Note, ...]) -> None:
 
 
 def _without_connection(wait: ListWait, error: ZillizError) -> float:
-    """Let each job's wait decide what it means that there is no connection; return the seconds until the next try."""
+    """Let each job's wait handle that there is no usable connection; return the seconds until the next try."""
     now = time.time()
     found = (wait.on_error(one.job_id, error, now) for one in list(wait.begin()))
     return min((again.delay for again in found if again is not None), default=0.0)

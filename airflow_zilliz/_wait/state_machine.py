@@ -2,6 +2,8 @@
 
 Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
+
+The module is longer than others, so that one class has every transition of a wait.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ class ImportWait:
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
-    :param is_one_of_many: leave the job's progress to whoever logs that of many jobs together
+    :param is_one_of_many: do not log the job's progress, since that of many jobs is logged together
     """
 
     job_id: str
@@ -101,7 +103,7 @@ class ImportWait:
     is_one_of_many: bool = False
     #: whether this machine has polled the job, in vain or not
     is_polled: bool = field(default=False, init=False)
-    #: the job's rows, once a description has told them
+    #: the job's rows, once a description had them
     total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)

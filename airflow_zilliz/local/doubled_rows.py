@@ -11,8 +11,8 @@ from airflow_zilliz.local.row_validation import Row
 class DoubledRows:
     """The count of one import.
 
-    The keys of each batch are looked up before it is inserted. Milvus Lite looks up none in a collection that is not
-    loaded: its rows are counted before and after the import instead, which takes memory for all of their keys.
+    The keys of each batch are looked up before it is inserted. Milvus Lite finds none in a collection that is not
+    loaded: its rows are counted before and after the import instead, which needs memory for all of their keys.
 
     :param primary: name of the primary key's field
     :raises ImportFileError: the collection is gone
@@ -26,7 +26,7 @@ class DoubledRows:
         self._rows = self._found = 0
 
     def add(self, batch: Sequence[Row]) -> None:
-        """Take in rows that are about to be inserted; those without a key are given one by the engine."""
+        """Count rows that are about to be inserted; the engine generates missing keys."""
         self._rows += len(batch)
         if self._before is None:
             keys = [row[self._primary] for row in batch if self._primary in row]

@@ -336,6 +336,8 @@ def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[],
             dag_id="dag",
             run_id="manual__1",
             try_number=try_number,
+            dag_id="waits",
+            run_id="manual",
             task_id="wait",
             map_index=-1,
             xcom_push=lambda key, value: write(
