@@ -17,21 +17,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.checkpoint import Checkpoint, duration
 from airflow_zilliz._wait.job_results import Tally, pack_jobs, row_of, slim
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_notes import LINE_EVERY, ListNotes, Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, named, place_of
+from airflow_zilliz._wait.list_plan import Again, ListPlan
 from airflow_zilliz._wait.list_progress import ListProgress, counted, progress_of
 from airflow_zilliz._wait.outcome import Ending, Outcome
-from airflow_zilliz._wait.policy import WaitPolicy, spread_of
+from airflow_zilliz._wait.policy import spread_of
 from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
 from airflow_zilliz.exceptions import ZillizError
+
+__all__ = ["Again", "ListPlan", "ListWait"]
 
 #: After so many seconds what has ended is written down: servers forget ended jobs after 3 hours, and a triggerer may be
 #: killed at any time.
@@ -43,46 +44,6 @@ MAX_PACKED = 44_000
 MEASURED_EVERY = 8_000
 
 
-@dataclass(frozen=True, slots=True)
-class ListPlan:
-    """What is asked of the wait for many jobs. Times are epoch seconds.
-
-    :param conn_id: named in messages
-    :param target: where the jobs live
-    :param started_at: when the wait began
-    :param deadline: when it times out, with ``execution_deadline``; None for never
-    :param checkpoint_at: when results were last written down; None for ``started_at``
-    :param checkpoint_jobs: pause as soon as so many jobs have ended; None for never
-    :param fail_fast: end at the first Failed job
-    :param withhold_reasons: leave Failed jobs' reasons out, which may hold keys that only a worker can mask
-    :param keep_files: keep the names of the jobs' files, for OpenLineage
-    """
-
-    conn_id: str
-    target: Target
-    policy: WaitPolicy
-    started_at: float
-    deadline: float | None = None
-    execution_deadline: float | None = None
-    checkpoint_at: float | None = None
-    checkpoint_jobs: int | None = None
-    fail_fast: bool = False
-    withhold_reasons: bool = False
-    keep_files: bool = False
-
-
-class Again(NamedTuple):
-    """A wait to subscribe again.
-
-    :param delay: seconds from now
-    :param look_up: whether to look the connection up again before
-    """
-
-    wait: ImportWait
-    delay: float = 0.0
-    look_up: bool = False
-
-
 class ListWait:
     """The wait for many jobs.
 
@@ -90,6 +51,7 @@ class ListWait:
     :param now: when this machine begins, epoch seconds
     :param memory: what an earlier machine of the same wait remembered of each
     :param recorded: the jobs that have ended and are written down
+    :param logged: what `last_line` was in an earlier process
     :param logs_at_once: log how far the jobs are once each was polled, and not only a minute later
     """
 
@@ -102,6 +64,7 @@ class ListWait:
         recorded: Tally = Tally(),  # noqa: B008 - frozen
         *,
         logs_at_once: bool = True,
+        logged: tuple[str, float] = ("", 0.0),
     ) -> None:
         self.plan = plan
         self.tally = recorded
@@ -111,7 +74,7 @@ class ListWait:
         self._ended: list[ImportProgress] = []
         self._timed_out: dict[str, Outcome] = {}
         self._stopped: dict[str, Outcome] = {}
-        self._notes = ListNotes(now if logs_at_once else now + LINE_EVERY)
+        self._notes = ListNotes(max(logged[1], now if logs_at_once else now + LINE_EVERY), logged[0])
         self._pace: tuple[float, float] | None = None
         self._has_failed = False
         self._unmeasured = self._packed = 0
@@ -239,6 +202,11 @@ class ListWait:
     def on_progress(self, progress: ListProgress, now: float) -> None:
         """Log how far the jobs are where that has changed."""
         self._notes.progress(progress.text, progress.line, now)
+
+    @property
+    def last_line(self) -> tuple[str, float]:
+        """The last line of progress, and when the next one is due, epoch seconds."""
+        return self._notes.last_line
 
     def take_notes(self, now: float) -> tuple[Note, ...]:
         """Return the lines to log now."""

@@ -18,7 +18,9 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks import base, job_list
+from airflow_zilliz._tasks.list_worker import with_reasons
 from airflow_zilliz._wait import list_wait
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -28,6 +30,7 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
+from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.modes import MODES, Outcome, first_event, run_task
@@ -360,6 +363,28 @@ def run_deferrable(make: Callable[[], ZillizImportSensor], context: Any) -> Any:
             event = json.loads(json.dumps(asyncio.run(first_event(path, json.loads(json.dumps(kwargs))))))
             next_kwargs, method = {**(deferred.kwargs or {}), "event": event}, deferred.method_name
             resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
+
+
+def test_a_rescheduled_wait_logs_one_line_a_minute(
+    server: LocalServer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outcome = run_task("reschedule+memory", job_id=jobs(server, 5, seconds=1.5), **FAST)
+    assert outcome.left > 2
+    printed = capsys.readouterr().out + caplog.text
+    assert printed.count("5 jobs: 5 Importing") == 1
+
+
+def test_withheld_reasons_are_asked_for_by_the_worker(server: LocalServer) -> None:
+    hook = ZillizHook()
+    hook.other_secrets = ("dimension",)
+    failed, done = jobs(server, 2, seconds=0, failed=1)
+    found = [
+        ImportProgress(failed, ImportState.FAILED),
+        ImportProgress(done, ImportState.COMPLETED),
+        ImportProgress("forgotten", ImportState.FAILED),
+    ]
+    assert [job.reason for job in with_reasons(found, hook, {})] == ["row 8: wrong ***", None, None]
 
 
 # -- how a list may come ------------------------------------------------------------------------------------------
