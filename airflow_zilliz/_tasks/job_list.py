@@ -245,7 +245,7 @@ class JobList:
     def _defer(self, memory: Memory) -> None:
         from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
 
-        self.records.save()  # also if nothing has ended, since Airflow logs an error for an XCom that is not there
+        self.records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
         plan = self._plan
         policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
         ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]

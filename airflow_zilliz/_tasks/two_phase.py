@@ -47,7 +47,7 @@ class ImportOperatorBase(WaitsForImport):
 
         if not self.job_id:
             raise AirflowSkipException(f"job_id is an empty list: there is no job to be {done}")
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             send_for_each(self.job_id, partial(send, hook), done)
 
@@ -113,7 +113,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
                 return self._job_list(context, *self._time_span(context)).wait()
             return [{"job_id": job_id} for job_id in self.job_id]
         wait = self._begin(*self._time_span(context))
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             self._commit(hook, wait.job_id)
         self.log.info("Import job %s is committed", wait.job_id)
@@ -172,7 +172,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
             self._send_for_each(self._abort, "aborted", context)
             return [{"job_id": job_id} for job_id in self.job_id]
         job_id = self._begin(*self._time_span(context)).job_id
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             self._abort(hook, job_id)
         return {"job_id": job_id}

@@ -52,12 +52,14 @@ class Decision:
     :param notes: lines for the task's log, each with its level of `logging`
     :param end: how the wait ended, None while it continues
     :param look_up_connection: look the connection up again before the next poll, since key or host may have changed
+    :param job: the job as the poll showed it, described or listed; None if it did not, or showed it unchanged
     """
 
     delay: float = 0.0
     notes: tuple[tuple[int, str], ...] = ()
     end: Outcome | None = None
     look_up_connection: bool = False
+    job: ImportProgress | None = None
 
     @property
     def is_last(self) -> bool:
@@ -363,7 +365,7 @@ class ImportWait:
     def _read_list(self, listed: ImportProgress, now: float) -> None:
         seen, pace = self.seen, ""
         if listed.raw.get("progress") is not None:
-            self.seen, summary, pace = seen.read(listed, now), listed.summary(), seen.pace(listed, now)
+            self.seen, summary, pace = seen.read(listed, now), listed.summary(), str(seen.pace(listed, now))
             moved = self.seen.moved_at != seen.moved_at
         else:
             moved, summary = self._reads_new_word(listed), listed.state_word
@@ -392,9 +394,9 @@ class ImportWait:
                 f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
                 "treating it as running",
             )
-        return self._continue(now)
+        return self._continue(now, job)
 
-    def _continue(self, now: float) -> Decision:
+    def _continue(self, now: float, job: ImportProgress | None = None) -> Decision:
         limit, moved_at = self.policy.stall_warning, self.seen.moved_at
         if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
             self._warn_once(
@@ -402,7 +404,7 @@ class ImportWait:
                 f"Import job {self.job_id} has not changed for {duration(now - moved_at)}: {self.seen.summary}. "
                 "That alone is not an error: Milvus, for example, stays at 80 % while it builds the index",
             )
-        return self._wait_on(now)
+        return self._wait_on(now, job=job)
 
     def _on_response(self, now: float, what: str = "server") -> None:
         if self.in_trouble:
@@ -411,7 +413,13 @@ class ImportWait:
             self.seen = replace(self.seen, trouble_since=None, polled_at=None, due=None)
         self._clock.last_response = now
 
-    def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Decision:
+    def _wait_on(
+        self,
+        now: float,
+        retry_after: float | None = None,
+        at_most: float = math.inf,
+        job: ImportProgress | None = None,
+    ) -> Decision:
         delay = self.delay(now, retry_after, at_most)
         if delay <= 0 and self.in_trouble and not self._clock.had_a_poll_since(self.ends_by):
             delay = LAST_POLL_DELAY  # one failed poll after a deadline does not show whether the job is done
@@ -420,7 +428,7 @@ class ImportWait:
         self._clock.plan(delay)
         if self.is_in_doubt:
             self.seen = replace(self.seen, polled_at=now, due=self._clock.due)
-        return Decision(delay, self._take_notes())
+        return Decision(delay, self._take_notes(), job=job)
 
     def _time_out(self, now: float) -> Decision:
         in_time = self.deadline is None or now < self.deadline

@@ -16,6 +16,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.airflow.modes import AIRFLOW_3
 
 KEY = "k3y-that-must-not-be-found-anywhere"
 ROOT = Path(__file__).parents[2]
@@ -115,11 +116,11 @@ class Runs:
         path.write_text(DAG.format(dag_id=dag_id, jobs=repr(jobs), options=options))
         return self.run(path, dag_id)
 
-    def xcoms(self, dag_id: str, task_id: str) -> list[dict[str, Any]]:
-        """Return what a task's instances returned, in the order of their map index."""
-        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value' ORDER BY map_index"
+    def xcoms(self, dag_id: str, task_id: str, key: str = "return_value") -> list[dict[str, Any]]:
+        """Return what a task's instances returned or pushed, in the order of their map index."""
+        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ? ORDER BY map_index"
         with sqlite3.connect(self.database) as db:
-            values = [row[0] for row in db.execute(query, (dag_id, task_id))]
+            values = [row[0] for row in db.execute(query, (dag_id, task_id, key))]
         decoded = [json.loads(value) for value in values]
         return [json.loads(value) if isinstance(value, str) else value for value in decoded]
 
@@ -148,6 +149,51 @@ def test_sensors_in_a_dag_run(runs: Runs, options: str) -> None:
     assert runs.run_sensors(f"{dag_id}_bad", options, bad=bad) == {("bad", -1): "failed"}
     assert "row 8: wrong dimension" in runs.output
     assert runs.run_sensors(f"{dag_id}_soft", f"{options}, soft_fail=True", soft=soft) == {("soft", -1): "skipped"}
+
+
+FILES = [{"name": "a.parquet", "rows": 40, "state": "Completed"}, {"name": "b.parquet", "rows": 2}]
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_the_progress_is_in_an_xcom(runs: Runs, monkeypatch: pytest.MonkeyPatch, is_shown: bool) -> None:
+    if not is_shown:
+        monkeypatch.setenv("AIRFLOW__ZILLIZ__PROGRESS_XCOM", "False")
+    good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books", files=FILES)
+    bad = runs.server.add_job(BROKEN, collectionName="books")
+    dag_id = f"shown_{is_shown}"
+    found = runs.run_sensors(dag_id, "deferrable=True", good=good, bad=bad)
+    assert found == {("good", -1): "success", ("bad", -1): "failed"}
+    if not is_shown:
+        assert runs.xcoms(dag_id, "good", "zilliz_progress") == []
+        assert len(runs.xcoms(dag_id, "good")) == 1
+        return
+    (shown,) = runs.xcoms(dag_id, "good", "zilliz_progress")
+    assert (shown["job_id"], shown["collection_name"], shown["state"]) == (good, "books", "Completed")
+    assert (shown["percent"], shown["rows"], shown["total_rows"]) == (100, 42, 42)
+    assert sorted((file["name"], file["state"]) for file in shown["files"]) == [
+        ("[a.parquet]", "Completed"),
+        ("[b.parquet]", "Completed"),
+    ]
+    (shown,) = runs.xcoms(dag_id, "bad", "zilliz_progress")
+    assert (shown["state"], shown["reason"]) == ("Failed", "row 8: wrong dimension")
+
+
+WRITER = """
+import asyncio
+from airflow_zilliz._progress.triggerer import TaskKey, write_to_database
+key = TaskKey("of_airflow_2", "{run_id}", "one", -1)
+for state in ("Importing", "Committing"):
+    asyncio.run(write_to_database(key, dict(state=state)))
+"""
+
+
+@pytest.mark.skipif(AIRFLOW_3, reason="only Airflow 2's triggerer has the database")
+def test_airflow_2_s_triggerer_writes_to_the_database(runs: Runs) -> None:
+    runs.run_sensors("of_airflow_2", "deferrable=True", one=runs.server.add_job(DONE))
+    with sqlite3.connect(runs.database) as db:
+        ((run_id,),) = db.execute("SELECT run_id FROM dag_run WHERE dag_id = 'of_airflow_2'").fetchall()
+    subprocess.run([sys.executable, "-c", WRITER.format(run_id=run_id)], check=True, capture_output=True, timeout=120)
+    assert runs.xcoms("of_airflow_2", "one", "zilliz_progress") == [{"state": "Committing"}]
 
 
 def test_a_mapped_sensor(runs: Runs) -> None:

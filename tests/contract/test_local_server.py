@@ -177,7 +177,8 @@ def test_bad_files(server: LocalServer, name: str, content: bytes, words: str) -
 
 
 def test_a_missing_file(server: LocalServer) -> None:
-    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json"
+    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json, below the server's --data-dir"
+    assert import_reason(server, f"{'x' * 5000}.json") == f"path {'x' * 100!r} cannot be read: File name too long"
 
 
 def test_a_bad_file_loads_nothing_of_the_good_ones(server: LocalServer) -> None:

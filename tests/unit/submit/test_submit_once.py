@@ -10,7 +10,7 @@ import pytest
 
 from airflow_zilliz._protocol.constants import CREATE, LIST
 from airflow_zilliz._protocol.import_request import create_request, digest_of
-from airflow_zilliz._protocol.models import parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._protocol.target import Target
