@@ -332,6 +332,8 @@ def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[],
         outcome.xcoms.clear()
         ti = SimpleNamespace(
             try_number=try_number,
+            dag_id="dag",
+            run_id="run",
             task_id="wait",
             map_index=-1,
             xcom_push=lambda key, value: write(
