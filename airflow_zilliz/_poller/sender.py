@@ -68,5 +68,5 @@ class Sender:
 
 
 def _paused(url: str, seconds: float) -> ZillizUnavailable:
-    text = f"{url} answered HTTP 429: it asks to be left alone for {seconds:.0f} s"
+    text = f"{url} returned HTTP 429: it asks for a pause of {seconds:.0f} s"
     return ZillizUnavailable(text, retry_after=seconds, http_status=429)
