@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_zilliz._progress.worker import write_jobs_progress
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
@@ -168,6 +169,7 @@ class JobList:
             # servers forget what has ended, so what ended long ago must not be asked for again and again
             is_safe = not wait.is_in_doubt and (not records.jobs or age < CHECKPOINT_EVERY)
             if records.save_memory(memory, logged) or (not records.outlives_a_process and is_safe):
+                self._show()
                 raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
             time.sleep(delay)
             age = time.time() - self._plan.started_at
@@ -217,10 +219,15 @@ class JobList:
 
     def _finish(self, outcome: ListOutcome) -> list[dict[str, Any]]:
         self.records.save()
+        self._show()
         results: list[dict[str, Any]] = self._task._finish_list(
             self.records.in_order(), self._error_of(outcome), self._whole_wait(), self._context
         )
         return results
+
+    def _show(self) -> None:
+        jobs, open_ids = self.records.in_order(), self.records.open_ids
+        write_jobs_progress(self._context or {}, jobs, open_ids, self._plan.started_at)
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
         failed, plan = self._failed(), self._plan
@@ -246,6 +253,7 @@ class JobList:
         from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
 
         self.records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
+        self._show()
         plan = self._plan
         policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
         ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]

@@ -27,8 +27,10 @@ from airflow_zilliz._wait.list_notes import LINE_EVERY, ListNotes, Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, named, place_of
 from airflow_zilliz._wait.list_plan import Again, ListPlan
 from airflow_zilliz._wait.list_progress import ListProgress, counted, progress_of
+from airflow_zilliz._wait.list_snapshot import snapshot_of
 from airflow_zilliz._wait.outcome import Ending, Outcome
 from airflow_zilliz._wait.policy import spread_of
+from airflow_zilliz._wait.snapshot import Snapshot
 from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
 from airflow_zilliz.exceptions import ZillizError
 
@@ -194,6 +196,11 @@ class ListWait:
         if gained <= 0 or seconds < 1 or found.part >= 1:
             return found
         return replace(found, seconds_left=(1 - found.part) * seconds / gained)
+
+    def snapshot(self, progress: ListProgress, now: float) -> Snapshot:
+        """Return what a person is shown of the jobs."""
+        waits = (wait for wait in self._open.values() if wait is not None)
+        return snapshot_of(progress, self._ended, waits, self.plan.started_at, now)
 
     def progress_is_due(self, now: float) -> bool:
         """Whether a line of progress may be logged: at most one a minute, and none before all jobs were polled."""

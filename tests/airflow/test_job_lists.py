@@ -90,6 +90,8 @@ def test_a_list_gives_a_list_of_results_in_its_order(server: LocalServer, mode: 
     one = run_task(mode, job_id=job_ids[0], **FAST)
     assert one.xcom in json.loads(json.dumps(outcome.xcom)), "each is what one job gives"
     assert outcome.xcoms["results"] == outcome.xcom
+    shown = outcome.xcoms["zilliz_progress"]
+    assert (shown["counts"], shown["percent"], shown["rows"]) == ({"Completed": 8}, 100, 40)
     assert (outcome.left > 0) is (mode != "poke")
 
 
