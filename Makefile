@@ -75,7 +75,7 @@ bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a 
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers
 
-bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (10 minutes)
+bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (a few minutes)
 	$(NEW)/bin/python benchmarks/bench_readers.py --import
 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
