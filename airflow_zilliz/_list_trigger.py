@@ -13,12 +13,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz._poller.list_poll import ListPoll
 from airflow_zilliz._poller.task_log import log, log_notes
+from airflow_zilliz._progress.triggerer import jobs_progress
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import Memory
 from airflow_zilliz._wait.list_notes import Note
-from airflow_zilliz._wait.list_progress import ListProgress
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz._wait.policy import WaitPolicy
@@ -137,12 +137,15 @@ class ListTrigger(BaseTrigger):
             await log(self.log, logging.WARNING, IGNORED, ", ".join(self._unknown))
         # thousands of ids and memories take longer than the loop may be blocked
         wait = await asyncio.to_thread(self._wait)
-        outcome = await ListPoll(wait, self._log_notes, self.on_progress).run(self._first_delay())
+        progress = jobs_progress(getattr(self, "task_instance", None), self.started_at)
+        try:
+            offer = progress.offer if progress is not None else None
+            outcome = await ListPoll(wait, self._log_notes, offer).run(self._first_delay())
+        finally:
+            if progress is not None:
+                progress.end()
         event = await asyncio.to_thread(outcome.as_event)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call] # Airflow leaves it untyped
-
-    def on_progress(self, progress: ListProgress) -> None:
-        """Receive the progress of the jobs, at most once a minute. It must not block."""
 
     def log_notes(self, step: Decision) -> None:
         """Write lines into the task's log."""

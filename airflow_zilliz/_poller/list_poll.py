@@ -18,8 +18,8 @@ from airflow_zilliz._poller.subscriber import Subscriber
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_outcome import ListOutcome
-from airflow_zilliz._wait.list_progress import ListProgress
 from airflow_zilliz._wait.list_wait import Again, ListWait
+from airflow_zilliz._wait.snapshot import Snapshot
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError
 
@@ -86,7 +86,7 @@ class ListPoll:
     """Polls the open jobs of one `ListWait` until it ends or pauses.
 
     :param log: writes lines into the task's log
-    :param on_progress: receives the progress of the jobs, at most once a minute
+    :param on_progress: gets what a person is shown of the jobs, at most once a minute
     :param endpoint: of a worker, which has looked the connection up; None for the look-up that all triggers share
     """
 
@@ -94,7 +94,7 @@ class ListPoll:
         self,
         wait: ListWait,
         log: Log,
-        on_progress: Callable[[ListProgress], None] | None = None,
+        on_progress: Callable[[Snapshot], None] | None = None,
         endpoint: Endpoint | None = None,
     ) -> None:
         self._wait = wait
@@ -211,7 +211,7 @@ class ListPoll:
             progress = await asyncio.to_thread(self._wait.progress, now)
             self._wait.on_progress(progress, now)
             if self._on_progress is not None:
-                self._on_progress(progress)
+                self._on_progress(self._wait.snapshot(progress, now))
             notes += self._wait.take_notes(now)
         if notes:
             await self._log(notes)

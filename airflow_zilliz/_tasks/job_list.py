@@ -7,17 +7,18 @@ passed to `JobList` as ``method``, which receives the trigger's event and its ot
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any
 
+from airflow_zilliz._progress.worker import write_jobs_progress
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
-from airflow_zilliz._tasks.list_worker import poll_on_worker
+from airflow_zilliz._tasks.list_worker import poll_on_worker, with_reasons
 from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.waiting_task import Span, WaitingTask
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, place_of
@@ -31,52 +32,12 @@ from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRe
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.hooks import ZillizHook
+
+__all__ = ["JobList", "Span", "WaitingTask"]
 
 #: For how long a worker polls before the task defers or is rescheduled, and at the end of a wait that timed out.
 FIRST_POLL_SECONDS = 10.0
 LAST_POLL_SECONDS = 30.0
-
-
-class WaitingTask(Protocol):
-    """What `JobList` needs of a task, see `WaitsForImport`."""
-
-    zilliz_conn_id: str
-    target_state: str
-    poke_interval: float
-    poll_failure_tolerance: float
-    stall_warning: float | None
-    retry_on_failure: bool
-    deferrable: bool
-
-    @property
-    def log(self) -> Any:
-        """The task's log."""
-
-    @property
-    def defer(self) -> Callable[..., NoReturn]:
-        """Airflow's own."""
-
-    def _target(self) -> Target: ...
-
-    def _ids(self) -> dict[str, Any]: ...
-
-    def _policy_options(self) -> dict[str, Any]: ...
-
-    def _hook(self) -> ZillizHook: ...
-
-    def _finish_list(
-        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
-    ) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Span:
-    """When a wait began, and when it ends at the latest. Epoch seconds, None for never."""
-
-    started_at: float
-    deadline: float | None = None
-    execution_deadline: float | None = None
 
 
 class JobList:
@@ -193,21 +154,22 @@ class JobList:
     def _poll_until_rescheduled(self) -> ListOutcome:
         """Poll each job once, and leave the worker; stay if the next process would not know what this one does."""
         records = self.records
-        memory = records.load_memory()
+        memory, logged = records.load_memory()
         age = time.time() - self._plan.started_at
         if memory is NO_MEMORY and age >= self._task.poke_interval:
             # it would not have been rescheduled if the jobs had not been seen
             memory = Memory({}, {"at": self._plan.started_at})
         while True:
-            wait = self._begin(memory)
+            wait = self._begin(memory, logged)
             outcome = self._poll_on_worker(wait, FIRST_POLL_SECONDS) or wait.pause()
             self._take(outcome)
             if not self._has_to_go_on(outcome):
                 return outcome
-            delay, memory = wait.delay(time.time()), outcome.memory
+            delay, memory, logged = wait.delay(time.time()), outcome.memory, wait.last_line
             # servers forget ended jobs, so those that ended long ago must not be polled again and again
             is_safe = not wait.is_in_doubt and (not records.jobs or age < CHECKPOINT_EVERY)
-            if records.save_memory(memory) or (not records.outlives_a_process and is_safe):
+            if records.save_memory(memory, logged) or (not records.outlives_a_process and is_safe):
+                self._show()
                 raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
             time.sleep(delay)
             age = time.time() - self._plan.started_at
@@ -220,10 +182,10 @@ class JobList:
         finally:
             self._plan = plan
 
-    def _begin(self, memory: Memory) -> ListWait:
+    def _begin(self, memory: Memory, logged: tuple[str, float] = ("", 0.0)) -> ListWait:
         tally = Tally.of(self.records.jobs.values())
         plan = replace(self._plan, checkpoint_at=time.time() if self.records.jobs else None)
-        return ListWait(plan, self.records.open_ids, time.time(), memory, tally)
+        return ListWait(plan, self.records.open_ids, time.time(), memory, tally, logged=logged)
 
     def _poll_on_worker(self, wait: ListWait, within: float | None) -> ListOutcome | None:
         return poll_on_worker(wait, self._task._hook(), self._task.log, within)
@@ -232,7 +194,10 @@ class JobList:
 
     def _take(self, outcome: ListOutcome) -> None:
         """Record the ended jobs."""
-        self.records.take(outcome.ended, "The trigger's event")
+        ended = outcome.ended
+        if self._plan.withhold_reasons:
+            ended = with_reasons(ended, self._task._hook(), self._task._ids())
+        self.records.take(ended, "The trigger's event")
         if outcome.ended:
             self.records.save()
 
@@ -254,10 +219,15 @@ class JobList:
 
     def _finish(self, outcome: ListOutcome) -> list[dict[str, Any]]:
         self.records.save()
+        self._show()
         results: list[dict[str, Any]] = self._task._finish_list(
             self.records.in_order(), self._error_of(outcome), self._whole_wait(), self._context
         )
         return results
+
+    def _show(self) -> None:
+        jobs, open_ids = self.records.in_order(), self.records.open_ids
+        write_jobs_progress(self._context or {}, jobs, open_ids, self._plan.started_at)
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
         failed, plan = self._failed(), self._plan
@@ -283,6 +253,7 @@ class JobList:
         from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
 
         self.records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
+        self._show()
         plan = self._plan
         policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
         ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]

@@ -88,16 +88,19 @@ class JobRecords:
             self._in_xcom = len(self.jobs)
             self._ti.xcom_push(key=RESULTS_KEY, value=[result_of(job) for job in self.in_order()])
 
-    def load_memory(self) -> Memory:
-        """Return the memory of the open jobs from an earlier poll of this try."""
+    def load_memory(self) -> tuple[Memory, tuple[str, float]]:
+        """Return what an earlier poll of this try remembered of the open jobs, and its last line of progress."""
         kept = self._get(_MEMORY_KEY)
         if not isinstance(kept, Mapping) or kept.get("try_number") != getattr(self._ti, "try_number", None):
-            return NO_MEMORY
-        return Memory.unpacked(kept.get("memory"))
+            return NO_MEMORY, ("", 0.0)
+        line, due = kept.get("line"), kept.get("line_due")
+        logged = (line, float(due)) if isinstance(line, str) and isinstance(due, (int, float)) else ("", 0.0)
+        return Memory.unpacked(kept.get("memory")), logged
 
-    def save_memory(self, memory: Memory) -> bool:
-        """Return whether the memory was stored for the next poll."""
-        value = {"try_number": getattr(self._ti, "try_number", None), "memory": memory.packed()}
+    def save_memory(self, memory: Memory, logged: tuple[str, float]) -> bool:
+        """Return whether the memory is kept for the next poll."""
+        number = getattr(self._ti, "try_number", None)
+        value = {"try_number": number, "memory": memory.packed(), "line": logged[0], "line_due": logged[1]}
         return self._store is not None and self._set(_MEMORY_KEY, value)
 
     # -- inside ---------------------------------------------------------------------------------------------------

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_zilliz._poller.list_poll import ListPoll, LookUp
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._transport.endpoint import Endpoint
+from airflow_zilliz._wait.job_results import slim
 from airflow_zilliz._wait.list_notes import Note
-from airflow_zilliz._wait.list_outcome import ListOutcome
+from airflow_zilliz._wait.list_outcome import MAX_NAMED, ListOutcome
 from airflow_zilliz._wait.list_wait import ListWait
 from airflow_zilliz.exceptions import ZillizError
 from airflow_zilliz.hooks import ZillizHook
@@ -38,6 +42,25 @@ def poll_on_worker(wait: ListWait, hook: ZillizHook, log: Any, within: float | N
             return asyncio.run(_run(wait, endpoint, log, within))
         except LookUp:
             hook.forget_connection()
+
+
+def with_reasons(
+    jobs: Sequence[ImportProgress], hook: ZillizHook, ids: Mapping[str, Any]
+) -> tuple[ImportProgress, ...]:
+    """Return jobs with the reasons of the first Failed ones, which a trigger withheld, masked by the hook.
+
+    :param ids: where the jobs live, as the hook takes them
+    """
+    lacking = [job.job_id for job in jobs if job.state is ImportState.FAILED and job.reason is None][:MAX_NAMED]
+    described: dict[str, ImportProgress] = {}
+    for job_id in lacking:
+        try:
+            job = hook.get_import_progress(job_id, **ids)
+        except ZillizError:
+            continue  # that it failed is known
+        if job.state is ImportState.FAILED:
+            described[job_id] = slim(job.scrubbed(Scrubber(hook.other_secrets)), keep_files=True)
+    return tuple(described.get(job.job_id, job) for job in jobs)
 
 
 async def _run(wait: ListWait, endpoint: Endpoint, log: Any, within: float | None) -> ListOutcome | None:

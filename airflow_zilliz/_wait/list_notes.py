@@ -29,12 +29,13 @@ class ListNotes:
     Two lines are of one kind if they differ only in numbers, or in what follows the first colon.
 
     :param first_line_at: when the first line of progress is due, epoch seconds
+    :param line: the one that an earlier process has logged
     """
 
-    def __init__(self, first_line_at: float) -> None:
+    def __init__(self, first_line_at: float, line: str = "") -> None:
         self._lines: list[Note] = []
         self._kinds: dict[str, _Kind] = {}
-        self._line, self._line_due = "", first_line_at
+        self._line, self._line_due = line, first_line_at
 
     def say(self, level: int, text: str) -> None:
         """Log a single line."""
@@ -59,6 +60,11 @@ class ListNotes:
         if text != self._line:
             self._line = text
             self._lines.append((logging.INFO, line))
+
+    @property
+    def last_line(self) -> tuple[str, float]:
+        """The last line of progress, and when the next one is due, for another process."""
+        return self._line, self._line_due
 
     def progress_is_due(self, now: float) -> bool:
         """Whether a line of progress may be logged."""

@@ -17,21 +17,24 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.checkpoint import Checkpoint, duration
 from airflow_zilliz._wait.job_results import Tally, pack_jobs, row_of, slim
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_notes import LINE_EVERY, ListNotes, Note
 from airflow_zilliz._wait.list_outcome import ListOutcome, named, place_of
+from airflow_zilliz._wait.list_plan import Again, ListPlan
 from airflow_zilliz._wait.list_progress import ListProgress, counted, progress_of
+from airflow_zilliz._wait.list_snapshot import snapshot_of
 from airflow_zilliz._wait.outcome import Ending, Outcome
-from airflow_zilliz._wait.policy import WaitPolicy, spread_of
+from airflow_zilliz._wait.policy import spread_of
+from airflow_zilliz._wait.snapshot import Snapshot
 from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
 from airflow_zilliz.exceptions import ZillizError
+
+__all__ = ["Again", "ListPlan", "ListWait"]
 
 #: After so many seconds, ended jobs are recorded: servers forget them after 3 hours, and a triggerer may be killed at
 #: any time.
@@ -43,53 +46,14 @@ MAX_PACKED = 44_000
 MEASURED_EVERY = 8_000
 
 
-@dataclass(frozen=True, slots=True)
-class ListPlan:
-    """What the user asked of the wait for many jobs. Times are epoch seconds.
-
-    :param conn_id: named in messages
-    :param target: where the jobs live
-    :param started_at: when the wait began
-    :param deadline: when it times out, with ``execution_deadline``; None for never
-    :param checkpoint_at: when results were last recorded; None for ``started_at``
-    :param checkpoint_jobs: pause as soon as so many jobs have ended; None for never
-    :param fail_fast: end at the first Failed job
-    :param withhold_reasons: leave Failed jobs' reasons out, since only a worker can mask the keys in them
-    :param keep_files: keep the names of the jobs' files, for OpenLineage
-    """
-
-    conn_id: str
-    target: Target
-    policy: WaitPolicy
-    started_at: float
-    deadline: float | None = None
-    execution_deadline: float | None = None
-    checkpoint_at: float | None = None
-    checkpoint_jobs: int | None = None
-    fail_fast: bool = False
-    withhold_reasons: bool = False
-    keep_files: bool = False
-
-
-class Again(NamedTuple):
-    """A wait to subscribe again.
-
-    :param delay: seconds from now
-    :param look_up: whether to look the connection up again first
-    """
-
-    wait: ImportWait
-    delay: float = 0.0
-    look_up: bool = False
-
-
 class ListWait:
     """The wait for many jobs.
 
     :param job_ids: the open jobs, each once
     :param now: when this machine begins, epoch seconds
-    :param memory: the memory of an earlier machine of the same wait
+    :param memory: what an earlier machine of the same wait remembered of each
     :param recorded: the jobs that have ended and are recorded
+    :param logged: what `last_line` was in an earlier process
     :param logs_at_once: log progress once each job was polled, instead of a minute later
     """
 
@@ -102,6 +66,7 @@ class ListWait:
         recorded: Tally = Tally(),  # noqa: B008 - frozen
         *,
         logs_at_once: bool = True,
+        logged: tuple[str, float] = ("", 0.0),
     ) -> None:
         self.plan = plan
         self.tally = recorded
@@ -111,7 +76,7 @@ class ListWait:
         self._ended: list[ImportProgress] = []
         self._timed_out: dict[str, Outcome] = {}
         self._stopped: dict[str, Outcome] = {}
-        self._notes = ListNotes(now if logs_at_once else now + LINE_EVERY)
+        self._notes = ListNotes(max(logged[1], now if logs_at_once else now + LINE_EVERY), logged[0])
         self._pace: tuple[float, float] | None = None
         self._has_failed = False
         self._unmeasured = self._packed = 0
@@ -232,6 +197,11 @@ class ListWait:
             return found
         return replace(found, seconds_left=(1 - found.part) * seconds / gained)
 
+    def snapshot(self, progress: ListProgress, now: float) -> Snapshot:
+        """Return what a person is shown of the jobs."""
+        waits = (wait for wait in self._open.values() if wait is not None)
+        return snapshot_of(progress, self._ended, waits, self.plan.started_at, now)
+
     def progress_is_due(self, now: float) -> bool:
         """Whether a line of progress may be logged: at most one a minute, and none before all jobs were polled."""
         return self._notes.progress_is_due(now) and (now - self._now >= GATHERING or self.are_polled)
@@ -239,6 +209,11 @@ class ListWait:
     def on_progress(self, progress: ListProgress, now: float) -> None:
         """Log the progress of the jobs if it has changed."""
         self._notes.progress(progress.text, progress.line, now)
+
+    @property
+    def last_line(self) -> tuple[str, float]:
+        """The last line of progress, and when the next one is due, epoch seconds."""
+        return self._notes.last_line
 
     def take_notes(self, now: float) -> tuple[Note, ...]:
         """Return the lines to log now."""

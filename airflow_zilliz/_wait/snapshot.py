@@ -54,6 +54,7 @@ class Snapshot:
     :param trouble_since: since when polls have shown nothing of the job; None while they do
     :param parts: its files, or the list's jobs; empty while unknown
     :param parts_are: ``"files"`` or ``"jobs"``
+    :param counts: how many of all parts are in each state, where ``parts`` are some of them alone
     """
 
     whole: Part
@@ -63,6 +64,7 @@ class Snapshot:
     trouble_since: float | None = None
     parts: tuple[Part, ...] = field(default=(), repr=False)
     parts_are: str = "files"
+    counts: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def begin(cls, job_id: str, started_at: float, seen: Checkpoint) -> Snapshot:
@@ -91,7 +93,8 @@ class Snapshot:
     @property
     def facts(self) -> tuple[object, ...]:
         """What makes it worth to be written again: all but the moments and what follows from them."""
-        return (*self.whole.facts, self.trouble_since is None, tuple(part.facts for part in self.parts))
+        parts = tuple(part.facts for part in self.parts)
+        return (*self.whole.facts, self.trouble_since is None, self.counts, parts)
 
     @property
     def states(self) -> tuple[object, ...]:

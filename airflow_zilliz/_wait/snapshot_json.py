@@ -29,6 +29,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     job_id = whole.pop("name")
     shown = sorted(snapshot.parts, key=lambda part: _ORDER.get(part.state or "", 2))[:MAX_PARTS]
     listed = [_known(_part_json(part, MAX_PART_REASON)) for part in shown]
+    counts = dict(snapshot.counts or Counter(part.state or ImportState.UNKNOWN.value for part in snapshot.parts))
     value = {
         "version": SNAPSHOT_VERSION,
         "job_id": job_id if snapshot.parts_are == "files" else None,
@@ -37,7 +38,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "started_at": _iso(snapshot.started_at),
         "moved_at": _iso(snapshot.moved_at),
         "trouble_since": _iso(snapshot.trouble_since),
-        "counts": dict(Counter(part.state or ImportState.UNKNOWN.value for part in snapshot.parts)),
+        "counts": counts,
     }
     room = MAX_JSON - len(json.dumps(value))
     kept = 0
@@ -46,7 +47,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         if room < 0:
             break
         kept += 1
-    return {**value, snapshot.parts_are: listed[:kept], "more": len(snapshot.parts) - kept}
+    return {**value, snapshot.parts_are: listed[:kept], "more": sum(counts.values()) - kept}
 
 
 def parts_of(value: object) -> tuple[Part, ...]:
