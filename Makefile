@@ -80,7 +80,7 @@ docs: $(NEW)/.docs-ready ## the documentation as a site, in .site
 	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
 
 pictures: $(NEW)/.test-ready ## retake the docs' pictures (needs Debian's chromium)
-	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py
+	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py tests/e2e/test_progress_page.py
 
 bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a key cost, compared with other providers (an hour and a half)
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png

@@ -80,7 +80,7 @@ def progress_url_of(task: Any) -> str:
     index = -1 if task.map_index is None else task.map_index
     if not HAS_TASK_VIEWS:
         ids = {"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "map_index": index}
-        return f"{ui_prefix()}{PAGES_PREFIX}/progress.html?{urlencode(ids)}"
+        return f"{ui_prefix()}{PAGES_PREFIX}/progress.html?{urlencode(ids, quote_via=quote)}"
     dag_id, run_id, task_id = (quote(name, safe="") for name in (task.dag_id, task.run_id, task.task_id))
     mapped = f"/mapped/{index}" if index >= 0 else ""
     return f"{ui_prefix()}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}{mapped}/plugin/{PROGRESS_ROUTE}"

@@ -30,7 +30,10 @@ class Pages:
     """An ASGI application. It imports what it needs at its first request, since every process of Airflow makes one."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answer a request; there is nothing to talk about on a WebSocket."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -40,9 +40,15 @@ async function entries() {
     if (status !== 200 || !Array.isArray(body.xcom_entries)) return status || 0;
     const page = body.xcom_entries.map(entryOf);
     found.push(...page.filter(({ writtenAt }) => writtenAt !== null && writtenAt.getTime() >= since));
-    if (page.length < PAGE) break;
+    if (page.length < PAGE || isOver(page, since)) break;
   }
   return found.sort((one, other) => other.writtenAt - one.writtenAt);
+}
+
+/** Whether only older entries follow; Airflow 3.1 does not sort them by time. */
+function isOver(page, since) {
+  const times = page.map(({ writtenAt }) => writtenAt?.getTime() ?? 0);
+  return times.every((time, index) => index === 0 || time <= times[index - 1]) && times.at(-1) < since;
 }
 
 async function describe(entry) {
@@ -103,7 +109,7 @@ const COLUMNS = [
   },
   {
     title: "Progress",
-    cell: (one) => bar(one.snapshot?.percent ?? null, `Part of the import of ${one.taskId} that is done`),
+    cell: (one) => bar(one.snapshot?.percent ?? null, `Part of the import of ${one.taskId} that is done`, one.snapshot?.state),
     key: (one) => one.snapshot?.percent ?? null,
   },
   {

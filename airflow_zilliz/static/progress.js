@@ -15,7 +15,7 @@ const COLUMNS = {
   state: { title: "State", cell: (part) => stateBadge(part.state), key: (part) => part.state },
   percent: {
     title: "Progress",
-    cell: (part) => bar(part.percent, `Part of ${part.name} that is done`),
+    cell: (part) => bar(part.percent, `Part of ${part.name} that is done`, part.state),
     key: (part) => part.percent,
   },
   rows: { title: "Rows", isNumber: true, cell: rows, key: (part) => part.rows ?? part.totalRows },

@@ -74,12 +74,13 @@ export function stateBadge(state) {
 }
 
 /** A bar with its percentage beside it. */
-export function bar(percent, label) {
+export function bar(percent, label, state = null) {
   const made = element("span", null, "bar");
   const shown = element("progress");
   shown.max = 100;
   if (percent !== null) shown.value = percent;
   shown.setAttribute("aria-label", label);
+  if (state === "Failed") shown.className = "failed";
   if (percent !== null) made.append(shown);
   made.append(element("span", percent === null ? NONE : `${Math.floor(percent)} %`));
   return made;
