@@ -65,6 +65,7 @@ soak-short: $(NEW)/.test-ready
 
 explore: $(NEW)/.test-ready ## every combination of two faults around a submit, in 500 settings (20 minutes)
 	$(NEW)/bin/python -m tests.exploration.explorer --faults 2
+	$(NEW)/bin/python -m tests.exploration.datasets --faults 2
 
 # Asks PyPI for what it knows of each release; fails where it cannot be asked.
 audit: $(NEW)/.audit-ready ## known vulnerabilities of what a user installs

@@ -5,30 +5,27 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
-from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
+from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
 from airflow_zilliz._protocol.job_parsing import parse_job
 from airflow_zilliz._protocol.models import ImportState
-from airflow_zilliz._protocol.request import Request
-from airflow_zilliz._protocol.scrubbing import Scrubber
-from airflow_zilliz._submit.idempotency_keys import former_key_of, key_of
 from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin, check_key
-from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys, keys_of
+from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys
 from airflow_zilliz._submit.submit_once import Submitted
 from airflow_zilliz._submit.values import Submission, forgotten
 from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
-from airflow_zilliz._tasks.masking import mask_signed_urls
+from airflow_zilliz._tasks.dataset import ZillizImportDatasetOperator
+from airflow_zilliz._tasks.importing import StartsImports, names_of
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz._tasks.two_phase import (
     DEFERRABLE,
-    ImportOperatorBase,
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
 )
@@ -43,10 +40,14 @@ from airflow_zilliz.exceptions import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.triggers import ZillizImportTrigger
 
-__all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImportOperator"]
+__all__ = [
+    "ZillizAbortImportOperator",
+    "ZillizCommitImportOperator",
+    "ZillizImportDatasetOperator",
+    "ZillizImportOperator",
+]
 
 JOB_ID_KEY = "job_id"
 #: How long a killed task waits until its job is aborted; Airflow kills it with -9 after 60 s.
@@ -57,7 +58,7 @@ MIN_ROOM_PAUSE = 10.0
 SETTLING_SECONDS = 10.0
 
 
-class ZillizImportOperator(ImportOperatorBase):
+class ZillizImportOperator(StartsImports):
     """Start a bulk import into a collection, once for all retries of the task, and wait for it.
 
     The job's id is in XCom ``job_id`` as soon as it is known. ``return_value`` is that of `ZillizImportSensor`, or
@@ -84,29 +85,6 @@ class ZillizImportOperator(ImportOperatorBase):
     :raises ZillizConfigError: before anything is sent
     :raises ZillizError: else as `ZillizImportSensor`
     """
-
-    template_fields: Sequence[str] = (
-        "collection_name",
-        "files",
-        "object_urls",
-        "volume_name",
-        "data_paths",
-        "partition_name",
-        "options",
-        "idempotency_key",
-        "storage_conn_id",
-        "zilliz_conn_id",
-        "cluster_id",
-        "project_id",
-        "region_id",
-        "db_name",
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "files": "json",
-        "object_urls": "json",
-        "data_paths": "json",
-        "options": "json",
-    }
 
     def __init__(
         self,
@@ -137,6 +115,16 @@ class ZillizImportOperator(ImportOperatorBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            collection_name=collection_name,
+            files=files,
+            object_urls=object_urls,
+            volume_name=volume_name,
+            data_paths=data_paths,
+            partition_name=partition_name,
+            options=options,
+            storage_conn_id=storage_conn_id,
+            idempotency_key=idempotency_key,
+            cancel_on_kill=cancel_on_kill,
             wait_for_completion=wait_for_completion,
             zilliz_conn_id=zilliz_conn_id,
             cluster_id=cluster_id,
@@ -152,17 +140,6 @@ class ZillizImportOperator(ImportOperatorBase):
             target_state=target_state,
             **kwargs,
         )
-        self.collection_name = collection_name
-        self.files = files
-        self.object_urls = object_urls
-        self.volume_name = volume_name
-        self.data_paths = data_paths
-        self.partition_name = partition_name
-        self.options = options
-        self.storage_conn_id = storage_conn_id
-        self.idempotency_key = idempotency_key
-        self.cancel_on_kill = cancel_on_kill
-        self._storage: StorageKeys | None = None
         check_literals(self)
         self._check_source()
 
@@ -270,44 +247,7 @@ class ZillizImportOperator(ImportOperatorBase):
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
-        end = end.scrubbed(Scrubber(self._storage_secrets()))
-        if self.storage_conn_id and self._storage is None:
-            end = end.without_reasons(
-                ". Its reason is not shown, since it may hold the keys of storage_conn_id "
-                f"{self.storage_conn_id!r}, which cannot be looked up now"
-            )
         return super()._finish(end, context)
-
-    def _hook(self) -> ZillizHook:
-        hook = super()._hook()
-        hook.other_secrets = self._storage_secrets()
-        return hook
-
-    def _storage_keys(self) -> StorageKeys:
-        """Return the object storage's keys, looked up once on each worker.
-
-        :raises ZillizConfigError: they cannot be looked up
-        """
-        if self._storage is None:
-            self._storage = (
-                keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
-            )
-        return self._storage
-
-    def _storage_secrets(self) -> tuple[str, ...]:
-        """Return the secrets that a server's reasons may contain; none if they cannot be looked up."""
-        try:
-            return self._storage_keys().secrets
-        except ZillizError:
-            return ()  # the code that needs them reports that
-
-    def _trigger_options(self) -> dict[str, Any]:
-        return {"withhold_reasons": True} if self.storage_conn_id else {}
-
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render, and mask signed URLs before Airflow stores the rendered fields, also those of mapped tasks."""
-        super()._do_render_template_fields(*args, **kwargs)
-        mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
         storage = self._storage_keys()
@@ -364,63 +304,12 @@ class ZillizImportOperator(ImportOperatorBase):
             )
 
     def _submission(self, context: Context | None = None, storage: StorageKeys = NO_STORAGE) -> Submission:
-        """Return the import to start; what cannot be sent is an error before any request.
+        """Return the import to start.
 
         :param context: None where no request will be made
         """
-        sources = self._sources()
-        target = self._target().merged(self._hook().endpoint().target)
-
-        def request(key: str | None) -> Request:
-            return create_request(
-                self.collection_name,
-                target,
-                **sources,
-                partition_name=self.partition_name,
-                access_key=storage.access_key,
-                secret_key=storage.secret_key,
-                token=storage.token,
-                options=self.options,
-                idempotency_key=key,
-            )
-
-        digest = digest_of(request(self.idempotency_key))
-        names = _names(context["ti"]) if context is not None else ()
-        return Submission(
-            collection_name=self.collection_name,
-            target=target,
-            request=request,
-            key=self.idempotency_key or key_of(*names, digest=digest),
-            digest=digest,
-            groups=_groups_of(sources),
-            whole_paths=self.files is not None,
-            is_own_key=bool(self.idempotency_key),
-            former_key=former_key_of(*names),
-            patience=PATIENCE,
-        )
-
-    def _paths(self) -> tuple[str, ...]:
-        return tuple(path for group in _groups_of(self._sources()) for path in group)
-
-    def _check_source(self) -> None:
-        given = [name for name in ("files", "object_urls", "data_paths") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "exactly one of files, object_urls, or volume_name with data_paths must be given, not "
-                f"{' and '.join(given) or 'none'}"
-            )
-        if (self.volume_name is None) != (self.data_paths is None):
-            raise ValueError("volume_name and data_paths go together")
-
-    def _sources(self) -> dict[str, Any]:
-        sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
-        groups = {name: value for name, value in sources.items() if value is not None}
-        return {**groups, "volume_name": self.volume_name}
-
-
-def _names(ti: Any) -> tuple[Any, ...]:
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    return (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
+        names = names_of(context["ti"]) if context is not None else ()
+        return self._submission_of(self._sources(), names, storage, PATIENCE)
 
 
 def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -432,7 +321,3 @@ def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
         "complete_time": "completeTime",
     }
     return {wire: result.get(name) for name, wire in names.items()}
-
-
-def _groups_of(sources: dict[str, Any]) -> list[list[str]]:
-    return next((list(map(list, value)) for name, value in sources.items() if name != "volume_name"), [])

@@ -27,6 +27,7 @@ _NEEDED = ("zilliz_conn_id", "collection_name")
 _TEXTS = (
     "collection_name",
     "volume_name",
+    "source",
     "partition_name",
     "idempotency_key",
     "storage_conn_id",
@@ -67,7 +68,7 @@ def check_literals(task: Any) -> None:
     """
     for name in _fields_of(task):
         value = getattr(task, name)
-        if not _is_templated(value):
+        if not is_templated(value):
             normalised(name, value, task.task_id)
 
 
@@ -218,13 +219,14 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _is_templated(value: object) -> bool:
+def is_templated(value: object) -> bool:
+    """Whether Airflow has yet to render an argument."""
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(_is_templated(part) for part in (*value, *value.values()))
+        return any(is_templated(part) for part in (*value, *value.values()))
     if _is_sequence(value) or isinstance(value, (set, frozenset)):
-        return any(map(_is_templated, value))
+        return any(map(is_templated, value))
     # XComArg, MappedArgument, and anything else that Airflow resolves before it renders
     return hasattr(value, "resolve")
 

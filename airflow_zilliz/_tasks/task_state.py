@@ -32,9 +32,8 @@ class ImportMemory:
         self._store: Any = context.get("task_state_store")
         self._is_readable = self._store is not None
         self._record: Record | None = None
-        self._ti: Any = context["ti"]
         self._task = task
-        self._run_due = _run_due(context)
+        self._context = context
         try:
             self._record = Record.from_json(self._store.get(_MEMORY_KEY)) if self._store is not None else None
         except Exception as err:  # noqa: BLE001 - any failure of a store leaves what is known without it
@@ -48,19 +47,7 @@ class ImportMemory:
 
     def this_try(self) -> TaskTry:
         """Return what Airflow knows of this try."""
-        retries = int(getattr(self._task, "retries", 0) or 0)
-        max_tries = getattr(self._ti, "max_tries", None)
-        clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
-        return TaskTry(
-            now=time.time(),
-            record=self._record,
-            remembers=self._is_readable,
-            number=self._ti.try_number,
-            clears=clears,
-            was_cleared=clears > retries,
-            run_due=self._run_due,
-            least_pause=_least_pause(self._task),
-        )
+        return task_try(self._context, self._task, self._record, remembers=self._is_readable)
 
     def write(self, record: Record) -> None:
         """Store a record.
@@ -95,6 +82,28 @@ class ImportMemory:
         """Record that the server has forgotten the job, and that clearing the task is to start another."""
         if self._record is not None and self._record.job_id == job_id and self._record.given_up is None:
             self.write(replace(self._record, given_up=self.this_try().clears))
+
+
+def task_try(context: Context, task: Any, record: Record | None, *, remembers: bool) -> TaskTry:
+    """Return what Airflow knows of a try of an import task.
+
+    :param record: what earlier tries wrote down of the import
+    :param remembers: whether there is a store that can be read
+    """
+    ti: Any = context["ti"]
+    retries = int(getattr(task, "retries", 0) or 0)
+    max_tries = getattr(ti, "max_tries", None)
+    clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
+    return TaskTry(
+        now=time.time(),
+        record=record,
+        remembers=remembers,
+        number=ti.try_number,
+        clears=clears,
+        was_cleared=clears > retries,
+        run_due=_run_due(context),
+        least_pause=_least_pause(task),
+    )
 
 
 def _run_due(context: Context) -> float | None:

@@ -203,6 +203,22 @@ def test_the_example_of_many_imports(runs: Runs) -> None:
     runs.server.clear("script")
 
 
+def test_the_example_of_a_dataset(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
+    runs.server.clear()
+    make_collection(runs.server, "demo")
+    monkeypatch.setenv("MILVUS_DATA_DIR", str(runs.server.data_dir))
+    for number in range(300):
+        path = runs.server.data_dir / "books" / f"day={number % 3}" / f"{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"id": number, "vector": [0.5, number]}]))
+    found = runs.run(EXAMPLES / "zilliz_dataset.py", "zilliz_dataset")
+    assert found == {("load", -1): "success", ("report", -1): "success"}
+    assert rows_in(runs.server, "demo") == 300
+    assert len(runs.server.requests("create")) == 6
+    assert "300 rows of 300 files are in by 6 jobs" in runs.output
+
+
 @pytest.mark.parametrize("as_wanted", [True, False])
 def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
     pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
@@ -293,7 +309,7 @@ def quote_everything(value: str) -> str:
 
 def test_every_example_is_run() -> None:
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    here = ["zilliz_import_wait.py", "zilliz_many_imports.py", "zilliz_two_phase_import.py"]
+    here = ["zilliz_dataset.py", "zilliz_import_wait.py", "zilliz_many_imports.py", "zilliz_two_phase_import.py"]
     by_a_whole_airflow = ["zilliz_on_import.py"]
     assert names == sorted(here + by_a_whole_airflow), "give a new example its test"
 

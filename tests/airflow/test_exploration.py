@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz import operators
 from airflow_zilliz._submit import file_matching, job_search, submit_once, values
 from airflow_zilliz._submit.file_matching import Match
 from airflow_zilliz._submit.record import Earlier, Record, TaskTry
+from airflow_zilliz._tasks import importing
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz.exceptions import ZillizUnavailable
 from tests.exploration.explorer import LIMITS, Setting, explore, settings
@@ -43,7 +43,7 @@ def by_base_names(patch: pytest.MonkeyPatch) -> None:
 
 
 def same_key_for_all_files(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(operators, "digest_of", lambda request: "0")
+    patch.setattr(importing, "digest_of", lambda request: "0")
 
 
 def no_settling(patch: pytest.MonkeyPatch) -> None:

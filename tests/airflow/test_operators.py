@@ -24,6 +24,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz import operators, triggers
 from airflow_zilliz._submit.storage_keys import StorageKeys
+from airflow_zilliz._tasks import importing
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -276,7 +277,7 @@ def test_the_storage_connection_is_looked_up_once(server: LocalServer, monkeypat
         asked.append(conn_id)
         return StorageKeys("AKIA-0123456789", "s3cret-0123456789")
 
-    monkeypatch.setattr(operators, "keys_of", keys_of)
+    monkeypatch.setattr(importing, "keys_of", keys_of)
     an_import(storage_conn_id="s3").execute(context_of(TaskInstance()))
     assert asked == ["s3"]
 
