@@ -204,7 +204,7 @@ class ZillizImportDatasetOperator(PlansDataset):
             self.options = {**(self.options or {}), "auto_commit": False}
         store = LedgerStore(context)
         with self._hook():
-            self._store_link(context)
+            self._store_links(context)
             ledger = DatasetPlan(self, context).ledger(store)
             state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))
             self._state = state
