@@ -1,4 +1,4 @@
-"""The trigger that waits for many jobs; `airflow_zilliz.triggers` shows it."""
+"""The trigger that waits for many jobs; `airflow_zilliz.triggers` exports it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_zilliz._poller.list_poll import ListPoll
 from airflow_zilliz._poller.task_log import log, log_notes
+from airflow_zilliz._progress.triggerer import jobs_progress
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import Memory
 from airflow_zilliz._wait.list_notes import Note
-from airflow_zilliz._wait.list_progress import ListProgress
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz._wait.policy import WaitPolicy
@@ -29,8 +29,8 @@ from airflow_zilliz._wait.texts import IGNORED
 class ListTrigger(BaseTrigger):
     """Poll many import jobs until all have ended, and fire one event: see `ListOutcome`. It only reads.
 
-    It fires earlier where what has ended is to be written down: an hour after the last time, or when the event has no
-    room for more. All parameters are primitive and none is a secret, since Airflow stores and logs them in the clear.
+    It fires earlier to record what has ended: an hour after the last time, or when the event has no room for more.
+    All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text.
     Each but the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds.
 
     :param job_ids: the open jobs: packed by `pack`, or as a list
@@ -39,8 +39,8 @@ class ListTrigger(BaseTrigger):
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
     :param memory: what is remembered of the open jobs, packed by `Memory`
-    :param recorded: the jobs that have ended and are written down, see `Tally`
-    :param checkpoint_at: when they were written down last; None for ``started_at``
+    :param recorded: the jobs that have ended and are recorded, see `Tally`
+    :param checkpoint_at: when they were last recorded; None for ``started_at``
     :param checkpoint_jobs: fire as soon as so many jobs have ended; None for an hour's worth
     :param fail_fast: fire at the first Failed job
     :param withhold_reasons: leave Failed jobs' reasons out of the event and of the log: they may hold an object
@@ -135,14 +135,17 @@ class ListTrigger(BaseTrigger):
         """Wait, together with all other waits on the same target, and fire once."""
         if self._unknown:
             await log(self.log, logging.WARNING, IGNORED, ", ".join(self._unknown))
-        # thousands of ids and memories take longer than the loop should stand still for
+        # thousands of ids and memories take longer than the loop may be blocked
         wait = await asyncio.to_thread(self._wait)
-        outcome = await ListPoll(wait, self._log_notes, self.on_progress).run(self._first_delay())
+        progress = jobs_progress(getattr(self, "task_instance", None), self.started_at)
+        try:
+            offer = progress.offer if progress is not None else None
+            outcome = await ListPoll(wait, self._log_notes, offer).run(self._first_delay())
+        finally:
+            if progress is not None:
+                progress.end()
         event = await asyncio.to_thread(outcome.as_event)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call] # Airflow leaves it untyped
-
-    def on_progress(self, progress: ListProgress) -> None:
-        """Take in how far the jobs are, at most once a minute. It must not wait for anything."""
 
     def log_notes(self, step: Decision) -> None:
         """Write lines into the task's log."""
@@ -183,7 +186,7 @@ class ListTrigger(BaseTrigger):
         job_ids = unpack(self.job_ids)
         if not isinstance(job_ids, list):
             raise ValueError("job_ids cannot be read: they are neither a list nor packed by this provider")
-        # how long there was no triggerer says nothing of the server, so trouble is counted from here again
+        # the time without a triggerer says nothing about the server, so trouble counts from here again
         memory = Memory.unpacked(self.memory).without_trouble_before(now)
         recorded = Tally.from_json(self.recorded)
         return ListWait(plan, [str(job_id) for job_id in job_ids], now, memory, recorded, logs_at_once=False)

@@ -27,7 +27,24 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [{"integration-name": integration, "python-modules": ["airflow_zilliz.operators"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_zilliz.sensors"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_zilliz.triggers"]}],
-        "extra-links": ["airflow_zilliz.links.ZillizConsoleLink"],
+        "extra-links": ["airflow_zilliz.links.ZillizConsoleLink", "airflow_zilliz.links.ZillizProgressLink"],
+        "config": {
+            "zilliz": {
+                "description": "Options of the Zilliz provider.",
+                "options": {
+                    "progress_xcom": {
+                        "description": (
+                            "Keep the progress of imports in XCom ``zilliz_progress`` while their tasks wait, for the "
+                            "page *Import progress*."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": CONN_TYPE,

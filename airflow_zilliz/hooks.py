@@ -1,4 +1,7 @@
-"""The hook: calls of the import API, blocking for workers and asynchronous for the triggerer."""
+"""The hook: calls of the import API, blocking for workers and asynchronous for the triggerer.
+
+The module is longer than others, since each public method repeats the ids that it takes, and documents its errors.
+"""
 
 from __future__ import annotations
 

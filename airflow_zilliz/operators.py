@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
-from airflow_zilliz._protocol.models import ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin, check_key
 from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys
@@ -237,7 +238,7 @@ class ZillizImportOperator(StartsImports):
             self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, triggers are not told of it")
+            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, a kill does not reach triggers")
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
@@ -252,7 +253,7 @@ class ZillizImportOperator(StartsImports):
         storage = self._storage_keys()
         with self._hook() as hook:
             submission = self._submission(context, storage)
-            self._store_link(context)
+            self._store_links(context)
             while True:
                 try:
                     submitted = hook.submit(submission, memory.this_try(), memory.write)

@@ -115,7 +115,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         normalise_arguments(self)
         if isinstance(self.job_id, list):
             self._skip_if_empty()
-            self._store_link(context)
+            self._store_links(context)
             return self._job_list(context, *self._time_span(context)).wait()
         # here, since parsing a DAG needs no memory
         from airflow_zilliz._tasks.task_state import WaitMemory
@@ -127,7 +127,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         if self.reschedule and seen == EMPTY_CHECKPOINT and time.time() - span[0] >= self.poke_interval:
             seen = Checkpoint(at=span[0])  # it would not have been rescheduled if the job had not been seen
         wait = self._begin(*span, seen=seen)
-        self._store_link(context)
+        self._store_links(context)
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -139,7 +139,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             return False if results is None else PokeReturnValue(is_done=True, xcom_value=results)
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
-            step = self._look(hook, wait)
+            step = self._poll(hook, wait)
         return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end, context))
 
     def _on_broken_trigger(self, reason: str) -> None:

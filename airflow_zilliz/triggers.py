@@ -17,11 +17,13 @@ from airflow_zilliz._list_trigger import ListTrigger
 from airflow_zilliz._poller.completion_tracker import Completions
 from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
 from airflow_zilliz._poller.task_log import log, log_notes
+from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target, target_arguments
 from airflow_zilliz._transport.driver import aexchange, run_async
 from airflow_zilliz._wait.checkpoint import Checkpoint
+from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
 from airflow_zilliz._wait.state_machine import NOT_POLLED, Decision, ImportWait
 from airflow_zilliz._wait.texts import IGNORED
@@ -140,16 +142,28 @@ class ZillizImportTrigger(BaseTrigger):
         """Wait, together with the other waits on the same target, and fire once at the end of the wait."""
         await _log_ignored(self.log, self._unknown)
         wait = self._wait()
+        progress = wait_progress(getattr(self, "task_instance", None), wait, withhold_reasons=self.withhold_reasons)
+        try:
+            end = await self._end_of(wait, progress)
+        finally:
+            if progress is not None:
+                progress.end()
+        end = end.without_reasons() if self.withhold_reasons else end
+        yield TriggerEvent(end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
+
+    async def _end_of(self, wait: ImportWait, progress: WaitProgress | None) -> Outcome:
         loop = asyncio.get_running_loop()
         looked_up_after = 0.0
         first_poll = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = NOT_POLLED
-            watch = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
+            subscription = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
             try:
                 while not step.is_last:
-                    await changes_of(watch)
-                    for step in watch.take():
+                    await changes_of(subscription)
+                    for step in subscription.take():
+                        if progress is not None:
+                            progress.on_step(wait, step)
                         if step.notes:
                             await log_notes(self, step)
             except ZillizError as err:
@@ -157,11 +171,9 @@ class ZillizImportTrigger(BaseTrigger):
                 step = wait.on_error(err, time.time())
                 await log_notes(self, step)
             finally:
-                leave(watch)
+                leave(subscription)
             if step.end is not None:
-                end = step.end.without_reasons() if self.withhold_reasons else step.end
-                yield TriggerEvent(end.as_event())  # type: ignore[no-untyped-call] # Airflow leaves it untyped
-                return
+                return step.end
             looked_up_after = loop.time()
             await asyncio.sleep(step.delay)
 
@@ -373,7 +385,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         store: Any = getattr(self, "asset_state_store", None)
         try:
             return None if store is None else await store.aget(self._store_key)
-        except Exception as err:  # noqa: BLE001 - it is waited out: to begin anew would miss events
+        except Exception as err:  # noqa: BLE001 - it is retried: a fresh start would miss events
             raise ZillizUnavailable(f"Airflow's asset state store cannot be read: {err}") from None
 
     async def _keep(self, completions: Completions) -> None:

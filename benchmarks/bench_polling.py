@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="draw requests and CPU seconds over the number of waits")
     arguments = parser.parse_args()
     small = [(way, number) for number in arguments.waits if number <= 1_000 for way in WAYS]
-    results = []
+    results: list[Any] = []
     for _ in range(arguments.runs):
         with ThreadPoolExecutor(max(1, len(small))) as pool:
             results += pool.map(lambda run: measure(*run), small)

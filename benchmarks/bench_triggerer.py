@@ -49,7 +49,7 @@ def main() -> int:
     if arguments.list:
         import bench_list
 
-        return bench_list.compare(arguments.waits, arguments.waits, bench_list.SPREAD, arguments.within)
+        return int(bench_list.compare(arguments.waits, arguments.waits, bench_list.SPREAD, arguments.within))
     server = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

@@ -150,7 +150,7 @@ async def main(way: str, url: str, waits: int) -> dict[str, Any]:
         def see(job_id: str) -> None:
             seen[job_id] = time.time()
 
-        tasks = [asyncio.create_task(wait(job_id, see)) for job_id in ends]
+        tasks = [asyncio.ensure_future(wait(job_id, see)) for job_id in ends]
         while len(seen) < waits and time.monotonic() - began < PATIENCE:
             await asyncio.sleep(1.0)
             peak = max(peak, memory(statm))
@@ -160,7 +160,7 @@ async def main(way: str, url: str, waits: int) -> dict[str, Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
             if not task.cancelled() and task.exception() is not None:
-                raise task.exception()
+                task.result()
         async with control.get(f"{url}/counts") as answer:
             counts = await answer.json()
     delays = sorted(seen[job_id] - ends[job_id] for job_id in seen)

@@ -15,6 +15,11 @@ from typing import Any
 
 import requests
 
+from dev import supervisor
+
+#: Seconds for all of Airflow's processes to end, more than its supervisor gives them.
+_ENDS_WITHIN = 30.0
+
 
 class RunningError(Exception):
     """Something did not happen as it should."""
@@ -28,25 +33,42 @@ def airflow(
     settings: Mapping[str, str] | None = None,
     *,
     port: int | None = None,
+    python: str = sys.executable,
+    path: str = "",
+    login: Mapping[str, str] | None = None,
 ) -> Iterator[AirflowApi]:
     """Run a real Airflow with an SQLite metadata database, and end every process of it.
+
+    They end with this process, too, however that one ends.
 
     :param connection: what ``zilliz_default`` is, from the environment; None leaves it to Airflow's database
     :param settings: environment variables that differ from `environment`'s
     :param port: the API server's; None takes a free one
+    :param python: the interpreter whose Airflow is run
+    :param path: the path that its UI and API are below, such as ``/airflow``
+    :param login: ``username`` and ``password`` for its API; None where everybody is an admin
     """
     port = port or free_port()
-    variables = {**environment(home, dags, connection, port), **(settings or {})}
+    variables = {**environment(home, dags, connection, port, python=python, path=path), **(settings or {})}
     with (home / "airflow.log").open("w") as log:
-        command = [sys.executable, "-m", "airflow", "standalone"]
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+        command = [sys.executable, supervisor.__file__, python, "-m", "airflow", "standalone"]
+        process = subprocess.Popen(
+            command, env=variables, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    assert process.stdin is not None  # noqa: S101 - it is piped
     try:
-        yield AirflowApi(f"http://127.0.0.1:{port}", process)
+        yield AirflowApi(f"http://127.0.0.1:{port}{path}", process, login)
     finally:
-        end_tree(process)
+        process.stdin.close()
+        try:
+            process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            end_tree(process)
 
 
-def environment(home: Path, dags: Path, connection: str | None, port: int) -> dict[str, str]:
+def environment(
+    home: Path, dags: Path, connection: str | None, port: int, *, python: str = sys.executable, path: str = ""
+) -> dict[str, str]:
     """Return the environment of an Airflow's processes; what the caller's own says of Airflow is left out.
 
     :param connection: what ``zilliz_default`` is; None leaves it to Airflow's database
@@ -54,7 +76,7 @@ def environment(home: Path, dags: Path, connection: str | None, port: int) -> di
     """
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "AIRFLOW_HOME": str(home / "airflow"),
         **({"AIRFLOW_CONN_ZILLIZ_DEFAULT": connection} if connection else {}),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -64,8 +86,8 @@ def environment(home: Path, dags: Path, connection: str | None, port: int) -> di
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__WORKERS": "1",
-        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}{path}",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}{path}/execution/",
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
@@ -75,8 +97,9 @@ def environment(home: Path, dags: Path, connection: str | None, port: int) -> di
 class AirflowApi:
     """The REST API of a running Airflow."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[bytes], login: Mapping[str, str] | None = None) -> None:
         self.url = url
+        self._login = dict(login or {})
         self._process = process
         self._session = requests.Session()
         self._session.trust_env = False
@@ -94,7 +117,7 @@ class AirflowApi:
             return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
 
         self._until("Airflow is healthy", healthy, within=120)
-        token = self._session.post(f"{self.url}/auth/token", json={}, timeout=10)
+        token = self._session.post(f"{self.url}/auth/token", json=self._login, timeout=10)
         if token.status_code >= 400:
             token = self._session.get(f"{self.url}/auth/token", timeout=10)
         self._session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"

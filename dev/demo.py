@@ -19,6 +19,7 @@ import requests
 
 from airflow_zilliz.local.testing import LocalServer
 from dev.airflow_process import AirflowApi, RunningError, airflow
+from dev.supervisor import end_with_parent
 
 DAG_ID = "zilliz_import_wait"
 SENSOR = "wait_for_import"
@@ -35,6 +36,7 @@ def main() -> int:
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_with_parent()
     started = time.monotonic()
     server = import_server(home)
     try:

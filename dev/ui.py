@@ -15,6 +15,7 @@ import requests
 from airflow_zilliz.local.testing import LocalServer
 from dev.airflow_process import AirflowApi, RunningError, airflow
 from dev.demo import import_server, make_collection, say, step
+from dev.supervisor import end_with_parent
 
 CONN_ID = "zilliz_default"
 
@@ -61,6 +62,7 @@ def main() -> int:
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_with_parent()
     step("Starting Airflow and a local import server over Milvus Lite")
     try:
         with opened(home, options.dags.resolve(), port=options.port) as (api, server):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.loops import DebugLoop
 
@@ -33,9 +34,32 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost",
 }
 
+from tests.helpers.dag_runs import DagRunner  # noqa: E402 - it reads where Airflow's home is
+from tests.helpers.servers import ServerPool  # noqa: E402
+
+settings.register_profile("quick", max_examples=20)
+settings.register_profile("full", max_examples=150)
+settings.load_profile("full")  # unless --hypothesis-profile says otherwise
+
 
 class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
     _loop_factory = DebugLoop
+
+
+@pytest.fixture(scope="session")
+def dag_runner() -> Iterator[DagRunner]:
+    """What runs DAGs. It takes seconds to start: tests that need it are in the group ``dags``, for one worker."""
+    runner = DagRunner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPool]:
+    """What modules take their servers from; a server of its own is for tests of how it starts and ends."""
+    pool = ServerPool(tmp_path_factory.mktemp("servers"))
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The subscriptions that are due, by what is to be done for them. No I/O, no clock."""
+"""The subscriptions that are due, by the kind of poll that they need. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from airflow_zilliz._poller.sliced_work import DECISIONS_AT_ONCE
 from airflow_zilliz._poller.subscription import Subscription
 from airflow_zilliz._transport.request_queue import Need
 
-#: A wait of which nothing was heard for so long is described, whatever becomes of walks; so many at a time, since after
-#: an outage the list serves most of them.
+#: A wait that no response has shown for so long is described, even if walks fail; so many at a time, since after an
+#: outage the list serves most of them.
 UNHEARD = 300.0
 UNHEARD_AT_ONCE = 32
-#: How many refreshes are on their way at a time, the ones that wait for their turn included.
+#: How many refreshes are in flight at a time, including those that wait for their turn.
 REFRESHES_AT_ONCE = 4
 #: A wait that was not described for so long may take a larger part of the rate, however many waits there are.
 UNDESCRIBED = 3600.0
@@ -28,7 +28,7 @@ class Description(NamedTuple):
 
 
 class DueQueue:
-    """Three queues; each subscription is in one of the first two at the most."""
+    """Three queues; each subscription is in at most one of the first two."""
 
     def __init__(self) -> None:
         #: due, and served by the next walk
@@ -37,7 +37,7 @@ class DueQueue:
         self.for_description: dict[Subscription, None] = {}
         #: served by lists, and to be described when there is time, in the order in which that was due
         self.for_refresh: dict[Subscription, None] = {}
-        #: how many descriptions are on their way, refreshes apart
+        #: how many descriptions are in flight, without refreshes
         self.in_flight = 0
         self._refreshes = 0
 
@@ -46,19 +46,19 @@ class DueQueue:
         return bool(self.for_walk or self.for_description)
 
     def __iter__(self) -> Iterator[Subscription]:
-        """Go through what is due."""
+        """Iterate over what is due."""
         return chain(self.for_walk, self.for_description)
 
     def await_walk(self, subscription: Subscription) -> None:
-        """Let a subscription that is due wait for a walk."""
+        """Queue a subscription that is due for a walk."""
         self.for_walk.setdefault(subscription)
 
     def refresh(self, subscription: Subscription) -> None:
-        """Let a subscription that lists serve be described in its turn."""
+        """Queue a subscription that lists serve for a description in its turn."""
         self.for_refresh.setdefault(subscription)
 
     def describe(self, subscription: Subscription) -> None:
-        """Let a subscription be described, and by no walk."""
+        """Queue a subscription for a description only."""
         self.for_walk.pop(subscription, None)
         self.for_description.setdefault(subscription)
 
@@ -71,25 +71,25 @@ class DueQueue:
             self.describe(subscription)
 
     def describe_unheard(self, now: float) -> None:
-        """Describe those of the first that wait for a walk of which nothing was heard for long."""
+        """Describe those of the first that wait for a walk and that no response has shown for long."""
         for subscription in list(islice(self.for_walk, UNHEARD_AT_ONCE)):
             if now - subscription.answered_at > max(UNHEARD, 2 * subscription.pace):
                 self.describe(subscription)
 
     def unqueue(self, subscription: Subscription) -> None:
-        """Forget that a subscription is due; a refresh keeps its place."""
+        """Remove a subscription that is due; a refresh keeps its place."""
         self.for_walk.pop(subscription, None)
         self.for_description.pop(subscription, None)
 
     def remove(self, subscription: Subscription) -> None:
-        """Forget a subscription, which may be gone already."""
+        """Remove a subscription, which may be gone already."""
         self.unqueue(subscription)
         self.for_refresh.pop(subscription, None)
 
     def walk_need(self, interval: float) -> Need:
-        """Return how urgent a walk for what waits for one is.
+        """Return how urgent a walk for the waiting subscriptions is.
 
-        :param interval: seconds that no wait asks to be polled sooner than
+        :param interval: the shortest poll interval of all waits, in seconds
         """
         first = list(islice(self.for_walk, DECISIONS_AT_ONCE))
         return Need(

@@ -1,7 +1,7 @@
-"""Carries out what a `ListWait` decides, over the same polls that all other waits of the process share.
+"""Does what a `ListWait` decides, over the same polls that all other waits of the process share.
 
-A trigger runs it on the triggerer's loop, and a worker on a loop of its own, so that many jobs are polled alike in
-every mode: in one walk through the list where that is cheaper, each job's end described, all within the rate limit.
+A trigger runs it on the triggerer's loop, and a worker on its own loop, so that many jobs are polled in the same way in
+every mode: in one walk through the list if that is cheaper, each job's end described, all within the rate limit.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from airflow_zilliz._poller.subscriber import Subscriber
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_outcome import ListOutcome
-from airflow_zilliz._wait.list_progress import ListProgress
 from airflow_zilliz._wait.list_wait import Again, ListWait
+from airflow_zilliz._wait.snapshot import Snapshot
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError
 
-#: After so many jobs other triggers get their turn on the loop.
+#: After so many jobs, other triggers get their turn on the loop.
 _SLICE = 100
 #: A description of a job that a list showed ended comes after this, in seconds: it is no more urgent than other polls.
 CLAIM_DELAY = 1.0
 #: Jobs whose key was refused within so many seconds share a look-up of the connection.
 SHARED_LOOK_UP = 5.0
-#: How often it is looked whether there is something to log, and whether all jobs were polled, in seconds.
+#: How often it is checked whether there is something to log, and whether all jobs were polled, in seconds.
 TICK, SHORT_TICK = 5.0, 0.1
 
 Log = Callable[[tuple[Note, ...]], Awaitable[None]]
@@ -45,12 +45,12 @@ class _Member(Subscriber):
         self._news = news
 
     def wake(self) -> None:
-        """Let the owner look at it."""
+        """Wake the owner."""
         self._news.add(self)
 
 
 class _News:
-    """The members that have something to say."""
+    """The members that have decisions to take."""
 
     def __init__(self) -> None:
         self._members: dict[_Member, None] = {}
@@ -79,14 +79,14 @@ class _News:
 
 
 class LookUp(Exception):
-    """The connection is to be looked up again, by a worker, which does so outside of its loop."""
+    """A worker is to look the connection up again, outside of its loop."""
 
 
 class ListPoll:
     """Polls the open jobs of one `ListWait` until it ends or pauses.
 
     :param log: writes lines into the task's log
-    :param on_progress: told how far the jobs are, at most once a minute
+    :param on_progress: gets what a person is shown of the jobs, at most once a minute
     :param endpoint: of a worker, which has looked the connection up; None for the look-up that all triggers share
     """
 
@@ -94,7 +94,7 @@ class ListPoll:
         self,
         wait: ListWait,
         log: Log,
-        on_progress: Callable[[ListProgress], None] | None = None,
+        on_progress: Callable[[Snapshot], None] | None = None,
         endpoint: Endpoint | None = None,
     ) -> None:
         self._wait = wait
@@ -116,13 +116,13 @@ class ListPoll:
         """
         outcome = await self._poll(first_delay, math.inf)
         if outcome is None:
-            raise RuntimeError("A poll without an end has stopped")  # a mistake of ours
+            raise RuntimeError("A poll without an end has stopped")  # our own bug
         return outcome
 
     async def run_once(self, within: float) -> ListOutcome | None:
         """Poll until each job was polled once and what had ended was described, but no longer than so many seconds.
 
-        :returns: None where the wait goes on
+        :returns: None if the wait continues
         :raises LookUp: as `run`
         """
         return await self._poll(0.0, self._loop.time() + within)
@@ -153,7 +153,7 @@ class ListPoll:
             await self._leave_all()
 
     def _take_news(self) -> ListOutcome | None:
-        """Handle what some polls came to, and what time has brought about."""
+        """Handle the results of some polls, and the passing of time."""
         now, wait = time.time(), self._wait
         outcome = wait.outcome(now)
         for _ in range(_SLICE):
@@ -211,7 +211,7 @@ class ListPoll:
             progress = await asyncio.to_thread(self._wait.progress, now)
             self._wait.on_progress(progress, now)
             if self._on_progress is not None:
-                self._on_progress(progress)
+                self._on_progress(self._wait.snapshot(progress, now))
             notes += self._wait.take_notes(now)
         if notes:
             await self._log(notes)

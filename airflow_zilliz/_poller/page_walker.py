@@ -1,4 +1,4 @@
-"""Walks through the pages of one target's job list, as far as the schedule finds that worth it."""
+"""Walks through the pages of one target's job list, as long as the schedule finds that worthwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SLICE = 100
 
 
 class PageWalker:
-    """Carries out the walks of one target.
+    """Does the walks of one target.
 
     :param ceiling: the most requests per second
     :param on_news: called when waits may have decisions to take
@@ -50,7 +50,7 @@ class PageWalker:
         self._now = asyncio.get_running_loop().time
 
     async def walk(self, walk: Walk) -> bool:
-        """Walk, and return whether to the end of what the walk asks for.
+        """Walk; return whether the end of its lists was reached.
 
         :raises Exception: whatever is wrong with the list
         """
@@ -59,19 +59,19 @@ class PageWalker:
             walk.need.eager_until = -math.inf
         whole, lists = True, walk.lists
         for collection in lists:
-            if walk.lists == lists:  # else the server does not filter, and has shown all
+            if walk.lists == lists:  # otherwise the server does not filter, and has shown all
                 whole = whole and await self._turn_pages(walk, collection)
         return whole
 
     async def _turn_pages(self, walk: Walk, collection: str | None) -> bool:
-        """Walk through one list, and return whether to its end."""
+        """Walk through one list; return whether its end was reached."""
         walks, seen = self._schedule.walks, set[str]()
         first = 1
         while first <= MAX_LIST_PAGES and walks.is_worth_a_page:
             last = max(first, min(first + self._pages_at_once() - 1, walks.pages_expected))
             for page in await self._pages(walk.need, range(first, last + 1), collection):
                 if collection is not None and not page.is_of(collection):
-                    walks.on_filter_ignored(self._now())  # and so this is a page of the whole list
+                    walks.on_filter_ignored(self._now())  # so this is a page of the whole list
                     collection = None
                 await self._read(page)
                 if not page.full or page.records.keys() <= seen:
@@ -83,7 +83,7 @@ class PageWalker:
     def _pages_at_once(self) -> int:
         if not self._schedule.walks.is_known_to_page:
             return 1
-        # twice a second at the most, so that the limit holds in every second
+        # at most twice a second, so that the limit holds in every second
         rate = self._limiter.rate(self._now(), self._ceiling)
         return min(MAX_PAGES_AT_ONCE, int(rate / 2)) if rate >= MAX_PAGES_AT_ONCE else 1
 
@@ -97,7 +97,7 @@ class PageWalker:
         self._on_news()
 
     async def _pages(self, need: Need, numbers: range, collection: str | None) -> list[Page]:
-        """Request pages together; those that are refused are requested again one by one, in their turn."""
+        """Request pages together; refused ones are requested again one by one, in their turn."""
         await self._sender.turn(LIST, need, len(numbers))
         exchange = partial(self._sender.exchange, need, has_turn=True)
         flows = (

@@ -30,7 +30,7 @@ from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
 __all__ = ["changes_of", "endpoint_of_connection", "hand_over", "join", "leave", "lookup_of"]
 
-#: Descriptions on their way at a time, the ones that wait for their turn included.
+#: Descriptions in flight at a time, including those that wait for their turn.
 MAX_IN_FLIGHT = 32
 #: How much longer a round takes for each wait, and its maximum, in seconds.
 SECONDS_PER_WAIT = 0.0001
@@ -114,7 +114,7 @@ class _Poller:
         self._running.discard(task)
         self._changed.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # a mistake of ours: better that all waits fail loudly than that they hang
+            # our own bug: all waits fail loudly instead of hanging
             self._retire()
             for subscriber in _subscribers(self._schedule.subscriptions):
                 subscriber.fail(error)
@@ -143,7 +143,7 @@ class _Poller:
                 self._start(self._walk(walk))
             while len(self._running) < MAX_IN_FLIGHT and (found := schedule.next_description(now)) is not None:
                 self._start(self._describe(found))
-            # thousands of waits are due at thousands of moments: not each of them is worth a round of its own
+            # thousands of waits are due at thousands of moments: not each of them is worth its own round
             at = max(schedule.next_at(now), now + min(LONGEST_ROUND, len(schedule) * SECONDS_PER_WAIT))
             alarm = loop.call_at(at, self._changed.set) if at < math.inf else None
             try:
@@ -180,11 +180,11 @@ class _Poller:
 
 
 def _subscribers(found: Iterable[Subscription]) -> Iterator[Subscriber]:
-    """Return the subscriptions of a schedule as what they are: a poller adds nothing else."""
+    """Return the subscriptions of a schedule with their actual type: a poller adds nothing else."""
     return (one for one in found if isinstance(one, Subscriber))
 
 
-#: What makes two waits share a poll: where requests go, and with what.
+#: Waits with an equal key share a poll: it holds where requests go, and with what.
 _Key = tuple[Account, "bool | str", float, float, Target]
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Poller]] = WeakKeyDictionary()

@@ -1,8 +1,8 @@
 """Which request the waits of one target need next, decided without I/O and without a clock.
 
 Times are seconds of a clock that does not jump; `Schedule.offset` added to one gives epoch seconds, which is what the
-waits themselves count in. A response or an error is handed to the waits that it concerns, and they alone decide what it
-means. No call handles more than a slice of the waits: there may be 10,000 of them, and other triggers want their turn.
+waits themselves count in. A response or an error is passed to the waits that it concerns, and they alone decide what it
+means. No call handles more than a slice of the waits: there may be 10,000 of them, and other triggers need their turn.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ OVERDUE = 60.0
 
 
 class Schedule:
-    """The waits of one target. Whoever calls it wakes the owners of `take_changed` afterwards."""
+    """The waits of one target. The caller wakes the owners of `take_changed` afterwards."""
 
     def __init__(self) -> None:
         self.offset = 0.0
-        #: when the server last had a usable response for whoever uses the key
+        #: when the server last sent a usable response to any user of the key
         self.others_answered_at = -math.inf
         self.subscriptions = Subscriptions()
         self.walks = WalkPlanner(self.subscriptions)
@@ -45,14 +45,14 @@ class Schedule:
         self._work = SlicedWork()
         self._changed: list[Subscription] = []
         self._health = Health()
-        #: of a server that fails walks and descriptions are asked for in turn
+        #: on a failing server, walks and descriptions are requested in turn
         self._walked_last = False
 
     def __len__(self) -> int:
         return len(self.subscriptions)
 
     def take_changed(self) -> list[Subscription]:
-        """Return the subscriptions whose owners have decisions to take, and forget them."""
+        """Return and forget the subscriptions whose owners have decisions to take."""
         changed, self._changed = self._changed, []
         return changed
 
@@ -70,7 +70,7 @@ class Schedule:
         self._plan(subscription, now, subscription.not_before - now)
 
     def remove(self, subscription: Subscription) -> None:
-        """Let a wait go; it may be gone already."""
+        """Remove a wait; it may be gone already."""
         if not subscription.is_active:
             return
         self.walks.elapsed.remove(subscription)
@@ -84,9 +84,9 @@ class Schedule:
     # -- what to do next ------------------------------------------------------------------------------------------
 
     def settle(self, now: float) -> bool:
-        """Do a slice of what is to be done without a request: find what is due, hand out what concerns many.
+        """Do a slice of the work without requests: find what is due, pass on what concerns many waits.
 
-        :returns: whether there is more to be done at once
+        :returns: whether there is more to do at once
         """
         while self._polls.first() <= now:
             slot, subscriptions = self._polls.pop()
@@ -108,12 +108,12 @@ class Schedule:
         return self._health.paused_for(now)
 
     def next_at(self, now: float) -> float:
-        """Return when `settle` may find something new, as far as time alone can bring it about."""
+        """Return when the passing of time alone may give `settle` something to do."""
         pause_end = now + (self._health.paused_for(now) or math.inf)
         return min(self._polls.first(), self._deadlines.first() - self.offset, pause_end)
 
     def next_description(self, now: float) -> Description | None:
-        """Return the job to describe now, None for none; what comes of it is due at `on_described`."""
+        """Return the job to describe now, None for none; its result is due at `on_described`."""
         is_failing = self._health.is_failing
         if self._health.paused_for(now) or (is_failing and (self._queue.in_flight or self.walks.walk)):
             return None
@@ -125,7 +125,7 @@ class Schedule:
         return found
 
     def begin_walk(self, now: float) -> Walk | None:
-        """Return a walk to be made now, None for none."""
+        """Return a walk to make now, None for none."""
         if self.walks.walk or not self._queue.for_walk or self.walks.list.is_in_doubt or self._health.paused_for(now):
             return None
         if self._health.is_failing and (self._queue.in_flight or (self._walked_last and self._queue.for_description)):
@@ -133,7 +133,7 @@ class Schedule:
         self._walked_last = True
         return self.walks.begin(now, self._queue.walk_need(self.subscriptions.shortest_interval))
 
-    # -- what came of it ------------------------------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------------------------
 
     def on_described(
         self,
@@ -144,7 +144,7 @@ class Schedule:
         *,
         is_refresh: bool = False,
     ) -> None:
-        """Hand a description, or its failure, to the waits that it concerns.
+        """Pass a description, or its failure, to the waits that it concerns.
 
         :param sent_at: when it was sent
         :param is_refresh: whether it was one, see `Need`
@@ -160,7 +160,7 @@ class Schedule:
             if now < subscription.not_before:
                 # of two waits for one job the younger one may not end before Airflow has heard of its deferral
                 continue
-            # in vain or not: where the list serves a wait, it is not tried again at once
+            # successful or not: if the list serves a wait, the description is not retried at once
             subscription.described_at = now
             if isinstance(outcome, ImportProgress):
                 subscription.answered_at = now
@@ -172,7 +172,7 @@ class Schedule:
             self._work.add(self.subscriptions, partial(self._hand_error, error=outcome))
 
     def on_listed(self, job_id: str, job: ImportProgress | None, now: float) -> None:
-        """Hand a list's word on a job to the waits for it.
+        """Pass a job's state in the list to the waits for it.
 
         :param job: None where its record is the one in ``subscriptions.listed``
         """
@@ -183,7 +183,7 @@ class Schedule:
             listed[job_id] = job.raw
         for subscription in self.subscriptions.of(job_id):
             if now < subscription.not_before or not subscription.wait.can_be_listed:
-                listed[job_id] = None  # not everyone has read it
+                listed[job_id] = None  # not every wait has read it
                 continue
             subscription.answered_at = now
             self.walks.on_listed(subscription)
@@ -197,27 +197,27 @@ class Schedule:
             if subscription.is_active and now - subscription.described_at > REFRESH_INTERVALS * subscription.pace:
                 self._queue.refresh(subscription)
 
-    def on_page(self, now: float, records: int = 0, count: int = 0) -> None:
+    def on_page(self, now: float, records: int, count: int) -> None:
         """See `WalkPlanner.on_page`."""
         self._health.on_answer(now)
         self.walks.on_page(records, count)
 
     def end_walk(self, now: float, *, whole: bool) -> None:
-        """End a walk; waits that it did not show are described, since they may lie where no walk gets to.
+        """End a walk; waits that it did not show are described, since no walk may reach them.
 
-        :param whole: whether it came to the end of what it asked for
+        :param whole: whether it reached the end of its lists
         """
         missed, for_good = self.walks.end(now, whole=whole)
         self._work.add(missed, partial(self._on_missed, for_good=for_good))
 
     def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
-        """Handle that a walk broke off; its waits are described instead, also from now on where lists are useless."""
+        """Handle a failed walk; its waits are described instead, also from now on if lists are useless."""
         if isinstance(error, ZillizUnavailable):
             self._health.on_failure(error, sent_at, now)
         if self.walks.fail(error, now):
             self._work.add(self.subscriptions, partial(self._report_useless, error=error))
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- internals ------------------------------------------------------------------------------------------------
 
     def _choose(self, now: float) -> None:
         """Choose between a walk and descriptions for what is due."""
@@ -228,7 +228,7 @@ class Schedule:
         if not number or self.walks.walk is not None:
             return
         if self.walks.list.is_in_doubt:
-            # a few descriptions tell whether it is the list alone that fails; all of them would take long
+            # a few descriptions show whether only the list fails; all of them would take long
             queue.describe_first(0 if queue.for_description else FEW)
         elif self.walks.list.is_off(now) or not self.walks.pays(now, number):
             queue.describe_first(number)
@@ -237,7 +237,7 @@ class Schedule:
         """Queue a subscription that is due, unless it was polled since the timer was set."""
         if not subscription.is_active or TimerQueue.slot_of(subscription.due) != slot:
             return
-        if not self.walks.serves(subscription, now) or self.walks.list.is_off(now):
+        if not self.walks.serves(subscription, now):
             self._queue.describe(subscription)
             return
         self._queue.await_walk(subscription)
@@ -245,7 +245,7 @@ class Schedule:
             self.walks.walk.need.pace = min(self.walks.walk.need.pace, subscription.pace)
 
     def _on_deadline(self, subscription: Subscription, now: float) -> None:
-        """End a wait that could not be polled for long enough; one that comes late, or slept, is polled first."""
+        """End a wait that could not be polled for too long; one that comes late, or slept, is polled first."""
         if not subscription.is_active:
             return
         if subscription.is_overdue:
@@ -283,7 +283,7 @@ class Schedule:
         self._polls.set(subscription.due, subscription)
 
     def _take(self, subscription: Subscription, decision: Decision, now: float) -> None:
-        """Do as a wait decided after a poll."""
+        """Act on a wait's decision after a poll."""
         if decision.is_last:
             self.remove(subscription)
         elif subscription.is_active:

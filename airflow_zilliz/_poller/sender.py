@@ -23,7 +23,7 @@ LONGEST_QUIET_PAUSE = 10.0
 class Sender:
     """Sends the requests of one target.
 
-    :param pause: returns for how many seconds the target is left alone
+    :param pause: returns for how many seconds requests to the target pause
     """
 
     def __init__(self, endpoint: Endpoint, pause: Callable[[], float]) -> None:
@@ -39,7 +39,7 @@ class Sender:
         """Send a request in its turn, and again if it was refused and others were not.
 
         :param has_turn: whether it has waited for its turn already
-        :raises ZillizUnavailable: where the server cannot be reached, or asked for a long pause
+        :raises ZillizUnavailable: the server is unreachable, or asked for a long pause
         """
         queue = queue_of(self._endpoint, request.path)
         while True:
@@ -56,7 +56,7 @@ class Sender:
                 return response
 
     async def turn(self, path: str, need: Need, together: int = 1) -> None:
-        """Wait for the turn of one or more requests, and for as long as the target asks to be left alone."""
+        """Wait for the turn of one or more requests, and for the end of any pause of the target."""
         queue = queue_of(self._endpoint, path)
         pause = 1.0
         while pause > 0:
@@ -68,5 +68,5 @@ class Sender:
 
 
 def _paused(url: str, seconds: float) -> ZillizUnavailable:
-    text = f"{url} answered HTTP 429: it asks to be left alone for {seconds:.0f} s"
+    text = f"{url} returned HTTP 429: it asks for a pause of {seconds:.0f} s"
     return ZillizUnavailable(text, retry_after=seconds, http_status=429)

@@ -1,4 +1,4 @@
-"""What is to be done for many subscriptions, a slice at a time: other triggers want their turn. No I/O, no clock."""
+"""Work on many subscriptions, a slice at a time, since other triggers need their turn. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from airflow_zilliz._poller.subscription import Subscription
 
-#: What one slice may cost, and what one subscription costs: to look at it, or to let its wait decide something.
+#: What one slice may cost, and what one subscription costs: to check it, or to let its wait decide.
 SLICE = 1000
 LOOK_COST = 1
 DECISION_COST = 10
@@ -17,7 +17,7 @@ Handle = Callable[[Subscription, float], None]
 
 
 class SlicedWork:
-    """Work in the order in which it came."""
+    """Work, in the order in which it was added."""
 
     def __init__(self) -> None:
         self._left: deque[tuple[Iterator[Subscription], Handle, int]] = deque()

@@ -1,4 +1,4 @@
-"""A trigger's side of its subscription: how it hears of decisions, and how it leaves."""
+"""A trigger's side of its subscription: how it receives decisions, and how it leaves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from airflow_zilliz._wait.state_machine import ImportWait
 class Subscriber(Subscription):
     """One trigger's subscription.
 
-    It is the same object, since thousands of triggers start together, and each of their objects brings the next garbage
-    collection of Airflow's whole heap nearer.
+    Both sides are one object, since thousands of triggers start together, and each of their objects brings the next
+    garbage collection of Airflow's whole heap nearer.
     """
 
     __slots__ = ("_waker", "error", "holder")
 
     def __init__(self, wait: ImportWait, not_before: float) -> None:
         super().__init__(wait, not_before)
-        #: what has to know when it leaves
+        #: the poller or look-up that it has to leave
         self.holder: Holder | None = None
         self.error: BaseException | None = None
         self._waker: asyncio.Future[None] | None = None
@@ -38,12 +38,12 @@ class Subscriber(Subscription):
         return self._waker
 
     def fail(self, error: BaseException) -> None:
-        """Let the trigger fail."""
+        """Raise an error in the trigger."""
         self.error = error
         self.wake()
 
     def wake(self) -> None:
-        """Let the trigger go on."""
+        """Wake the trigger."""
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 

@@ -14,7 +14,7 @@ from airflow_zilliz._wait.state_machine import Decision, ImportWait
 class Subscription:
     """One wait, in a schedule or on its way there. Times are those of the schedule's clock.
 
-    ``steps`` are the decisions that its owner has yet to see.
+    ``steps`` are the decisions that its owner has yet to take.
 
     :param not_before: when a poll may count at the earliest
     """
@@ -25,12 +25,12 @@ class Subscription:
         "described_at",
         "due",
         "is_overdue",
+        "next_of_job",
         "not_before",
         "pace",
         "page",
         "polled_at",
         "steps",
-        "twin",
         "unlisted_until",
         "wait",
     )
@@ -43,18 +43,18 @@ class Subscription:
         self.described_at = not_before
         #: when a poll last showed its job
         self.answered_at = not_before
-        #: the collection of its job, as far as known
+        #: the collection of its job, if known
         self.collection = wait.seen.collection_name
         #: the page of the list that last showed it, 0 for none
         self.page = 0
         self.unlisted_until = -math.inf
-        #: a deadline has passed, and the last chance of a poll runs
+        #: a deadline has passed, and the last poll is due
         self.is_overdue = False
         #: seconds from its last poll to the next one; 0 for a subscription that is in no schedule
         self.pace = 0.0
         self.steps: tuple[Decision, ...] = ()
         #: another wait for the same job
-        self.twin: Subscription | None = None
+        self.next_of_job: Subscription | None = None
 
     @property
     def is_active(self) -> bool:
@@ -62,7 +62,7 @@ class Subscription:
         return self.pace > 0
 
     def take(self) -> tuple[Decision, ...]:
-        """Return the decisions that the owner has not seen, and forget them."""
+        """Return and forget the decisions that the owner has not taken."""
         steps, self.steps = self.steps, ()
         return steps
 
@@ -71,7 +71,7 @@ class Subscriptions:
     """The subscriptions of one target, by job, and what they have in common."""
 
     def __init__(self) -> None:
-        #: the jobs that are waited for, each with its last record of the list
+        #: the jobs of the waits, each with its last record of the list
         self.listed: dict[str, Mapping[str, Any] | None] = {}
         #: how many waits each collection has, None being the unknown ones
         self.collections: Counter[str | None] = Counter()
@@ -86,23 +86,23 @@ class Subscriptions:
         return job_id in self._jobs
 
     def __iter__(self) -> Iterator[Subscription]:
-        """Go through all of them, in slices if need be: they may come and go meanwhile."""
+        """Iterate over all of them, in slices if necessary: they may come and go meanwhile."""
         for job_id in list(self._jobs):
             yield from self.of(job_id)
 
     def of(self, job_id: str) -> list[Subscription]:
-        """Return the waits for one job: nearly always one alone, so they hang together without a list for each job."""
+        """Return the waits for one job: nearly always only one, so they are linked instead of listed for each job."""
         found, one = [], self._jobs.get(job_id)
         while one is not None:
             found.append(one)
-            one = one.twin
+            one = one.next_of_job
         return found
 
     def add(self, subscription: Subscription) -> None:
         """Add a subscription."""
         job_id = subscription.wait.job_id
         self.listed[job_id] = None  # another wait for the same job has yet to read its record
-        subscription.twin = self._jobs.get(job_id)
+        subscription.next_of_job = self._jobs.get(job_id)
         self._jobs[job_id] = subscription
         self._size += 1
         self.collections[subscription.collection] += 1
@@ -118,11 +118,11 @@ class Subscriptions:
             del self._jobs[job_id], self.listed[job_id]
             return
         self._jobs[job_id] = others[0]
-        for one, twin in zip(others, [*others[1:], None], strict=True):
-            one.twin = twin
+        for one, next_of_job in zip(others, [*others[1:], None], strict=True):
+            one.next_of_job = next_of_job
 
     def note_collection(self, subscription: Subscription, job: ImportProgress) -> None:
-        """Note the collection of a job where a response has it."""
+        """Note the collection of a job if a response has it."""
         if job.collection_name is not None:
             self._count_collection(subscription, -1)
             subscription.collection = job.collection_name

@@ -12,7 +12,7 @@ SLOTS = 32
 
 
 class TimerQueue:
-    """Subscriptions by the time at which something is due, in slots; some of them are void by now."""
+    """Subscriptions by the time at which something is due, in slots; some may be outdated."""
 
     def __init__(self) -> None:
         self._slots: dict[int, list[Subscription]] = {}
@@ -20,7 +20,7 @@ class TimerQueue:
         self._size = 0
 
     def __len__(self) -> int:
-        """Return how many entries there are, the void ones included."""
+        """Return how many entries there are, including outdated ones."""
         return self._size
 
     @staticmethod
@@ -29,7 +29,7 @@ class TimerQueue:
         return math.ceil(time * SLOTS)
 
     def set(self, time: float, subscription: Subscription) -> None:
-        """Let something be due for a subscription."""
+        """Add a time at which something is due for a subscription."""
         slot = self.slot_of(time)
         if slot not in self._slots:
             self._slots[slot] = []
@@ -42,14 +42,14 @@ class TimerQueue:
         return self._order[0] / SLOTS if self._order else math.inf
 
     def pop(self) -> tuple[int, list[Subscription]]:
-        """Take the next slot out, with its subscriptions."""
+        """Remove and return the next slot, with its subscriptions."""
         slot = heapq.heappop(self._order)
         subscriptions = self._slots.pop(slot)
         self._size -= len(subscriptions)
         return slot, subscriptions
 
     def tidy(self, alive: int) -> None:
-        """Forget the subscriptions that have ended, once they are more than those that have not."""
+        """Forget the subscriptions that have ended, once they outnumber the others."""
         if self._size > 4 * alive + 100:
             kept = {slot: [one for one in held if one.is_active] for slot, held in self._slots.items()}
             self._slots = {slot: held for slot, held in kept.items() if held}

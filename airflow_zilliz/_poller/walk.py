@@ -12,9 +12,9 @@ from airflow_zilliz.exceptions import ZillizUnavailable
 
 
 class Candidates:
-    """The subscriptions that a list can serve, those of the walk under way apart: no walk begins with a pass over all.
+    """The subscriptions that a list can serve, without those of the current walk: no walk begins with a pass over all.
 
-    Those that the walk has shown, and those that came after it began, are for the next one.
+    Those that the current walk has shown, and those that came after it began, are for the next one.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Candidates:
         self._deepest = 0
 
     def begin_walk(self) -> None:
-        """Let all of them be missing."""
+        """Mark all of them as missing."""
         if len(self.missing) < len(self._others):
             self.missing, self._others = self._others, self.missing
         self.missing.update(self._others)
@@ -34,13 +34,13 @@ class Candidates:
         self._deepest = max(self._missing_on, default=0)
 
     def add(self, subscription: Subscription) -> None:
-        """Add a subscription, for the next walk where it is new."""
+        """Add a subscription, for the next walk if it is new."""
         if subscription not in self.missing and subscription not in self._others:
             self._others.setdefault(subscription)
             self._others_on[subscription.page] += 1
 
     def discard(self, subscription: Subscription) -> None:
-        """Forget a subscription, which may be gone already."""
+        """Remove a subscription, which may be gone already."""
         if subscription in self.missing:
             del self.missing[subscription]
             self._missing_on[subscription.page] -= 1
@@ -49,13 +49,13 @@ class Candidates:
             self._others_on[subscription.page] -= 1
 
     def show(self, subscription: Subscription, page: int) -> None:
-        """Note that a page of the walk under way has shown a subscription."""
+        """Note that a page of the current walk has shown a subscription."""
         self.discard(subscription)
         subscription.page = page
         self.add(subscription)
 
     def deepest_missing(self) -> int | None:
-        """Return the last page that showed a missing one before; None where one was never shown."""
+        """Return the last page that showed a missing one before; None if one was never shown."""
         while self._deepest and not self._missing_on[self._deepest]:
             self._deepest -= 1
         return None if self._missing_on[0] else self._deepest
@@ -66,10 +66,10 @@ class Walk:
     """One walk through the list's pages.
 
     :param need: how urgent its next page is
-    :param lists: what it asks for
-    :param expected: how many pages it is thought to have
+    :param lists: the lists that it requests
+    :param expected: the estimated number of pages
     :param candidates: the subscriptions that it is to show
-    :param shows_late_ones: whether its newest page showed waits for the first time that came after it began
+    :param shows_late_ones: whether its newest page was the first to show waits that came after it began
     """
 
     began: float
@@ -92,7 +92,7 @@ class Walk:
         deepest = self.candidates.deepest_missing()
         if deepest is not None and self.pages < deepest:
             return deepest - self.pages
-        # beyond the end that was expected there may be as many pages again
+        # beyond the expected end there may be as many pages again
         return self.expected - self.pages if self.pages < self.expected else self.pages
 
     @property
@@ -100,17 +100,17 @@ class Walk:
         """Whether there are waits that it has not shown yet, and another page costs less than describing them."""
         if not self.pages:
             return bool(self.missing)
-        # where many waits come while a walk is under way, it would end before their pages, time and again
+        # if many waits come during a walk, it would always end before their pages
         return len(self.missing) > self.pages_left or self.shows_late_ones
 
     def fails_by_filter(self, error: Exception) -> bool:
-        """Whether an error may be about the collection that it asks for alone."""
+        """Whether an error may concern only the requested collection."""
         return self.lists != WHOLE_LIST and not isinstance(error, ZillizUnavailable)
 
     def on_page(self, records: int, expected: int) -> None:
-        """Handle a page's records, before those that are waited for are shown.
+        """Handle a page's records, before its waits are shown.
 
-        :param expected: how many pages the list has, as far as the server says so
+        :param expected: how many pages the list has, if the server says so
         """
         self.pages += 1
         self.records += records

@@ -1,4 +1,4 @@
-"""Whether one target's job list is walked through, and what a walk comes to. No I/O, no clock."""
+"""Whether to walk through one target's job list, and the results of a walk. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_zilliz._poller.walk import Candidates, Walk
 from airflow_zilliz._protocol.constants import LIST_PAGE_SIZE, MAX_LIST_PAGES
 from airflow_zilliz._transport.request_queue import Need
 
-#: So many waits are described one by one even where one page of the list would do: a description tells more.
+#: So many waits are described one by one even where one page of the list would do: a description has more.
 FEW = 4
 
 
 class WalkPlanner:
-    """What is known of walks through one target's job list, and the one under way."""
+    """What is known of walks through one target's job list, and the current walk."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self.walk: Walk | None = None
@@ -42,7 +42,7 @@ class WalkPlanner:
         return True
 
     def set_aside(self, subscription: Subscription, until: float) -> None:
-        """Leave a subscription to descriptions until a time, or for good where no list can tell its end."""
+        """Leave a subscription to descriptions until a time, or for ever if no list can show its end."""
         subscription.unlisted_until = until
         self._aside.add(subscription)
         self._candidates.discard(subscription)
@@ -53,7 +53,7 @@ class WalkPlanner:
         self._candidates.discard(subscription)
 
     def on_listed(self, subscription: Subscription) -> None:
-        """Note that a page of the walk under way has shown a subscription."""
+        """Note that a page of the current walk has shown a subscription."""
         self._aside.discard(subscription)
         if self.walk is not None:
             self._candidates.show(subscription, self.walk.pages)
@@ -67,7 +67,7 @@ class WalkPlanner:
         A walk also polls waits that are not due yet, and so saves a part of the next one: the larger, the longer
         ago they were polled.
 
-        :param due: how many waits are
+        :param due: how many waits are due
         """
         self.list.forget_old_pages(now)
         if self.list.is_the_better_bet:
@@ -98,7 +98,7 @@ class WalkPlanner:
 
     @property
     def pages_expected(self) -> int:
-        """How many pages a walk has, going by the last one and by the waits, where the list comes in pages."""
+        """How many pages a walk has, estimated from the last one and the waits, if the list comes in pages."""
         return max(self.list.pages if self.walk is None else self.walk.expected, self._pages_of_waits)
 
     @property
@@ -109,14 +109,14 @@ class WalkPlanner:
 
     @property
     def is_worth_a_page(self) -> bool:
-        """Whether the walk under way should go on."""
+        """Whether the current walk should continue."""
         return self.walk is not None and self.walk.is_worth_a_page
 
     def on_page(self, records: int, count: int) -> None:
         """Handle that a page has come.
 
-        :param records: how many jobs it has, whoever waits for them
-        :param count: how many the list has, as far as the server says so
+        :param records: how many jobs it has, with or without waits for them
+        :param count: how many the list has, if the server says so
         """
         if self.walk is not None:
             # a count of a page's records says nothing
@@ -135,7 +135,7 @@ class WalkPlanner:
     def end(self, now: float, *, whole: bool) -> tuple[list[Subscription], bool]:
         """End a walk.
 
-        :param whole: whether it came to the end of what it asked for
+        :param whole: whether it reached the end of its lists
         :returns: what it did not show, and whether later walks will not show it either
         """
         walk, self.walk = self.walk, None
@@ -153,7 +153,7 @@ class WalkPlanner:
         return sorted(walk.missing, key=attrgetter("due")), whole or walk.pages >= MAX_LIST_PAGES
 
     def fail(self, error: Exception, now: float) -> bool:
-        """Handle that a walk broke off; return whether the list is useless, which it is then taken for for a while."""
+        """Handle a failed walk; return whether the list counts as useless, which it then does for a while."""
         walk, self.walk = self.walk, None
         if walk is not None and walk.fails_by_filter(error):
             self._filter.on_useless(now)  # a collection that was dropped has no list on Milvus

@@ -36,7 +36,7 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 _IN_JSON = re.compile(
-    rf"((\\*[\"'])(?:{_SIGNING_NAMES}|{_KEY_NAMES})\2\s*:\s*\2)(?:(?!\2)(?:\\.|.))+", re.IGNORECASE | re.DOTALL
+    rf"((?<!\\)(\\*[\"'])(?:{_SIGNING_NAMES}|{_KEY_NAMES})\2\s*:\s*\2)(?:(?!\2)(?:\\.|.))+", re.IGNORECASE | re.DOTALL
 )
 _KEY_IDS = re.compile(r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{12,}|GOOG[A-Z0-9]{20,}|LTAI[A-Za-z0-9]{12,})\b")
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~:-]{8,}")

@@ -234,7 +234,7 @@ def is_templated(value: object) -> bool:
 def _excerpt(value: object) -> str:
     try:
         text = mask_patterns(repr(value))
-    except Exception as err:  # noqa: BLE001 - another's repr may fail in any way, and is to be told of in an error
+    except Exception as err:  # noqa: BLE001 - an object's repr may fail in any way, which belongs in an error
         text = f"(its repr raises {type(err).__name__})"
     return text if len(text) <= _MAX_EXCERPT else f"{text[:_MAX_EXCERPT]}..."
 

@@ -16,11 +16,12 @@ from airflow_zilliz._protocol.target import Target, target_arguments
 from airflow_zilliz._tasks.arguments import normalise_arguments
 from airflow_zilliz._wait.policy import WaitPolicy, spread_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
-from airflow_zilliz.links import CONSOLE_KEY, ZillizConsoleLink, console_url_of
+from airflow_zilliz.links import CONSOLE_KEY, HAS_PAGES, LINKS, PROGRESS_LINK_KEY, ZillizProgressLink, console_url_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._progress.worker import WorkerProgress
     from airflow_zilliz._tasks.job_list import JobList
     from airflow_zilliz._tasks.openlineage import Lineage
     from airflow_zilliz._wait.checkpoint import Checkpoint
@@ -37,7 +38,7 @@ TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
 class WaitsForImport(BaseOperator):
     """A task that waits for an import job, on its worker or deferred."""
 
-    operator_extra_links = (ZillizConsoleLink(),)
+    operator_extra_links = LINKS
 
     job_id: Any
     #: whether the wait for many jobs ends at the first Failed one
@@ -46,6 +47,7 @@ class WaitsForImport(BaseOperator):
     timeout: float
     _lineages: tuple[Lineage, ...] = ()
     _only_hook: ZillizHook | None = None
+    _progress: WorkerProgress | None = None
 
     def __init__(
         self,
@@ -82,12 +84,19 @@ class WaitsForImport(BaseOperator):
 
         :param pause: what to do between two polls
         """
+        self._show(wait, context)
         with self._hook() as hook:
             while True:
-                step = self._look(hook, wait)
+                step = self._poll(hook, wait)
                 if step.end is not None:
                     return self._finish(step.end, context)
                 (pause or self._pause)(wait, step)
+
+    def _show(self, wait: ImportWait, context: Context) -> None:
+        """Let the wait's progress be shown from here on."""
+        from airflow_zilliz._progress.worker import worker_progress  # here, since parsing a DAG needs no progress
+
+        self._progress = worker_progress(context or {}, wait)
 
     def _pause(self, wait: ImportWait, step: Decision) -> None:
         if self.deferrable:
@@ -122,14 +131,18 @@ class WaitsForImport(BaseOperator):
             self.log.warning("The trigger's event cannot be read (%r): polling the job itself", event)
         elif end.is_timeout:
             # the trigger may have come too late to poll, or may not have reached the server
-            return self._finish(self._last_poll(self._begin(*span, seen=Checkpoint.from_json(seen))) or end, context)
+            wait = self._begin(*span, seen=Checkpoint.from_json(seen))
+            self._show(wait, context)
+            return self._finish(self._last_poll(wait) or end, context)
         elif not end.needs_description:
             if end.progress is not None:
                 self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
+            self._show(self._begin(*span, seen=Checkpoint.from_json(seen)), context)
             return self._finish(end, context)
         wait = self._begin(*span, seen=Checkpoint.from_json(seen), claimed=end)
+        self._show(wait, context)
         with self._hook() as hook:
-            while (step := self._look(hook, wait)).end is None:
+            while (step := self._poll(hook, wait)).end is None:
                 if wait.claimed is None:
                     self._defer(wait)
                 time.sleep(step.delay)
@@ -217,7 +230,7 @@ class WaitsForImport(BaseOperator):
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
         """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
         with self._hook() as hook:
-            end = self._look(hook, wait).end
+            end = self._poll(hook, wait).end
         return end if end is not None and end.tells_of_the_job else None
 
     def _check_arguments(self) -> None:
@@ -285,15 +298,19 @@ class WaitsForImport(BaseOperator):
             execution_deadline = started_at + self.execution_timeout.total_seconds()
         return started_at, started_at + self.timeout, execution_deadline
 
-    def _store_link(self, context: Context) -> None:
-        """Store the address of the task's button, before anything can fail."""
+    def _store_links(self, context: Context) -> None:
+        """Store the addresses of the task's buttons, before anything can fail."""
+        ti: Any = context.get("ti") if context else None
+        if ti is None:  # not in everybody's tests
+            return
+        if HAS_PAGES:
+            ti.xcom_push(key=PROGRESS_LINK_KEY, value=ZillizProgressLink().get_link(self, ti_key=ti))
         try:
             url = console_url_of(self._hook().endpoint())
         except ZillizError:
             return  # the first request says what is wrong with the connection
         # without one, Airflow stores an empty address itself, after an error line about what it did not find
-        if context and "ti" in context:  # not in everybody's tests
-            context["ti"].xcom_push(key=CONSOLE_KEY, value=url or "")
+        ti.xcom_push(key=CONSOLE_KEY, value=url or "")
 
     def _hook(self) -> ZillizHook:
         """Return the hook of this stay on a worker, which looks its connection up once."""
@@ -303,7 +320,7 @@ class WaitsForImport(BaseOperator):
             self._only_hook = ZillizHook(self.zilliz_conn_id)
         return self._only_hook
 
-    def _look(self, hook: ZillizHook, wait: ImportWait) -> Decision:
+    def _poll(self, hook: ZillizHook, wait: ImportWait) -> Decision:
         while True:
             try:
                 progress = hook.get_import_progress(wait.job_id, **self._ids())
@@ -315,6 +332,8 @@ class WaitsForImport(BaseOperator):
                 self.log.log(level, "%s", text)
             if step.look_up_connection:
                 hook.forget_connection()
+            if self._progress is not None:
+                self._progress.on_poll(wait, step)
             if not step.look_up_connection or step.delay > 0:
                 return step
 
@@ -367,6 +386,8 @@ class WaitsForImport(BaseOperator):
 
         error = error_of(end, retry_on_failure=self.retry_on_failure)
         job = end.progress or end.listed
+        if self._progress is not None:
+            self._progress.on_end(end)
         if job is not None:
             self._note_lineage([job], None if error is None else str(error))
         if error is not None:
@@ -377,7 +398,7 @@ class WaitsForImport(BaseOperator):
         return job.result()
 
     def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more.
+        """Store what OpenLineage requests after the task's end, when no connection can be looked up.
 
         :param error: why the wait for a single job failed; of many, each Failed one has its reason
         """

@@ -207,7 +207,7 @@ class ZillizImportDatasetOperator(PlansDataset):
             self.options = {**(self.options or {}), "auto_commit": False}
         store = LedgerStore(context)
         with self._hook():
-            self._store_link(context)
+            self._store_links(context)
             self._plan = DatasetPlan(self, context)
             ledger = self._plan.ledger(store)
             state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))

@@ -1,23 +1,24 @@
-"""What a task does that waits for many jobs: poll on its worker, defer, write down what has ended, resume, finish.
+"""The wait of a task for many jobs: poll on its worker, defer, record ended jobs, resume, finish.
 
-An operator with jobs of its own uses `JobList` as the sensor does: `wait` from ``execute``, `resume` from the method
-that it named to `JobList` as ``method``, which gets the trigger's event and what else it handed over.
+An operator with its own jobs uses `JobList` as the sensor does: `wait` in ``execute``, `resume` in the method that it
+passed to `JobList` as ``method``, which receives the trigger's event and its other arguments.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any
 
+from airflow_zilliz._progress.worker import write_jobs_progress
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
-from airflow_zilliz._tasks.list_worker import poll_on_worker
+from airflow_zilliz._tasks.list_worker import poll_on_worker, with_reasons
 from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.waiting_task import Span, WaitingTask
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, place_of
@@ -31,52 +32,12 @@ from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRe
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.hooks import ZillizHook
+
+__all__ = ["JobList", "Span", "WaitingTask"]
 
 #: For how long a worker polls before the task defers or is rescheduled, and at the end of a wait that timed out.
 FIRST_POLL_SECONDS = 10.0
 LAST_POLL_SECONDS = 30.0
-
-
-class WaitingTask(Protocol):
-    """What a task has that waits for jobs, see `WaitsForImport`."""
-
-    zilliz_conn_id: str
-    target_state: str
-    poke_interval: float
-    poll_failure_tolerance: float
-    stall_warning: float | None
-    retry_on_failure: bool
-    deferrable: bool
-
-    @property
-    def log(self) -> Any:
-        """The task's log."""
-
-    @property
-    def defer(self) -> Callable[..., NoReturn]:
-        """Airflow's own."""
-
-    def _target(self) -> Target: ...
-
-    def _ids(self) -> dict[str, Any]: ...
-
-    def _policy_options(self) -> dict[str, Any]: ...
-
-    def _hook(self) -> ZillizHook: ...
-
-    def _finish_list(
-        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
-    ) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Span:
-    """When a wait began, and when it ends at the latest. Epoch seconds, None for never."""
-
-    started_at: float
-    deadline: float | None = None
-    execution_deadline: float | None = None
 
 
 class JobList:
@@ -85,8 +46,8 @@ class JobList:
     :param task: the sensor or operator
     :param job_ids: the jobs, each once
     :param span: when the wait began and when it ends
-    :param margin: how long after its end Airflow itself ends a deferral, in case no triggerer is alive
-    :param method: the method that Airflow is to resume the task with; it hands its event to `resume`
+    :param margin: how long after its end Airflow itself ends a deferral, in case no triggerer is running
+    :param method: the method with which Airflow resumes the task; it passes the event to `resume`
     :param checkpoint_jobs: resume as soon as so many more jobs have ended; None for an hour's worth
     """
 
@@ -134,7 +95,7 @@ class JobList:
     def wait(self) -> list[dict[str, Any]]:
         """Poll each job once, and then wait as the task says; return the results once all have ended.
 
-        :raises BaseException: what Airflow takes a deferral, a reschedule, a failure or a timeout by
+        :raises BaseException: Airflow's exception for a deferral, a reschedule, a failure or a timeout
         """
         self.records.load(xcom=False)
         if self._task.deferrable:
@@ -153,7 +114,7 @@ class JobList:
         return None if self._has_to_go_on(outcome) else self._finish(outcome)
 
     def resume(self, event: object) -> list[dict[str, Any]]:
-        """Take over from the trigger: write down what has ended, and finish or wait for the others."""
+        """Resume after the trigger: record ended jobs, and finish or wait for the others."""
         self.records.load(xcom=True)
         outcome = ListOutcome.from_event(event)
         if outcome is None:
@@ -166,7 +127,7 @@ class JobList:
         return self._go_on(outcome)
 
     def end_of_backstop(self, *, execution_timeout: bool) -> list[dict[str, Any]]:
-        """Poll once more where Airflow ended the deferral itself, and finish with what has ended by then."""
+        """Poll once more after Airflow ended the deferral itself, and finish with the jobs that have ended by then."""
         self.records.load(xcom=True)
         self._poll_last(NO_MEMORY)
         ending, name = Ending.TIMED_OUT, "timeout"
@@ -178,7 +139,7 @@ class JobList:
     # -- polling on the worker ------------------------------------------------------------------------------------
 
     def _poll(self, memory: Memory, within: float | None) -> ListOutcome:
-        """Poll until the wait ends, or until each job was polled once; checkpoints are written down on the way.
+        """Poll until the wait ends, or until each job was polled once; checkpoints are recorded on the way.
 
         :param within: seconds that polling each once may take; None until the wait ends
         """
@@ -191,39 +152,40 @@ class JobList:
             memory = outcome.memory
 
     def _poll_until_rescheduled(self) -> ListOutcome:
-        """Poll each job once, and leave the worker; stay where the next process would not know what this one does."""
+        """Poll each job once, and leave the worker; stay if the next process would not know what this one does."""
         records = self.records
-        memory = records.load_memory()
+        memory, logged = records.load_memory()
         age = time.time() - self._plan.started_at
         if memory is NO_MEMORY and age >= self._task.poke_interval:
             # it would not have been rescheduled if the jobs had not been seen
             memory = Memory({}, {"at": self._plan.started_at})
         while True:
-            wait = self._begin(memory)
+            wait = self._begin(memory, logged)
             outcome = self._poll_on_worker(wait, FIRST_POLL_SECONDS) or wait.pause()
             self._take(outcome)
             if not self._has_to_go_on(outcome):
                 return outcome
-            delay, memory = wait.delay(time.time()), outcome.memory
-            # servers forget what has ended, so what ended long ago must not be asked for again and again
+            delay, memory, logged = wait.delay(time.time()), outcome.memory, wait.last_line
+            # servers forget ended jobs, so those that ended long ago must not be polled again and again
             is_safe = not wait.is_in_doubt and (not records.jobs or age < CHECKPOINT_EVERY)
-            if records.save_memory(memory) or (not records.outlives_a_process and is_safe):
+            if records.save_memory(memory, logged) or (not records.outlives_a_process and is_safe):
+                self._show()
                 raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=delay))
             time.sleep(delay)
             age = time.time() - self._plan.started_at
 
     def _poll_last(self, memory: Memory) -> None:
-        """Poll once after the deadline: a job that is done is done, and not timed out."""
+        """Poll once after the deadline: a job that is done by then counts as done."""
         plan, self._plan = self._plan, replace(self._plan, deadline=None, execution_deadline=None, fail_fast=False)
         try:
             self._take(self._poll(memory, LAST_POLL_SECONDS))
         finally:
             self._plan = plan
 
-    def _begin(self, memory: Memory) -> ListWait:
+    def _begin(self, memory: Memory, logged: tuple[str, float] = ("", 0.0)) -> ListWait:
         tally = Tally.of(self.records.jobs.values())
         plan = replace(self._plan, checkpoint_at=time.time() if self.records.jobs else None)
-        return ListWait(plan, self.records.open_ids, time.time(), memory, tally)
+        return ListWait(plan, self.records.open_ids, time.time(), memory, tally, logged=logged)
 
     def _poll_on_worker(self, wait: ListWait, within: float | None) -> ListOutcome | None:
         return poll_on_worker(wait, self._task._hook(), self._task.log, within)
@@ -231,8 +193,11 @@ class JobList:
     # -- what comes next ------------------------------------------------------------------------------------------
 
     def _take(self, outcome: ListOutcome) -> None:
-        """Write down what has ended."""
-        self.records.take(outcome.ended, "The trigger's event")
+        """Record the ended jobs."""
+        ended = outcome.ended
+        if self._plan.withhold_reasons:
+            ended = with_reasons(ended, self._task._hook(), self._task._ids())
+        self.records.take(ended, "The trigger's event")
         if outcome.ended:
             self.records.save()
 
@@ -247,17 +212,22 @@ class JobList:
         while self._has_to_go_on(outcome):
             if self._task.deferrable:
                 self._defer(outcome.memory)
-            # not all that was written down could be read again
+            # not every record could be read again
             outcome = self._poll(outcome.memory, None)
             self._take(outcome)
         return self._finish(outcome)
 
     def _finish(self, outcome: ListOutcome) -> list[dict[str, Any]]:
         self.records.save()
+        self._show()
         results: list[dict[str, Any]] = self._task._finish_list(
             self.records.in_order(), self._error_of(outcome), self._whole_wait(), self._context
         )
         return results
+
+    def _show(self) -> None:
+        jobs, open_ids = self.records.in_order(), self.records.open_ids
+        write_jobs_progress(self._context or {}, jobs, open_ids, self._plan.started_at)
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
         failed, plan = self._failed(), self._plan
@@ -282,6 +252,8 @@ class JobList:
     def _defer(self, memory: Memory) -> None:
         from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
 
+        self.records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
+        self._show()
         plan = self._plan
         policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
         ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]

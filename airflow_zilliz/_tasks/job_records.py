@@ -1,4 +1,4 @@
-"""Where a task that waits for many jobs writes down what has ended: an XCom, and Airflow 3.3's task state store."""
+"""Where a task that waits for many jobs records ended ones: an XCom, and Airflow 3.3's task state store."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 class JobRecords:
     """The jobs that have ended, by their ids.
 
-    XCom ``results`` has them as the task's result will, on every Airflow; a new try begins without it, and so does each
-    poll of a rescheduled sensor. The store outlives both.
+    XCom ``results`` has them in the form of the task's result, on every Airflow; a new try begins without it, and so
+    does each poll of a rescheduled sensor. The store outlives both.
 
-    :param job_ids: the jobs that are waited for; whatever else is written down is somebody else's
-    :param target_state: what they are waited for to become
+    :param job_ids: the jobs of the wait; records of other jobs are not its own
+    :param target_state: the state that the wait is for
     """
 
     def __init__(self, context: Context, job_ids: Sequence[str], target_state: ImportState) -> None:
@@ -50,7 +50,7 @@ class JobRecords:
 
     @property
     def open_ids(self) -> list[str]:
-        """The jobs that are not written down."""
+        """The jobs that are not recorded."""
         return [job_id for job_id in self._job_ids if job_id not in self.jobs]
 
     def in_order(self) -> list[ImportProgress]:
@@ -58,9 +58,9 @@ class JobRecords:
         return [self.jobs[job_id] for job_id in self._job_ids if job_id in self.jobs]
 
     def load(self, *, xcom: bool) -> None:
-        """Read what is written down.
+        """Read the records.
 
-        :param xcom: whether this is a try that goes on, whose XCom is there
+        :param xcom: whether this try continues, so that its XCom exists
         """
         self.take(self._from_store(), "the task state store")
         self._stored = len(self.jobs)
@@ -68,7 +68,7 @@ class JobRecords:
             self.take(self._from_xcom(), "XCom 'results'")
 
     def take(self, jobs: Iterable[ImportProgress], source: str) -> None:
-        """Take in jobs that have ended, without those that are not waited for or have not ended for this task."""
+        """Add ended jobs, except those that are not of this wait or have not ended for this task."""
         strange = 0
         for job in jobs:
             if job.job_id in self._known and self._has_ended(job):
@@ -79,25 +79,28 @@ class JobRecords:
             log.warning("%s names %d jobs that this task does not wait for: they are left out", source, strange)
 
     def save(self) -> None:
-        """Write down what has ended.
+        """Record the ended jobs.
 
-        :raises Exception: whatever Airflow raises where its XCom cannot be written; the task is retried then
+        :raises Exception: Airflow's own if the XCom cannot be written; the task is then retried
         """
         self._to_store()
         if self._ti is not None and self._in_xcom != len(self.jobs):
             self._in_xcom = len(self.jobs)
             self._ti.xcom_push(key=RESULTS_KEY, value=[result_of(job) for job in self.in_order()])
 
-    def load_memory(self) -> Memory:
-        """Return what an earlier poll of this try remembered of the open jobs."""
+    def load_memory(self) -> tuple[Memory, tuple[str, float]]:
+        """Return what an earlier poll of this try remembered of the open jobs, and its last line of progress."""
         kept = self._get(_MEMORY_KEY)
         if not isinstance(kept, Mapping) or kept.get("try_number") != getattr(self._ti, "try_number", None):
-            return NO_MEMORY
-        return Memory.unpacked(kept.get("memory"))
+            return NO_MEMORY, ("", 0.0)
+        line, due = kept.get("line"), kept.get("line_due")
+        logged = (line, float(due)) if isinstance(line, str) and isinstance(due, (int, float)) else ("", 0.0)
+        return Memory.unpacked(kept.get("memory")), logged
 
-    def save_memory(self, memory: Memory) -> bool:
+    def save_memory(self, memory: Memory, logged: tuple[str, float]) -> bool:
         """Return whether the memory is kept for the next poll."""
-        value = {"try_number": getattr(self._ti, "try_number", None), "memory": memory.packed()}
+        number = getattr(self._ti, "try_number", None)
+        value = {"try_number": number, "memory": memory.packed(), "line": logged[0], "line_due": logged[1]}
         return self._store is not None and self._set(_MEMORY_KEY, value)
 
     # -- inside ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Sends one request for each of many jobs from a worker, and says of how many it was in vain."""
+"""Sends one request for each of many jobs from a worker, and reports how many failed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from airflow_zilliz._wait.list_outcome import MAX_NAMED
 from airflow_zilliz._wait.texts import plain
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizError, ZillizUnavailable
 
-#: How often in a row the server may ask for fewer requests, and the longest pause that is made for it, in seconds.
+#: How often in a row the server may ask for fewer requests, and the longest pause for that, in seconds.
 MAX_REFUSALS, LONGEST_PAUSE = 8, 60.0
 
 log = logging.getLogger(__name__)
 
 
 def send_for_each(job_ids: Sequence[str], send: Callable[[str], None], done: str) -> None:
-    """Send a request for each job: an error that concerns one job alone keeps no other from its own.
+    """Send a request for each job: an error that concerns only one job does not stop the others.
 
     :param send: sends one job's request
-    :param done: what a job is then, such as "committed"
+    :param done: the participle for the message, such as "committed"
     :raises ZillizApiError: the server refused some; the message counts them, and names the first ones
-    :raises ZillizError: the key was refused, or the server gave no usable answer: nothing was sent for the others
+    :raises ZillizError: the key was refused, or the server gave no usable response: nothing was sent for the others
     """
     refused: dict[str, ZillizApiError] = {}
     for number, job_id in enumerate(job_ids):
@@ -55,13 +55,13 @@ def _send_patiently(send: Callable[[str], None], job_id: str) -> None:
 def _with_counts(
     err: ZillizError, done: str, number: int, refused: dict[str, ZillizApiError], left: int
 ) -> ZillizError:
-    """Return an error that says what became of all jobs; the request may be repeated for each of them."""
+    """Return an error that reports on all jobs; the request may be repeated for each of them."""
     text = f"{done} {number:,}, failed {len(refused):,}"
     if left:
         text += f", then: {plain(err)}. It was not sent for {left:,} other jobs"
     if refused:
-        told = [f"job {job_id!r}: {plain(error)}" for job_id, error in list(refused.items())[:MAX_NAMED]]
+        reasons = [f"job {job_id!r}: {plain(error)}" for job_id, error in list(refused.items())[:MAX_NAMED]]
         more = f"; and {len(refused) - MAX_NAMED:,} more" if len(refused) > MAX_NAMED else ""
-        text += f": {'; '.join(told)}{more}" if not left else f". Failed: {'; '.join(told)}{more}"
+        text += f": {'; '.join(reasons)}{more}" if not left else f". Failed: {'; '.join(reasons)}{more}"
     err.args = (f"{text}. It is safe to clear this task: what is done is done once",)
     return err

@@ -1,4 +1,4 @@
-"""What OpenLineage is told of an import, where its provider is installed; nothing depends on it."""
+"""What OpenLineage receives of an import, if its provider is installed; nothing depends on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Lineage:
     """Which files went into which collection. A dataset is a pair of namespace and name.
 
     :param source: the server's address
-    :param rows: imported rows, with ``size`` in bytes; None where the server did not tell or the import failed
+    :param rows: imported rows, with ``size`` in bytes; None if the server did not send them or the import failed
     :param error: why the wait failed
     """
 

@@ -47,7 +47,7 @@ class ImportOperatorBase(WaitsForImport):
 
         if not self.job_id:
             raise AirflowSkipException(f"job_id is an empty list: there is no job to be {done}")
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             send_for_each(self.job_id, partial(send, hook), done)
 
@@ -113,7 +113,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
                 return self._job_list(context, *self._time_span(context)).wait()
             return [{"job_id": job_id} for job_id in self.job_id]
         wait = self._begin(*self._time_span(context))
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             self._commit(hook, wait.job_id)
         self.log.info("Import job %s is committed", wait.job_id)
@@ -172,7 +172,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
             self._send_for_each(self._abort, "aborted", context)
             return [{"job_id": job_id} for job_id in self.job_id]
         job_id = self._begin(*self._time_span(context)).job_id
-        self._store_link(context)
+        self._store_links(context)
         with self._hook() as hook:
             self._abort(hook, job_id)
         return {"job_id": job_id}
@@ -181,7 +181,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
         try:
             hook.abort_import(job_id, **self._ids())
         except ZillizApiError as err:
-            job = look(hook, job_id, self._ids())
+            job = describe_if_possible(hook, job_id, self._ids())
             if job is None or job.state is not ImportState.FAILED:
                 raise _with_state(err, hook, job_id, self._ids()) from None
             self.log.info("Import job %s is Failed already: %s", job_id, job.reason)
@@ -189,7 +189,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
             self.log.info("Import job %s is aborted", job_id)
 
 
-def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
+def describe_if_possible(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
     """Return the job, None if it cannot be described, which must not hide the actual error."""
     try:
         return hook.get_import_progress(job_id, **ids)
@@ -199,6 +199,6 @@ def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress |
 
 def _with_state(err: ZillizApiError, hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ZillizApiError:
     """Return the error with the job's state in its text: servers do not always send it."""
-    job = look(hook, job_id, ids)
+    job = describe_if_possible(hook, job_id, ids)
     err.args = (f"Import job {job_id!r}: {err}. The job is {job.summary() if job else 'unknown'} now",)
     return err

@@ -18,7 +18,7 @@ from airflow_zilliz._transport.endpoint import Endpoint
 #: The part of the ceiling to begin with, unless more is needed: nothing is known of the other processes yet.
 FIRST_SHARE = 0.4
 #: Until the first refusal the rate doubles in so many seconds.
-DOUBLING_SECONDS = 15.0
+DOUBLING_SECONDS = 12.0
 #: A refusal among so many first responses means that many processes began together; this part is given back then.
 FIRST_RESPONSES = 60
 FIRST_CUT = 0.6

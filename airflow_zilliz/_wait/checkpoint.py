@@ -10,12 +10,50 @@ from typing import Any
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 
 _KINDS: dict[object, tuple[type, ...]] = {
-    **dict.fromkeys(("at", "percent", "rows", "moved_at"), (int, float)),
+    **dict.fromkeys(("at", "percent", "rows", "total_rows", "size", "moved_at"), (int, float)),
     **dict.fromkeys(("trouble_since", "failed_at", "unknown_since", "polled_at", "due"), (int, float)),
     **dict.fromkeys(("summary", "collection_name", "state", "listed"), (str,)),
     "told": (list, tuple),
     "distrusts_list": (bool,),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A job's speed and an estimate of the seconds left, from two readings."""
+
+    rows_per_second: float | None = None
+    seconds_left: float | None = None
+
+    def __str__(self) -> str:
+        text, speed = "", self.rows_per_second
+        if speed is not None:
+            text = f", {speed:,.0f} rows/s" if speed >= 1 else f", {speed * 60:,.1f} rows/min"
+        return text if self.seconds_left is None else f"{text}, about {duration(self.seconds_left)} left"
+
+
+UNKNOWN_PACE = Pace()
+
+
+def pace_of(
+    job: ImportProgress, now: float, state: str | None, percent: int | None, rows: int | None, moved_at: float
+) -> Pace:
+    """Return the pace of a job since a reading of its state, percentage and rows.
+
+    :param moved_at: when these three last changed, epoch seconds
+    """
+    seconds = now - moved_at
+    if seconds < 1 or job.state is not ImportState.IMPORTING:
+        return UNKNOWN_PACE
+    if rows is not None and job.imported_rows is not None:
+        if (gained := job.imported_rows - rows) <= 0:
+            return UNKNOWN_PACE
+        speed = gained / seconds
+        rest = (job.total_rows or 0) - job.imported_rows
+        return Pace(speed, rest / speed if rest > 0 else None)
+    if percent is not None and state == job.state_word and job.progress > percent:
+        return Pace(seconds_left=(100 - job.progress) * seconds / (job.progress - percent))
+    return UNKNOWN_PACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +69,8 @@ class Checkpoint:
     :param due: when the poll after it is due; None if not known
     :param told: keys of the warnings that were logged already
     :param state: the job's state at the last reading, with ``percent`` and ``rows``
-    :param moved_at: when one of these three last changed
+    :param total_rows: as last described, with ``size`` in bytes
+    :param moved_at: when state, percentage or rows last changed
     :param listed: the state that a job list without percentages last showed
     :param distrusts_list: whether a list has contradicted this job's description
     """
@@ -48,6 +87,8 @@ class Checkpoint:
     state: str | None = None
     percent: int | None = None
     rows: int | None = None
+    total_rows: int | None = None
+    size: int | None = None
     moved_at: float | None = None
     listed: str | None = None
     distrusts_list: bool = False
@@ -90,6 +131,8 @@ class Checkpoint:
             state=state,
             percent=percent,
             rows=rows,
+            total_rows=job.total_rows if job.total_rows is not None else self.total_rows,
+            size=job.file_size if job.file_size is not None else self.size,
             moved_at=now,
         )
 
@@ -106,21 +149,11 @@ class Checkpoint:
         """Return the checkpoint without some of the logged warnings."""
         return replace(self, told=tuple(key for key in self.told if key not in keys))
 
-    def pace(self, job: ImportProgress, now: float) -> str:
-        """Return the job's speed since the last reading and an estimate of the time left, or an empty text."""
-        if self.moved_at is None or now - self.moved_at < 1 or job.state is not ImportState.IMPORTING:
-            return ""
-        seconds = now - self.moved_at
-        if self.rows is not None and job.imported_rows is not None:
-            if (gained := job.imported_rows - self.rows) <= 0:
-                return ""
-            speed = gained / seconds
-            text = f", {speed:,.0f} rows/s" if speed >= 1 else f", {speed * 60:,.1f} rows/min"
-            rest = (job.total_rows or 0) - job.imported_rows
-            return f"{text}, about {duration(rest / speed)} left" if rest > 0 else text
-        if self.percent is not None and self.state == job.state_word and job.progress > self.percent:
-            return f", about {duration((100 - job.progress) * seconds / (job.progress - self.percent))} left"
-        return ""
+    def pace(self, job: ImportProgress, now: float) -> Pace:
+        """Return the job's pace since the last reading."""
+        if self.moved_at is None:
+            return UNKNOWN_PACE
+        return pace_of(job, now, self.state, self.percent, self.rows, self.moved_at)
 
 
 EMPTY_CHECKPOINT = Checkpoint()

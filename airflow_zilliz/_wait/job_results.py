@@ -6,17 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._wait.packing import pack, unpack
 
-#: What of a reason is kept in an event, of how many failed files, and how many files are named.
+#: The longest reason in an event, for how many failed files, and how many files are named.
 MAX_REASON, MAX_FAILED_FILES, MAX_FILE_REASON, MAX_FILES = 1_000, 3, 300, 100
-#: The states in which a job may be kept: no wait ends in another.
+#: The states in which an ended job may be stored: no wait ends in another.
 ENDED = frozenset(
     (ImportState.COMPLETED, ImportState.FAILED, ImportState.UNCOMMITTED, ImportState.COMMITTING),
 )
-#: A row's columns, in the API's own words: `parse_job` reads them back.
+#: A row's columns, in the API's own words, which `parse_job` reads.
 _COLUMNS = (
     "jobId",
     "state",
@@ -32,9 +33,9 @@ _COLUMNS = (
 
 
 def slim(job: ImportProgress, *, keep_files: bool) -> ImportProgress:
-    """Return a job that has ended without what nobody needs of it any more: thousands of them are kept.
+    """Return an ended job without the fields that are no longer needed, since thousands are kept.
 
-    :param keep_files: whether the names of files are needed that did not fail
+    :param keep_files: whether the names of files that did not fail are needed
     """
     failed = [part for part in job.details if _has_failed(part)]
     others = [part for part in job.details if part.file_name and not _has_failed(part)] if keep_files else []
@@ -43,7 +44,7 @@ def slim(job: ImportProgress, *, keep_files: bool) -> ImportProgress:
 
 
 def row_of(job: ImportProgress) -> list[Any]:
-    """Return a job that has ended as a short row of JSON types: nothing of it is longer than it has to be."""
+    """Return an ended job as a row of JSON types that is as short as possible."""
     files: list[Any] = [
         {"fileName": _name(part), "state": ImportState.FAILED.value, "reason": _short(part.reason)}
         if _has_failed(part)
@@ -66,12 +67,12 @@ def row_of(job: ImportProgress) -> list[Any]:
 
 
 def pack_jobs(jobs: Iterable[ImportProgress]) -> str:
-    """Return jobs that have ended as packed text: column by column, which makes it a sixth shorter."""
+    """Return ended jobs as packed text, column by column, which is a sixth shorter."""
     return pack(list(zip(*(row_of(job) for job in jobs), strict=True)))
 
 
 def unpack_jobs(text: object) -> list[ImportProgress]:
-    """Return the jobs behind a packed text; rows that cannot be read are left out."""
+    """Return the jobs in a packed text; unreadable rows are left out."""
     columns = unpack(text)
     if not isinstance(columns, list) or not all(isinstance(column, list) for column in columns):
         return []
@@ -80,7 +81,7 @@ def unpack_jobs(text: object) -> list[ImportProgress]:
 
 
 def result_of(job: ImportProgress) -> dict[str, Any]:
-    """Return a job's result, with its reason where it failed."""
+    """Return a job's result, with its reason if it failed."""
     result = job.result()
     if job.state is ImportState.FAILED:
         result["reason"] = job.reason
@@ -90,7 +91,7 @@ def result_of(job: ImportProgress) -> dict[str, Any]:
 
 
 def job_of_result(value: object) -> ImportProgress | None:
-    """Return the job behind a result, None for what is none: anybody may have edited it."""
+    """Return the job in a result, None if it is invalid, since a user may have edited it."""
     if not isinstance(value, Mapping) or not isinstance(value.get("job_id"), str):
         return None
     names = {
@@ -108,9 +109,9 @@ def job_of_result(value: object) -> ImportProgress | None:
 
 
 def event_of(jobs: Sequence[ImportProgress]) -> dict[str, Any]:
-    """Return what an asset's event says of many jobs together: their sums, in the fields of a single one's.
+    """Return an asset event's payload for many jobs: their sums, in the fields of a single job.
 
-    ``collection_name`` is None where they are of several, and a sum where one of its parts is unknown.
+    ``collection_name`` is None if they have several, and so is a sum if one of its parts is unknown.
     """
     collections = {job.collection_name for job in jobs}
     ends = [job.complete_time for job in jobs if job.complete_time is not None]
@@ -142,7 +143,7 @@ def _name(part: FileProgress) -> str | None:
 
 
 def _details(files: object) -> list[Any]:
-    """Return files as the API would describe them: a failed one as it is, and one that is in by its name alone."""
+    """Return files as the API would describe them: failed ones with all fields, imported ones with their names only."""
     found = files if isinstance(files, list) else []
     return [{"fileName": one, "state": "Completed"} if isinstance(one, str) else one for one in found]
 
@@ -183,12 +184,12 @@ class Tally:
         return tally
 
     def as_json(self) -> list[int]:
-        """Return it for a trigger's arguments."""
+        """Return the tally for a trigger's arguments."""
         return [self.ended, self.failed, self.rows, self.total_rows, self.unknown]
 
     @classmethod
     def from_json(cls, value: object) -> Tally:
-        """Return what `as_json` returned; anything else counts nothing."""
+        """Return the tally in what `as_json` returned; an empty one for anything else."""
         if isinstance(value, (list, tuple)) and len(value) == 5 and all(type(part) is int for part in value):
             return cls(*value)
         return cls()

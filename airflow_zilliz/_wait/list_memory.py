@@ -1,4 +1,4 @@
-"""What the wait for many jobs remembers of those that are open, short enough for a trigger's arguments."""
+"""What the wait for many jobs remembers of the open ones, short enough for a trigger's arguments."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
 from airflow_zilliz._wait.packing import pack, unpack
 
-#: The longest packed memory; beyond, what is odd about single jobs is forgotten.
+#: The longest packed memory; beyond that, what is special about single jobs is dropped.
 MAX_PACKED = 20_000
 _COMMON = ("at", "collection_name", "told")
 _TIMES = ("at", "trouble_since", "failed_at", "unknown_since", "polled_at", "due")
-#: What is remembered of a single job, where it differs from the others.
+#: What is remembered of a single job, if it differs from the others.
 _ODD = (*_TIMES[1:], "distrusts_list")
 
 
 class Memory:
-    """Each open job's memory; of a job that it does not know nothing is remembered but what is common to all.
+    """Each open job's checkpoint; an unknown job has only what is common to all.
 
-    :param seen: the memories as they are
-    :param value: what `packed` holds of others
+    :param seen: the checkpoints
+    :param value: what `packed` has of other jobs
     """
 
     def __init__(self, seen: Mapping[str, Checkpoint], value: Mapping[str, Any] = {}) -> None:
@@ -34,12 +34,12 @@ class Memory:
 
     @classmethod
     def unpacked(cls, text: object) -> Memory:
-        """Return the memory behind a packed text; what cannot be read is forgotten."""
+        """Return the memory in a packed text; what cannot be read is dropped."""
         value = unpack(text)
         return cls({}, value if isinstance(value, Mapping) else {})
 
     def of(self, job_id: str) -> Checkpoint:
-        """Return a job's memory."""
+        """Return a job's checkpoint."""
         if (exact := self._seen.get(job_id)) is not None:
             return exact
         seen = self._common if job_id not in self._unseen else replace(self._common, at=None)
@@ -50,7 +50,7 @@ class Memory:
         return replace(seen, **{name: getattr(found, name) for name in _ODD})
 
     def without_trouble_before(self, now: float) -> Memory:
-        """Return an unpacked memory with all trouble counted from a time on, epoch seconds."""
+        """Return an unpacked memory in which all trouble counts from a time on, epoch seconds."""
         odd = {
             job_id: {**of_job, "trouble_since": now, "polled_at": None, "due": None}
             for job_id, of_job in self._odd.items()
@@ -59,10 +59,9 @@ class Memory:
         return Memory(self._seen, {**self._value, "odd": {**self._odd, **odd}}) if odd else self
 
     def packed(self, limit: int = MAX_PACKED) -> str:
-        """Return the memory as packed text of so many characters, or of a few that say the least.
+        """Return the memory as packed text of at most so many characters, or of a minimum.
 
-        Whether a job was seen is kept, and what is wrong with a poll. States and rows are not: the next poll shows
-        them.
+        It has whether a job was seen, and trouble with polls. It has no states and rows: the next poll shows them.
         """
         if not self._seen:
             return pack(dict(self._value))
@@ -80,7 +79,7 @@ class Memory:
         packed = pack(value)
         if len(packed) > limit:
             packed = pack({**value, "odd": {}})
-        # a job that is taken for seen is waited for a minute longer where the server does not know it
+        # a job that counts as seen is waited for a minute longer if the server does not know it
         return packed if len(packed) <= limit else pack({**value, "odd": {}, "unseen": []})
 
 

@@ -1,4 +1,4 @@
-"""Which lines the log gets of many jobs, so that 1,000 jobs in one trouble make two lines. No I/O, no clock."""
+"""Which log lines many jobs produce, so that 1,000 jobs with the same trouble log two lines. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Note = tuple[int, str]
 
 #: The shortest time between two lines of progress, in seconds.
 LINE_EVERY = 60.0
-#: How long a kind of line is gathered after its first one, in seconds; it doubles up to the longest.
+#: How long lines of a kind are collected after the first one, in seconds; it doubles up to the longest.
 GATHERED, LONGEST_GATHERED = 60.0, 1800.0
 
 
@@ -24,24 +24,25 @@ class _Kind:
 
 
 class ListNotes:
-    """What is yet to be logged. Of each kind of line the first is logged at once, and others are counted for a while.
+    """The lines still to be logged. The first line of each kind is logged at once, and others are counted for a while.
 
-    Two lines are of one kind where they differ in numbers, or in what follows the first colon.
+    Two lines are of one kind if they differ only in numbers, or in what follows the first colon.
 
     :param first_line_at: when the first line of progress is due, epoch seconds
+    :param line: the one that an earlier process has logged
     """
 
-    def __init__(self, first_line_at: float) -> None:
+    def __init__(self, first_line_at: float, line: str = "") -> None:
         self._lines: list[Note] = []
         self._kinds: dict[str, _Kind] = {}
-        self._line, self._line_due = "", first_line_at
+        self._line, self._line_due = line, first_line_at
 
     def say(self, level: int, text: str) -> None:
-        """Log a line of its own."""
+        """Log a single line."""
         self._lines.append((level, text))
 
     def gather(self, job_id: str, notes: Iterable[Note], now: float) -> None:
-        """Take in the lines of one job's wait."""
+        """Add the lines of one job's wait."""
         for note in notes:
             key = re.sub(r"\d+", "#", note[1].replace(job_id, "#").partition(":")[0])
             if (kind := self._kinds.get(key)) is None:
@@ -51,7 +52,7 @@ class ListNotes:
                 kind.jobs, kind.last = kind.jobs + 1, note
 
     def progress(self, text: str, line: str, now: float) -> None:
-        """Log a line of progress where something changed.
+        """Log a line of progress if something changed.
 
         :param text: the part of the line whose change counts
         """
@@ -59,6 +60,11 @@ class ListNotes:
         if text != self._line:
             self._line = text
             self._lines.append((logging.INFO, line))
+
+    @property
+    def last_line(self) -> tuple[str, float]:
+        """The last line of progress, and when the next one is due, for another process."""
+        return self._line, self._line_due
 
     def progress_is_due(self, now: float) -> bool:
         """Whether a line of progress may be logged."""

@@ -24,13 +24,13 @@ _CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class ListOutcome:
-    """How the wait for many jobs ended, or that it paused so that what has ended is written down.
+    """How the wait for many jobs ended, or that it paused to record the ended jobs.
 
-    :param ending: ``REACHED`` once all jobs have ended, failed ones included; ``JOB_FAILED`` where the first failure
-        ends the wait; None for a checkpoint, after which the open jobs are waited for again; else as for one job
+    :param ending: ``REACHED`` once all jobs have ended, including failed ones; ``JOB_FAILED`` if the first failure
+        ends the wait; None for a checkpoint, after which the wait for the open jobs continues; else as for one job
     :param ended: the jobs that have ended since the last checkpoint
-    :param message: what happened, for the person on call, where it is not the jobs' own end
-    :param facts: the error's code, http_status, request_id and retry_after, as far as it has them
+    :param message: what happened, for the person on call, unless the jobs ended
+    :param facts: the error's code, http_status, request_id and retry_after, those that it has
     :param memory: what is remembered of the open jobs
     """
 
@@ -42,7 +42,7 @@ class ListOutcome:
 
     @property
     def tells_of_jobs(self) -> bool:
-        """Whether it is the jobs that ended, or some of them, and not the waiting for them."""
+        """Whether all or some jobs ended, rather than the wait for them."""
         return self.ending in (None, Ending.REACHED, Ending.JOB_FAILED)
 
     def as_event(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class ListOutcome:
 
     @classmethod
     def from_event(cls, event: object) -> ListOutcome | None:
-        """Return the outcome behind an event's payload, None for one that this version cannot read."""
+        """Return the outcome in an event's payload, None for one that this version cannot read."""
         if not isinstance(event, Mapping):
             return None
         ending = event.get("ending")
@@ -85,20 +85,20 @@ def named(job_ids: Sequence[str]) -> str:
 
 
 def place_of(conn_id: str, target: Target) -> str:
-    """Return where jobs live, for a message."""
+    """Return the place of jobs, for a message."""
     place = str(target)
     return f"connection {conn_id!r}{place and ', '}{place}"
 
 
 def failures(failed: Sequence[ImportProgress], jobs: int, where: str) -> str:
-    """Return what is said of failed jobs: how many, the first ones with their reasons, and how many more.
+    """Return the text about failed jobs: how many, the first ones with their reasons, and how many more.
 
-    :param jobs: how many were waited for
+    :param jobs: how many jobs the wait had
     :param where: see `place_of`
     """
-    told = "; ".join(_failure(job) for job in failed[:MAX_NAMED])
+    reasons = "; ".join(_failure(job) for job in failed[:MAX_NAMED])
     more = f"; and {len(failed) - MAX_NAMED:,} more" if len(failed) > MAX_NAMED else ""
-    return f"{len(failed):,} of {jobs:,} import jobs failed ({where}): {told}{more}"
+    return f"{len(failed):,} of {jobs:,} import jobs failed ({where}): {reasons}{more}"
 
 
 def _failure(job: ImportProgress) -> str:

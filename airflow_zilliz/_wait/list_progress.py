@@ -1,4 +1,4 @@
-"""How far many jobs are: as a value, and as the one line that the log has of it. No I/O, no clock."""
+"""The progress of many jobs: as a value, and as a log line. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _COMPLETED, _FAILED = ImportState.COMPLETED.value, ImportState.FAILED.value
 
 @dataclass(frozen=True, slots=True)
 class ListProgress:
-    """How far many jobs are at one moment.
+    """The progress of many jobs at one moment.
 
-    :param jobs: how many there are, the ended ones included
+    :param jobs: how many there are, including ended ones
     :param states: how many are in each state, the ended ones first
-    :param part: how much of them is done, 0 to 1: by rows where all totals are known, else by percentages
+    :param part: the fraction that is done, 0 to 1: by rows if all totals are known, else by percentages
     :param rows: imported so far, as far as known
-    :param total_rows: of all of them; None where it is not known of each
-    :param seconds_left: about how long they still take; None where that cannot be told
+    :param total_rows: of all of them; None unless it is known of each
+    :param seconds_left: an estimate of the time left; None if unknown
     """
 
     jobs: int
@@ -52,11 +52,11 @@ class ListProgress:
 
 
 def progress_of(ended: Tally, waits: Iterable[ImportWait], reached: str = _COMPLETED) -> ListProgress:
-    """Return how far jobs are.
+    """Return the progress of jobs.
 
     :param ended: those that have ended
     :param waits: those that have not
-    :param reached: the state in which the ended ones are that did not fail
+    :param reached: the state of the ended ones that did not fail
     """
     states: Counter[str] = Counter()
     rows, total, unknown, percents, number = ended.rows, ended.total_rows, ended.unknown, 0, 0
@@ -80,7 +80,7 @@ def progress_of(ended: Tally, waits: Iterable[ImportWait], reached: str = _COMPL
 
 
 def counted(rows: int) -> str:
-    """Return a number as a person says it: 12,345 or 3.1 billion."""
+    """Return a readable number: 12,345 or 3.1 billion."""
     for size, word in ((10**9, "billion"), (10**6, "million")):
         if rows >= size:
             return f"{rows / size:.1f} {word}"

@@ -1,4 +1,4 @@
-"""Makes text of many jobs short: a trigger's arguments and its event have to fit into 64 KB on MySQL."""
+"""Compresses text about many jobs: a trigger's arguments and its event have to fit into 64 KB on MySQL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import zlib
 from typing import Any
 
-#: The most that a packed text may unpack to, in bytes: 10,000 jobs take 3 MB.
+#: The largest unpacked text, in bytes: 10,000 jobs take 3 MB.
 MAX_UNPACKED = 64_000_000
 
 
@@ -21,7 +21,7 @@ def pack(value: Any) -> str:
 
 
 def unpack(text: object) -> Any:
-    """Return the value behind a packed text, None for what is none or is too large."""
+    """Return the value in a packed text, None if it is invalid or too large."""
     if not isinstance(text, str):
         return None
     try:

@@ -2,6 +2,8 @@
 
 Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
+
+The module is longer than others, so that one class has every transition of a wait.
 """
 
 from __future__ import annotations
@@ -52,12 +54,14 @@ class Decision:
     :param notes: lines for the task's log, each with its level of `logging`
     :param end: how the wait ended, None while it continues
     :param look_up_connection: look the connection up again before the next poll, since key or host may have changed
+    :param job: the job as the poll showed it, described or listed; None if it did not, or showed it unchanged
     """
 
     delay: float = 0.0
     notes: tuple[tuple[int, str], ...] = ()
     end: Outcome | None = None
     look_up_connection: bool = False
+    job: ImportProgress | None = None
 
     @property
     def is_last(self) -> bool:
@@ -82,7 +86,7 @@ class ImportWait:
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
-    :param is_one_of_many: leave the job's progress to whoever logs that of many jobs together
+    :param is_one_of_many: do not log the job's progress, since that of many jobs is logged together
     """
 
     job_id: str
@@ -99,7 +103,7 @@ class ImportWait:
     is_one_of_many: bool = False
     #: whether this machine has polled the job, in vain or not
     is_polled: bool = field(default=False, init=False)
-    #: the job's rows, once a description has told them
+    #: the job's rows, once a description had them
     total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
@@ -363,7 +367,7 @@ class ImportWait:
     def _read_list(self, listed: ImportProgress, now: float) -> None:
         seen, pace = self.seen, ""
         if listed.raw.get("progress") is not None:
-            self.seen, summary, pace = seen.read(listed, now), listed.summary(), seen.pace(listed, now)
+            self.seen, summary, pace = seen.read(listed, now), listed.summary(), str(seen.pace(listed, now))
             moved = self.seen.moved_at != seen.moved_at
         else:
             moved, summary = self._reads_new_word(listed), listed.state_word
@@ -392,9 +396,9 @@ class ImportWait:
                 f"Import job {self.job_id} is in state {job.state_word!r}, which this provider does not know: "
                 "treating it as running",
             )
-        return self._continue(now)
+        return self._continue(now, job)
 
-    def _continue(self, now: float) -> Decision:
+    def _continue(self, now: float, job: ImportProgress | None = None) -> Decision:
         limit, moved_at = self.policy.stall_warning, self.seen.moved_at
         if limit is not None and moved_at is not None and now - moved_at >= limit and self.seen.summary:
             self._warn_once(
@@ -402,7 +406,7 @@ class ImportWait:
                 f"Import job {self.job_id} has not changed for {duration(now - moved_at)}: {self.seen.summary}. "
                 "That alone is not an error: Milvus, for example, stays at 80 % while it builds the index",
             )
-        return self._wait_on(now)
+        return self._wait_on(now, job=job)
 
     def _on_response(self, now: float, what: str = "server") -> None:
         if self.in_trouble:
@@ -411,7 +415,13 @@ class ImportWait:
             self.seen = replace(self.seen, trouble_since=None, polled_at=None, due=None)
         self._clock.last_response = now
 
-    def _wait_on(self, now: float, retry_after: float | None = None, at_most: float = math.inf) -> Decision:
+    def _wait_on(
+        self,
+        now: float,
+        retry_after: float | None = None,
+        at_most: float = math.inf,
+        job: ImportProgress | None = None,
+    ) -> Decision:
         delay = self.delay(now, retry_after, at_most)
         if delay <= 0 and self.in_trouble and not self._clock.had_a_poll_since(self.ends_by):
             delay = LAST_POLL_DELAY  # one failed poll after a deadline does not show whether the job is done
@@ -420,7 +430,7 @@ class ImportWait:
         self._clock.plan(delay)
         if self.is_in_doubt:
             self.seen = replace(self.seen, polled_at=now, due=self._clock.due)
-        return Decision(delay, self._take_notes())
+        return Decision(delay, self._take_notes(), job=job)
 
     def _time_out(self, now: float) -> Decision:
         in_time = self.deadline is None or now < self.deadline

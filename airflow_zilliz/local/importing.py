@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from airflow_zilliz.local.doubled_rows import DoubledRows
 from airflow_zilliz.local.engine import Engine, EngineMissing
 from airflow_zilliz.local.file_readers import read_rows
 from airflow_zilliz.local.import_errors import ImportFileError
@@ -139,14 +140,15 @@ class Importer:
         self._unstage(job)
 
     def _insert_alone(self, job: Job, groups: list[tuple[Path, ...]]) -> Job:
-        """Insert while no other job inserts into that collection, so that its rows can be counted before and after."""
+        """Insert while no other job inserts into that collection, so that doubled rows can be counted."""
         schema = self._engine.schema(job.collection, job.db_name)
-        before = self._engine.row_count(job.collection, job.db_name)
+        doubled = DoubledRows(self._engine, job.collection, job.db_name, schema.primary)
         done = 0
         job = replace(job, imported_rows=0)
         for index, files in enumerate(groups):
             for batch in self._batches(job, schema, files):
                 self._check_stop()
+                doubled.add(batch)
                 try:
                     done += self._engine.insert(job.collection, batch, job.partition, job.db_name)
                 except ImportFileError as err:
@@ -155,8 +157,8 @@ class Importer:
                 job = self._with_file(job, index, imported=job.files[index].imported + len(batch), state="InProgress")
                 job = self._store.put(replace(job, progress=progress, imported_rows=done))
             job = self._with_file(job, index, state="Completed")
-        if doubled := before + done - self._engine.row_count(job.collection, job.db_name):
-            job = self._warn_of_doubled_rows(job, doubled)
+        if total := doubled.total():
+            job = self._warn_of_doubled_rows(job, total)
         return self._store.put(replace(job, imported_rows=done))
 
     def _warn_of_doubled_rows(self, job: Job, doubled: int) -> Job:

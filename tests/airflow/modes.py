@@ -73,6 +73,8 @@ def _context(outcome: Outcome, first: datetime | None = None, store: dict[str, A
     ti = SimpleNamespace(
         try_number=1,
         start_date=first or datetime.now(timezone.utc),
+        dag_id="dag",
+        run_id="manual__1",
         task_id="wait",
         map_index=-1,
         xcom_push=lambda key, value: outcome.xcoms.__setitem__(key, json.loads(json.dumps(value))),
@@ -121,7 +123,7 @@ def _deferrable(make: MakeSensor, outcome: Outcome, limit: float) -> Any:
             outcome.events.append(payload)
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": payload}
             method = deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context(outcome))  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context(outcome))  # type: ignore[misc] # noqa: E731 - both are bound now
 
 
 def _seconds(timeout: timedelta | None) -> float:

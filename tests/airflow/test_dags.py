@@ -17,28 +17,13 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.airflow.modes import AIRFLOW_3
+from tests.helpers.dag_runs import HOME, DagRunner
 
+pytestmark = pytest.mark.xdist_group("dags")
 KEY = "k3y-that-must-not-be-found-anywhere"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "example_dags"
-HOME = Path(os.environ["AIRFLOW_HOME"])
-
-#: Runs one DAG in a process of its own, as `airflow dags test` does.
-RUNNER = """
-import inspect, json, sys
-from datetime import datetime
-try:
-    from airflow.dag_processing.dagbag import DagBag
-except ImportError:
-    from airflow.models.dagbag import DagBag
-folder, dag_id, conf, day = sys.argv[1:5]
-bag = DagBag(folder)
-assert not bag.import_errors, bag.import_errors
-dag = bag.dags[dag_id]
-when = "execution_date" if "execution_date" in inspect.signature(dag.test).parameters else "logical_date"
-dag.test(**{when: datetime.fromisoformat(day)}, run_conf=json.loads(conf))
-print("DAG RUN ENDED")
-"""
 
 DAG = """
 from datetime import datetime, timedelta
@@ -50,7 +35,7 @@ with DAG("{dag_id}", schedule=None, start_date=datetime(2026, 1, 1)):
         if name == "mapped":
             ZillizImportSensor.partial(task_id=name, {options}).expand(job_id=job_id)
         else:
-            ZillizImportSensor(task_id=name, job_id=job_id, {options})
+            ZillizImportSensor(task_id=name, job_id=job_id, soft_fail=name == "soft", {options})
 """
 
 
@@ -59,13 +44,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("dags")
     with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def database() -> Path:
-    """Make a metadata database."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    return HOME / "airflow.db"
 
 
 def make_collection(server: LocalServer, name: str) -> None:
@@ -91,10 +69,11 @@ def rows_in(server: LocalServer, name: str) -> int:
 
 
 class Runs:
-    def __init__(self, server: LocalServer, database: Path) -> None:
+    def __init__(self, server: LocalServer, runner: DagRunner) -> None:
         self.server = server
-        self.database = database
+        self.database = runner.database
         self.output = ""
+        self._runner = runner
 
     def run(self, path: Path, dag_id: str, **conf: Any) -> dict[tuple[str, int], str]:
         """Run a DAG from the DAGs folder and return its tasks' states, by task and map index."""
@@ -102,10 +81,7 @@ class Runs:
         if path != target:
             shutil.copy(path, target)
         environment = {**os.environ, "AIRFLOW_CONN_ZILLIZ_DEFAULT": self.server.connection()}
-        command = [sys.executable, "-c", RUNNER, str(target), dag_id, json.dumps(conf), "2026-02-01T00:00:00+00:00"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        self.output += done.stdout + done.stderr
-        assert "DAG RUN ENDED" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+        self.output += self._runner.run(target, dag_id, conf, environment)
         query = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?"
         with sqlite3.connect(self.database) as db:
             return {(task, index): state for task, index, state in db.execute(query, (dag_id,))}
@@ -116,18 +92,18 @@ class Runs:
         path.write_text(DAG.format(dag_id=dag_id, jobs=repr(jobs), options=options))
         return self.run(path, dag_id)
 
-    def xcoms(self, dag_id: str, task_id: str) -> list[dict[str, Any]]:
-        """Return what a task's instances returned, in the order of their map index."""
-        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = 'return_value' ORDER BY map_index"
+    def xcoms(self, dag_id: str, task_id: str, key: str = "return_value") -> list[dict[str, Any]]:
+        """Return what a task's instances returned or pushed, in the order of their map index."""
+        query = "SELECT value FROM xcom WHERE dag_id = ? AND task_id = ? AND key = ? ORDER BY map_index"
         with sqlite3.connect(self.database) as db:
-            values = [row[0] for row in db.execute(query, (dag_id, task_id))]
+            values = [row[0] for row in db.execute(query, (dag_id, task_id, key))]
         decoded = [json.loads(value) for value in values]
         return [json.loads(value) if isinstance(value, str) else value for value in decoded]
 
 
 @pytest.fixture(scope="module")
-def runs(server: LocalServer, database: Path) -> Runs:
-    return Runs(server, database)
+def runs(server: LocalServer, dag_runner: DagRunner) -> Runs:
+    return Runs(server, dag_runner)
 
 
 RUNNING = ({"state": "Importing", "seconds": 2.5, "progress": 40},)
@@ -143,12 +119,56 @@ def test_sensors_in_a_dag_run(runs: Runs, options: str) -> None:
     good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books")
     bad = runs.server.add_job(*RUNNING, BROKEN, collectionName="books")
     soft = runs.server.add_job(*RUNNING, BROKEN)
-    assert runs.run_sensors(dag_id, options, good=good) == {("good", -1): "success"}
+    found = runs.run_sensors(dag_id, options, good=good, bad=bad, soft=soft)
+    assert found == {("good", -1): "success", ("bad", -1): "failed", ("soft", -1): "skipped"}
     (xcom,) = runs.xcoms(dag_id, "good")
     assert (xcom["job_id"], xcom["state"], xcom["imported_rows"]) == (good, "Completed", 42)
-    assert runs.run_sensors(f"{dag_id}_bad", options, bad=bad) == {("bad", -1): "failed"}
     assert "row 8: wrong dimension" in runs.output
-    assert runs.run_sensors(f"{dag_id}_soft", f"{options}, soft_fail=True", soft=soft) == {("soft", -1): "skipped"}
+
+
+FILES = [{"name": "a.parquet", "rows": 40, "state": "Completed"}, {"name": "b.parquet", "rows": 2}]
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_the_progress_is_in_an_xcom(runs: Runs, monkeypatch: pytest.MonkeyPatch, is_shown: bool) -> None:
+    if not is_shown:
+        monkeypatch.setenv("AIRFLOW__ZILLIZ__PROGRESS_XCOM", "False")
+    good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books", files=FILES)
+    bad = runs.server.add_job(BROKEN, collectionName="books")
+    dag_id = f"shown_{is_shown}"
+    found = runs.run_sensors(dag_id, "deferrable=True", good=good, bad=bad)
+    assert found == {("good", -1): "success", ("bad", -1): "failed"}
+    if not is_shown:
+        assert runs.xcoms(dag_id, "good", "zilliz_progress") == []
+        assert len(runs.xcoms(dag_id, "good")) == 1
+        return
+    (shown,) = runs.xcoms(dag_id, "good", "zilliz_progress")
+    assert (shown["job_id"], shown["collection_name"], shown["state"]) == (good, "books", "Completed")
+    assert (shown["percent"], shown["rows"], shown["total_rows"]) == (100, 42, 42)
+    assert sorted((file["name"], file["state"]) for file in shown["files"]) == [
+        ("[a.parquet]", "Completed"),
+        ("[b.parquet]", "Completed"),
+    ]
+    (shown,) = runs.xcoms(dag_id, "bad", "zilliz_progress")
+    assert (shown["state"], shown["reason"]) == ("Failed", "row 8: wrong dimension")
+
+
+WRITER = """
+import asyncio
+from airflow_zilliz._progress.triggerer import TaskKey, write_to_database
+key = TaskKey("of_airflow_2", "{run_id}", "one", -1)
+for state in ("Importing", "Committing"):
+    asyncio.run(write_to_database(key, dict(state=state)))
+"""
+
+
+@pytest.mark.skipif(AIRFLOW_3, reason="only Airflow 2's triggerer has the database")
+def test_airflow_2_s_triggerer_writes_to_the_database(runs: Runs) -> None:
+    runs.run_sensors("of_airflow_2", "deferrable=True", one=runs.server.add_job(DONE))
+    with sqlite3.connect(runs.database) as db:
+        ((run_id,),) = db.execute("SELECT run_id FROM dag_run WHERE dag_id = 'of_airflow_2'").fetchall()
+    subprocess.run([sys.executable, "-c", WRITER.format(run_id=run_id)], check=True, capture_output=True, timeout=120)
+    assert runs.xcoms("of_airflow_2", "one", "zilliz_progress") == [{"state": "Committing"}]
 
 
 def test_a_mapped_sensor(runs: Runs) -> None:
@@ -177,6 +197,7 @@ def test_the_example_of_many_imports(runs: Runs) -> None:
         **{(task, -1): "success" for task in ("plan", "wait_for_all", "report")},
         **{("start", index): "success" for index in range(6)},
     }
+    results: Any
     (results,) = runs.xcoms("zilliz_many_imports", "wait_for_all")
     assert [result["imported_rows"] for result in results] == [100] * 6
     assert "600 rows are in by 6 imports" in runs.output

@@ -24,7 +24,7 @@ from airflow_zilliz.exceptions import (
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizImportDatasetOperator
-from tests.airflow.submitting import QUICK, FileStore, TaskInstance, run_operator
+from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_operator
 
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 30}
 
@@ -176,7 +176,7 @@ def test_a_job_that_the_server_forgot_is_in_doubt_and_the_others_are_waited_for(
 
 
 def first_job(store: Path) -> str:
-    saved = dataset_store.LedgerStore({"ti": TaskInstance(), "task_state_store": FileStore(store)}).load()  # type: ignore[arg-type] # of a context only these
+    saved = dataset_store.LedgerStore(context_of(TaskInstance(), store)).load()
     assert saved is not None
     return str(saved.ledger.entries[0].job_id)
 

@@ -22,6 +22,7 @@ PARTS = 4
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_single_fault_loses_an_import_or_starts_it_twice(part: int) -> None:
     runs = 0

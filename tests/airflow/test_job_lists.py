@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,9 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks import base, job_list
+from airflow_zilliz._tasks.list_worker import with_reasons
 from airflow_zilliz._wait import list_wait
 from airflow_zilliz.exceptions import (
     ZillizApiError,
@@ -28,18 +30,19 @@ from airflow_zilliz.exceptions import (
     ZillizJobNotFound,
     ZillizUnavailable,
 )
+from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.modes import MODES, Outcome, first_event, run_task
+from tests.helpers.servers import ServerPool
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("lists"), api_key=KEY) as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key=KEY)
 
 
 @pytest.fixture
@@ -87,6 +90,8 @@ def test_a_list_gives_a_list_of_results_in_its_order(server: LocalServer, mode: 
     one = run_task(mode, job_id=job_ids[0], **FAST)
     assert one.xcom in json.loads(json.dumps(outcome.xcom)), "each is what one job gives"
     assert outcome.xcoms["results"] == outcome.xcom
+    shown = outcome.xcoms["zilliz_progress"]
+    assert (shown["counts"], shown["percent"], shown["rows"]) == ({"Completed": 8}, 100, 40)
     assert (outcome.left > 0) is (mode != "poke")
 
 
@@ -254,7 +259,12 @@ def test_what_ended_and_was_forgotten_since_is_not_lost(
 ) -> None:
     """Jobs end at 0.3 s, the server forgets them at 1.7 s, and the last ones end at 3 s."""
     early, late = jobs(server, 5, seconds=0.3, failed=1), jobs(server, 5, seconds=3.0)
-    timer = threading.Timer(1.7, lambda: [server.forget_job(job_id) for job_id in early])
+
+    def forget() -> None:
+        for job_id in early:
+            server.forget_job(job_id)
+
+    timer = threading.Timer(1.7, forget)
     timer.start()
     outcome = run_task(mode, job_id=early + late, **FAST)
     timer.join()
@@ -328,6 +338,8 @@ def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[],
     for try_number in range(1, 4):
         outcome.xcoms.clear()
         ti = SimpleNamespace(
+            dag_id="dag",
+            run_id="manual__1",
             try_number=try_number,
             task_id="wait",
             map_index=-1,
@@ -359,7 +371,29 @@ def run_deferrable(make: Callable[[], ZillizImportSensor], context: Any) -> Any:
             path, kwargs = deferred.trigger.serialize()
             event = json.loads(json.dumps(asyncio.run(first_event(path, json.loads(json.dumps(kwargs))))))
             next_kwargs, method = {**(deferred.kwargs or {}), "event": event}, deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # type: ignore[misc] # noqa: E731 - bound now
+
+
+def test_a_rescheduled_wait_logs_one_line_a_minute(
+    server: LocalServer, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outcome = run_task("reschedule+memory", job_id=jobs(server, 5, seconds=1.5), **FAST)
+    assert outcome.left > 2
+    printed = capsys.readouterr().out + caplog.text
+    assert printed.count("5 jobs: 5 Importing") == 1
+
+
+def test_withheld_reasons_are_asked_for_by_the_worker(server: LocalServer) -> None:
+    hook = ZillizHook()
+    hook.other_secrets = ("dimension",)
+    failed, done = jobs(server, 2, seconds=0, failed=1)
+    found = [
+        ImportProgress(failed, ImportState.FAILED),
+        ImportProgress(done, ImportState.COMPLETED),
+        ImportProgress("forgotten", ImportState.FAILED),
+    ]
+    assert [job.reason for job in with_reasons(found, hook, {})] == ["row 8: wrong ***", None, None]
 
 
 # -- how a list may come ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -29,7 +30,7 @@ LIMIT = 600.0
 
 def try_once(data: str, store: str, number: str) -> None:
     """Run a try to its end, in this process."""
-    dataset_run.PATIENCE = QUICK
+    mock.patch.object(dataset_run, "PATIENCE", QUICK).start()
     operator = ZillizImportDatasetOperator(
         task_id="import",
         collection_name="books",

@@ -1,26 +1,28 @@
-"""Committing and aborting many imports of two phases in one task."""
+"""Many imports in one task: committing and aborting them, and what is told of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
+from airflow_zilliz._tasks.openlineage import is_told
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator
+from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.submitting import TaskInstance, run_operator
+from tests.helpers.servers import ServerPool
 
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("commits"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
@@ -110,3 +112,46 @@ def test_a_server_that_asks_for_fewer_requests_is_waited_out(server: LocalServer
 def test_an_empty_list_skips_the_task(run: Any) -> None:
     with pytest.raises(AirflowSkipException, match="empty list"):
         run([])
+
+
+# -- what a task of many jobs tells others -------------------------------------------------------------------------
+
+
+class OutletEvents(dict[str, Any]):
+    """By address: an Asset of Airflow 3.1 cannot be hashed."""
+
+    def __getitem__(self, outlet: Any) -> Any:
+        return self.setdefault(outlet.uri, SimpleNamespace(extra={}))
+
+
+def waiting(server: LocalServer, **arguments: Any) -> ZillizImportSensor:
+    running = {"state": "Importing", "seconds": 0.3, "progress": 40}
+    job_ids = [
+        server.add_job(
+            running, {"state": "Completed"}, totalRows=5, collectionName=name, files=[{"name": f"s3://b/{name}.json"}]
+        )
+        for name in ("books", "books", "authors", "shops", "films", "songs")
+    ]
+    return ZillizImportSensor(task_id="import", job_id=job_ids, **FAST, **arguments)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_an_asset_s_event_has_the_sums(server: LocalServer, deferrable: bool) -> None:
+    events, sensor = OutletEvents(), waiting(server, deferrable=deferrable)
+    sensor.outlets = [SimpleNamespace(uri="zilliz://books")]
+    run_operator(lambda: sensor, TaskInstance(), events=events)
+    (extra,) = (event.extra for event in events.values())
+    assert (extra["jobs"], extra["imported_rows"], extra["collection_name"]) == (6, 30, None)
+
+
+@pytest.mark.skipif(not is_told(), reason="the OpenLineage provider is not installed")
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_openlineage_gets_every_file_and_every_collection(server: LocalServer, deferrable: bool) -> None:
+    sensor = waiting(server, deferrable=deferrable)
+    run_operator(lambda: sensor, TaskInstance())
+    told = sensor.get_openlineage_facets_on_complete(None)
+    names = ("books", "authors", "shops", "films", "songs")
+    assert {found.name for found in told.inputs} == {f"[s3://b/{name}.json]" for name in names}, "as Milvus names them"
+    rows = {found.name: found.outputFacets["outputStatistics"].rowCount for found in told.outputs}
+    assert rows == {"default.books": 10, **{f"default.{name}": 5 for name in names[1:]}}
+    assert "externalQuery" not in told.run_facets

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,14 @@ from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
+from tests.helpers.servers import ServerPool
 
 MANY = 30
 
 
 @pytest.fixture(scope="module", params=["milvus", "cloud"])
-def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("server"), face=request.param) as server:
-        yield server
+def any_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(request.param)
 
 
 @pytest.fixture
@@ -134,7 +133,7 @@ def test_cancelled_waits_disturb_no_other(server: LocalServer) -> None:
         for task in tasks[::3]:
             task.cancel()
         await asyncio.to_thread(end_all)
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     for number, outcome in enumerate(asyncio.run(some_are_cancelled())):
         if number % 3 == 0:

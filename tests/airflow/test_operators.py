@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +40,7 @@ from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImpo
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_in_process, run_operator
 from tests.helpers.dying import POINTS
+from tests.helpers.servers import ServerPool
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
@@ -48,9 +49,8 @@ FAILED = ({"state": "Failed", "reason": "row 8: wrong dimension"},)
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("operators"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
@@ -209,7 +209,11 @@ def test_storage_keys_come_from_their_connection_and_are_shown_nowhere(
     assert not any(secret in text for secret in ("s3cret-0123456789", "t0ken-012345") for text in shown)
 
 
-STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
+STORAGE: dict[str, Any] = {
+    "login": "AKIA-0123456789",
+    "password": "s3cret/0123&456789+",
+    "extra": {"session_token": "t0ken=/012345"},
+}
 SIGNED = "https://bucket.host/day/a.parquet?X-Amz-Credential=ASIA0123456789ABCDEF%2Fx&X-Amz-Signature=5196c0ffee&name=.parquet"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,15 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.airflow.modes import AIRFLOW_3, MODES, Outcome, run_task
+from tests.helpers.servers import ServerPool
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    folder = tmp_path_factory.mktemp("outcomes")
-    with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key=KEY)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.triggers import ZillizImportEventTrigger
+from tests.helpers.servers import ServerPool
 
 
 class Store:
@@ -31,9 +31,8 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("watching"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
@@ -49,10 +48,9 @@ def end(server: LocalServer, job_id: str, collection: str = "books", state: str 
 
 async def watch(store: Store | None, happen: Any = None, seconds: float = 1.5, **arguments: Any) -> list[Any]:
     """Return the payloads of a trigger that runs for a while, in which something happens on a worker's side."""
-    trigger = ZillizImportEventTrigger("books", poke_interval=0.1, **arguments)
-    classpath, kwargs = trigger.serialize()
+    classpath, kwargs = ZillizImportEventTrigger("books", poke_interval=0.1, **arguments).serialize()
     assert classpath == "airflow_zilliz.triggers.ZillizImportEventTrigger"
-    trigger = ZillizImportEventTrigger(**json.loads(json.dumps(kwargs)))
+    trigger: Any = ZillizImportEventTrigger(**json.loads(json.dumps(kwargs)))
     trigger.asset_state_store = store
     payloads: list[Any] = []
 

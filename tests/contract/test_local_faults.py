@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 IMPORTS = "/v2/vectordb/jobs/import/"
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data")) as server:
-        yield server
+def process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from airflow_zilliz.local.jobs import Job, JobStore
 from airflow_zilliz.local.testing import LocalServer
 
 SERVER = [sys.executable, "-m", "airflow_zilliz.local"]
@@ -82,6 +83,7 @@ def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
 STARTER = """
 import os, sys, threading, time
 from pathlib import Path
+from airflow_zilliz.local.jobs import Job, JobStore
 from airflow_zilliz.local.testing import LocalServer
 
 server = LocalServer(Path(sys.argv[1]))
@@ -153,6 +155,29 @@ def test_the_older_names_of_the_flavor(tmp_path: Path) -> None:
     with running("--face", "cloud", "--port", "0", "--data-dir", str(tmp_path / "other"), cwd=tmp_path) as (_, url):
         response = requests.post(f"{url}/v2/vectordb/jobs/import/list", json={}, timeout=10)
         assert response.json()["code"] == 96025
+
+
+def test_a_second_server_on_the_same_folder_leaves_the_jobs_of_the_first_alone(tmp_path: Path) -> None:
+    def state() -> str:
+        store = JobStore(path)
+        job = store.get("1")
+        store.close()
+        assert job is not None
+        return job.state
+
+    path = tmp_path / "data" / ".zilliz-local" / "milvus.jobs.sqlite"
+    with LocalServer(tmp_path / "data") as first:
+        store = JobStore(path)
+        store.add(Job("1", "books", state="Importing"))
+        store.close()
+        for port, starts in ((first.port, False), (0, True)):
+            with running("--port", str(port), cwd=tmp_path) as (process, url):
+                assert bool(url) == starts
+                process.terminate()
+                process.wait(timeout=20)
+            assert state() == "Importing"
+        first.restart()
+        assert state() == "Failed"
 
 
 def test_without_milvus_lite_scripted_jobs_run_all_the_same(tmp_path: Path) -> None:

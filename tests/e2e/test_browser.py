@@ -20,7 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
-from airflow_zilliz._transport.connection_fields import get_provider_info  # noqa: E402
+from airflow_zilliz.get_provider_info import get_provider_info  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
 from dev import ui  # noqa: E402
 from dev.airflow_process import AirflowApi  # noqa: E402

@@ -69,7 +69,7 @@ class Whole:
         looks = len(self.server.requests("describe"))
         self.until(lambda: len(self.server.requests("describe")) > looks, "the triggerer has the wait")
 
-    def until(self, found: Callable[[], T], what: str, within: float = 120) -> T:
+    def until(self, found: Callable[[], T | None], what: str, within: float = 120) -> T:
         end = time.monotonic() + within
         while not (value := found()):
             if time.monotonic() > end:
@@ -130,7 +130,7 @@ class Whole:
 
     def _is_ours(self, process: Any) -> bool:
         try:
-            return process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
+            return bool(process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow"))
         except psutil.Error:
             return False
 

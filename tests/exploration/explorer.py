@@ -43,9 +43,9 @@ from tests.exploration.world import (
 #: What no client can close; docs/operators.md names the same. By a part of the fault's or the neighbour's name.
 LIMITS = {
     "made 2 h later": "a request that takes effect hours later",
-    "frozen and sent 10 min later": "a worker that is frozen between its last write and the wire",
+    "frozen and sent 10 min later": "a worker that is frozen between its last write and the request",
     "late by": "before Airflow 3.3, a retry that starts more than three hours later than its retry_delay",
-    "twin": "two tasks that import the very same files into the same collection at once",
+    "twin": "two tasks that import the same files into the same collection at the same time",
 }
 MAX_TRIES = 5
 
@@ -291,8 +291,8 @@ def main() -> int:
         print(finding, end="\n\n")
     print(
         f"{total.runs:,} runs of {len(every)} settings with up to {options.faults} faults in "
-        f"{time.monotonic() - began:.0f} s: {len(total.findings)} findings; {total.in_doubt:,} runs in which it could "
-        "not be told"
+        f"{time.monotonic() - began:.0f} s: {len(total.findings)} findings; {total.in_doubt:,} runs in which "
+        "the outcome is not known"
     )
     for limit, count in total.limited.items():
         print(f"within the limit of {limit}: {count:,} runs")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_zilliz._poller.due_queue import REFRESHES_AT_ONCE, UNDESCRIBED, UNHEARD, UNHEARD_AT_ONCE, DueQueue
+from airflow_zilliz._poller.due_queue import REFRESHES_AT_ONCE, UNHEARD, UNHEARD_AT_ONCE, DueQueue
 from airflow_zilliz._poller.sliced_work import DECISIONS_AT_ONCE
 from airflow_zilliz._poller.subscription import Subscription
 from tests.helpers.subscriptions import NOW, subscription
@@ -83,7 +83,7 @@ def test_a_few_refreshes_are_on_their_way_at_a_time() -> None:
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_wait_that_was_not_described_for_very_long_is_late(is_late: bool) -> None:
     queue, (one,) = queue_of(1)
-    one.described_at = NOW - UNDESCRIBED - is_late
+    one.described_at = NOW - 3600 - is_late
     queue.for_refresh[one] = None
     found = queue.next_description(NOW, may_refresh=True)
     assert found is not None

@@ -153,7 +153,7 @@ servers = st.builds(
 
 
 @given(server=servers, single=st.lists(plans, max_size=40), fleet=st.one_of(st.just([]), fleets))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_wait_is_lost_wrong_or_left_alone(server: Server, single: list[Plan], fleet: list[Plan]) -> None:
     server = Server(**{name: getattr(server, name) for name in _INPUTS})
     rate_limiter.forget_limits()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_zilliz._poller.subscription import Subscriptions
+from airflow_zilliz._poller.subscription import Subscription, Subscriptions
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from tests.helpers.subscriptions import subscription
 
@@ -62,7 +62,7 @@ def test_waits_may_leave_while_one_goes_through_all() -> None:
     all_of_them, many = Subscriptions(), [subscription(f"j-{number // 2}") for number in range(6)]
     for one in many:
         all_of_them.add(one)
-    found = []
+    found: list[Subscription] = []
     for one in all_of_them:
         if not found:
             all_of_them.remove(many[2])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_zilliz._poller.list_filter import WHOLE_LIST
+from airflow_zilliz._poller.list_health import LIST_RETRY
 from airflow_zilliz._poller.subscription import Subscription, Subscriptions
 from airflow_zilliz._poller.walk_planner import WalkPlanner
 from airflow_zilliz._protocol.constants import MAX_LIST_PAGES
@@ -193,6 +194,20 @@ def test_the_list_of_one_collection_says_nothing_of_the_whole_one() -> None:
     assert (len(missed), for_good) == (5, False)
     assert planner.list.pages == 10
     assert planner.begin(NOW, NEED).lists == WHOLE_LIST
+
+
+def test_a_walk_through_one_collection_s_list_that_was_given_up_says_nothing_of_the_filter() -> None:
+    planner = filtering()
+    planner.on_page(100, 0)
+    planner.end(NOW, whole=False)
+    assert planner.begin(NOW, NEED).lists == ("books",)
+
+
+def test_how_long_the_list_was_is_forgotten_after_a_while() -> None:
+    planner, many = planner_of(10)
+    walk(planner, 20, many)
+    assert not planner.pays(NOW + LIST_RETRY - 1, 10)
+    assert planner.pays(NOW + LIST_RETRY, 10)
 
 
 def test_a_collection_s_list_that_fails_is_not_asked_for_again() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 
 MILVUS = {
     "collectionName": "clue_data",

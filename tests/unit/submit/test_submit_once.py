@@ -10,7 +10,7 @@ import pytest
 
 from airflow_zilliz._protocol.constants import CREATE, LIST
 from airflow_zilliz._protocol.import_request import create_request, digest_of
-from airflow_zilliz._protocol.models import parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._protocol.target import Target
@@ -226,7 +226,7 @@ def test_a_request_that_was_not_taken_is_refused(error: ZillizUnavailable) -> No
     def refuse(_: Request) -> Response:
         raise error
 
-    server._create = refuse  # type: ignore[method-assign] # one server that refuses
+    server._create = refuse  # type: ignore[method-assign,assignment] # one server that refuses
     with pytest.raises(ZillizUnavailable, match="no job was started and a retry is safe"):
         started(server)
     assert server.records[-1] == KEPT
@@ -382,7 +382,12 @@ def test_a_retry_searches_until_the_request_would_have_shown_its_effect(quiet: f
 
 def test_a_job_that_appears_while_a_retry_searches_is_taken() -> None:
     server = Server()
-    server.on_pause = lambda: (server.paused > 60 and server.add("late")) or None
+
+    def appear() -> None:
+        if server.paused > 60:
+            server.add("late")
+
+    server.on_pause = appear
     assert started(server, retry(replace(SENT, sent_at=NOW))) == ("late", FOUND)
 
 
@@ -550,12 +555,12 @@ def test_the_error_of_a_lost_response_has_what_is_known_of_it() -> None:
     def lose(_: Request) -> Response:
         raise lost
 
-    server._create = lose  # type: ignore[method-assign] # one server that loses
+    server._create = lose  # type: ignore[method-assign,assignment] # one server that loses
     with pytest.raises(ZillizUnavailable) as raised:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (7, 2, 503)
     server.refuse = {}
-    server._create = lambda _: response_of({"code": 65535, "message": "x"})  # type: ignore[method-assign] # likewise
+    server._create = lambda _: response_of({"code": 65535, "message": "x"})  # type: ignore[method-assign,assignment] # likewise
     with pytest.raises(ZillizUnavailable) as raised:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (None, 65535, 200)

@@ -17,7 +17,7 @@ from airflow_zilliz.exceptions import ZillizConfigError
 try:
     from airflow.sdk import ObjectStoragePath
 except ImportError:
-    from airflow.io.path import ObjectStoragePath
+    from airflow.io.path import ObjectStoragePath  # type: ignore[no-redef] # the same in its older place
 
 GROUPS = [["a.parquet"], ["b.npy", "c.npy"]]
 

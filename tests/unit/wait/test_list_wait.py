@@ -27,10 +27,12 @@ from airflow_zilliz._wait.job_results import (
 from airflow_zilliz._wait.list_memory import MAX_PACKED, Memory
 from airflow_zilliz._wait.list_notes import ListNotes
 from airflow_zilliz._wait.list_outcome import ListOutcome
+from airflow_zilliz._wait.list_snapshot import snapshot_of_ended
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending
 from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz._wait.policy import WaitPolicy
+from airflow_zilliz._wait.snapshot_json import snapshot_json
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizJobNotFound, ZillizUnavailable
 
@@ -120,7 +122,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(
     ends=st.lists(st.floats(0, 6 * 3600), min_size=1, max_size=12),
     failed=st.sets(st.integers(0, 11)),
@@ -351,3 +353,27 @@ def test_lines_of_one_kind_are_counted_after_the_first() -> None:
     assert text == "Could not poll import job 499: timed out (as the last of 499 more such lines)"
     notes.gather("1", [(30, "Import job 1 is Uncommitted: it needs a commit")], START + 60)
     assert len(notes.take(START + 60)) == 1, "another kind is logged at once"
+
+
+# -- what a person is shown ----------------------------------------------------------------------------------------
+
+
+def test_a_snapshot_lists_failed_jobs_first_and_counts_all() -> None:
+    ids = [f"j{number}" for number in range(250)]
+    wait = ListWait(plan(), ids, START, recorded=Tally(50, 0, 250, 250))
+    waits = list(wait.begin())
+    for one in waits[:120]:
+        ended(wait, one, job(one.job_id), START + 1)
+    ended(wait, waits[200], job("j200", ImportState.FAILED, reason="row 8"), START + 1)
+    shown = snapshot_json(wait.snapshot(wait.progress(START + 2), START + 2))
+    assert shown["counts"] == {"Completed": 170, "Failed": 1, "not seen yet": 129}
+    assert (shown["jobs"][0]["name"], shown["jobs"][0]["reason"]) == ("j200", "row 8")
+    assert (len(shown["jobs"]), shown["more"]) == (100, 200)
+    assert (shown["state"], shown["rows"]) == ("Importing", 850)
+
+
+def test_a_snapshot_of_what_is_written_down() -> None:
+    shown = snapshot_json(snapshot_of_ended([job("1"), job("2")], ["3"], START, START + 9))
+    assert (shown["counts"], shown["percent"]) == ({"Completed": 2, "not seen yet": 1}, 66)
+    done = snapshot_json(snapshot_of_ended([job("1"), job("2", ImportState.FAILED)], [], START, START + 9))
+    assert (done["state"], done["percent"]) == ("Failed", 100)
