@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ from unittest import mock
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
+from airflow_zilliz._protocol.import_request import create_request
 from airflow_zilliz._submit.record import Patience
 from airflow_zilliz._tasks import dataset_run, importing
 from airflow_zilliz._transport.sync import SyncTransport
@@ -102,6 +104,10 @@ def collection(server: LocalServer, name: str) -> Any:
     return client
 
 
+def _same(operator: ZillizImportDatasetOperator) -> ZillizImportDatasetOperator:
+    return operator
+
+
 def loaded(client: Any, name: str) -> list[int]:
     return sorted(row["file"] for row in client.query(name, filter="", output_fields=["file"], limit=1000))
 
@@ -169,7 +175,7 @@ def test_a_list_that_has_grown_moves_no_file_into_another_job(server: LocalServe
             poke_interval=0.1,
             timeout=30,
         )
-        run_operator(lambda operator=operator: operator, TaskInstance(number), tmp_path / "store")
+        run_operator(partial(_same, operator), TaskInstance(number), tmp_path / "store")
     assert loaded(client, "grown") == [0, 0, 1, 1, 2, 2]
 
 
@@ -177,9 +183,10 @@ def test_a_retry_that_knows_nothing_takes_no_server_of_one_phase_for_one_of_two(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.set(idempotency=False)
-    create = importing.create_request
     # as servers do that do not know the option
-    monkeypatch.setattr(importing, "create_request", lambda *args, **kwargs: create(*args, **{**kwargs, "options": {}}))
+    monkeypatch.setattr(
+        importing, "create_request", lambda *args, **kwargs: create_request(*args, **{**kwargs, "options": {}})
+    )
     collection(server, "one_phase")
     for number in (1, 2):
         operator = ZillizImportDatasetOperator(
@@ -194,5 +201,5 @@ def test_a_retry_that_knows_nothing_takes_no_server_of_one_phase_for_one_of_two(
             deferrable=True,
         )
         with pytest.raises(ZillizConfigError, match="atomic=True cannot be kept"):
-            run_operator(lambda operator=operator: operator, TaskInstance(number))
+            run_operator(partial(_same, operator), TaskInstance(number))
     assert len(server.requests("create")) == 2, "each try starts one job"
