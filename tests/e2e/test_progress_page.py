@@ -214,7 +214,7 @@ def test_the_bar_of_a_deferred_import_moves_inside_the_task_s_page(viewer: Perso
     job_id = shown.server.add_job(*phases, totalRows=3_000_000, collectionName="books", files=FILES)
     task = shown.start("shown", job_id=job_id)
     shown.until("deferred", task)
-    viewer.opens(f"{task.page}/details" if HAS_TASK_VIEWS else task.page)
+    viewer.opens(f"{task.page}/details")
     link = viewer.page.get_by_role("link", name="Import progress")
     playwright.expect(link).to_be_visible()
     viewer.opens(str(link.get_attribute("href")).removeprefix(f"{PATH}/"))
