@@ -15,18 +15,22 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-new test-old test-all lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(NEW)/.demo-ready ## a DAG imports a file into Milvus, waits for it deferred, and a second import fails
-	$(NEW)/bin/python -m airflow_zilliz.local.demo --dags example_dags --home .demo
+demo: $(NEW)/.demo-ready ## a DAG imports files into Milvus and waits for them deferred; a second import fails (40 s)
+	$(NEW)/bin/python -m dev.demo --dags example_dags --home .demo
 
+# ARGS is added to the command, such as ARGS="--port 8080".
 ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server, until Ctrl-C
-	$(NEW)/bin/python -m airflow_zilliz.local.ui --dags example_dags --home .ui
+	$(NEW)/bin/python -m dev.ui --dags example_dags --home .ui $(ARGS)
 
-test: lint test-new test-old ## lint, types, and all tests on the newest Airflow and on 2.11
+test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (6 minutes)
+
+# Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
+test-full: test test-rest test-old docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
@@ -35,11 +39,19 @@ lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/lint-imports
 	$(NEW)/bin/codespell
 
-test-new: $(NEW)/.test-ready
-	$(NEW)/bin/python -m pytest -n 3 --dist loadgroup
+# Most tests of waits wait, so that four processes fit on two cores. The longest tests come first.
+PYTEST := bin/python -m pytest --dist loadgroup -n
+test-quick: $(NEW)/.test-ready
+	$(NEW)/$(PYTEST) 4 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
+
+test-rest: $(NEW)/.test-ready
+	ZILLIZ_INSTALL_CLIENTS=1 $(NEW)/$(PYTEST) 3 -m "full or hypothesis" tests
 
 test-old: $(OLD)/.test-ready
-	$(OLD)/bin/python -m pytest -n 3 --dist loadgroup tests/unit tests/airflow tests/e2e/test_airflow_2.py
+	$(OLD)/$(PYTEST) 3 --hypothesis-profile=quick tests/unit tests/airflow tests/e2e/test_airflow_2.py
+
+coverage: $(NEW)/.test-ready ## branch coverage of the unit, contract and Airflow tests
+	$(NEW)/$(PYTEST) 4 --cov --cov-report=term:skip-covered tests/airflow tests/contract tests/unit
 
 # ONLY names Airflow series or pairs, such as "3.1 3.2-py3.12".
 test-all: $(NEW)/.test-ready ## the tests on every supported Airflow and Python, and the README's table of them (an hour)
@@ -53,6 +65,7 @@ soak-short: $(NEW)/.test-ready
 
 explore: $(NEW)/.test-ready ## every combination of two faults around a submit, in 500 settings (20 minutes)
 	$(NEW)/bin/python -m tests.exploration.explorer --faults 2
+	$(NEW)/bin/python -m tests.exploration.datasets --faults 2
 
 # Asks PyPI for what it knows of each release; fails where it cannot be asked.
 audit: $(NEW)/.audit-ready ## known vulnerabilities of what a user installs
@@ -67,19 +80,22 @@ dist: $(DIST)/.dist-ready ## the wheel and the sdist of a release, checked, in d
 docs: $(NEW)/.docs-ready ## the documentation as a site, in .site
 	NO_MKDOCS_2_WARNING=1 $(NEW)/bin/mkdocs build --strict
 
-pictures: $(NEW)/.test-ready ## take the docs' pictures anew (needs Debian's chromium)
+pictures: $(NEW)/.test-ready ## retake the docs' pictures (needs Debian's chromium)
 	ZILLIZ_PICTURES=docs/pictures $(NEW)/bin/python -m pytest tests/e2e/test_browser.py tests/e2e/test_progress_page.py
 
-bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits cost, and fleets that share a key, beside what others do (50 minutes)
+bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a key cost, compared with other providers (an hour and a half)
 	$(NEW)/bin/python benchmarks/bench_polling.py --picture docs/polling.png
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers
 
-bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (10 minutes)
+bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (a few minutes)
 	$(NEW)/bin/python benchmarks/bench_readers.py --import
 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
 	$(NEW)/bin/python benchmarks/bench_triggerer.py
+
+bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
+	$(NEW)/bin/python benchmarks/bench_list.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
@@ -89,7 +105,7 @@ TESTS ?= tests/unit/$(subst _,,$(notdir $(patsubst %/,%,$(dir $(MODULE)))))/test
 COUNT ?= 100
 SEED ?= 0
 JOBS ?= 1
-mutants: $(NEW)/.test-ready ## which mutants of MODULE the TESTS let through; also COUNT=100, SEED=0, JOBS=1
+mutants: $(NEW)/.test-ready ## which mutants of MODULE the TESTS miss; also COUNT=100, SEED=0, JOBS=1
 	$(NEW)/bin/python tests/mutation.py $(MODULE) $(TESTS) --count $(COUNT) --seed $(SEED) -j $(JOBS)
 
 $(NEW)/.demo-ready: requirements/demo.txt pyproject.toml
@@ -140,5 +156,5 @@ pins: ## renew requirements/*.txt (needs uv)
 	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
-clean: ## remove the environments and what the demo and the browser left
-	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the environments and all generated files
+	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -1,4 +1,4 @@
-"""The values that the hook returns and the errors carry: a job, its files, and its state."""
+"""The values in the hook's results and in errors: a job, its files, and its state."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -122,17 +123,19 @@ class ZillizTooManyJobs(ZillizApiError):
 
 
 class ZillizImportFailed(ZillizError):
-    """The import job is Failed.
+    """The import job is Failed, or some of many are.
 
-    :param progress: the job as the server last described it
+    :param progress: the job as the server last described it; of many the first failed one
+    :param failed: all failed jobs of many
     """
 
-    def __init__(self, message: str, *, progress: ImportProgress) -> None:
+    def __init__(self, message: str, *, progress: ImportProgress, failed: Sequence[ImportProgress] = ()) -> None:
         super().__init__(message)
         self.progress = progress
+        self.failed = tuple(failed) or (progress,)
 
     def __reduce__(self) -> tuple[Any, ...]:  # exceptions are pickled by their positional arguments alone
-        return partial(type(self), progress=self.progress), self.args
+        return partial(type(self), progress=self.progress, failed=self.failed), self.args
 
 
 class ZillizImportFailedNoRetry(ZillizImportFailed, AirflowFailException):

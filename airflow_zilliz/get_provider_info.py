@@ -1,4 +1,4 @@
-"""What Airflow learns of this package without importing it: the one description of the connection form."""
+"""The package's metadata for Airflow, with the only description of the connection form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The hook: carries the import API's requests, blocking on a worker and asynchronously in the triggerer."""
+"""The hook: calls of the import API, blocking for workers and asynchronous for the triggerer.
+
+The module is longer than others, since each public method repeats the ids that it takes, and documents its errors.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class ZillizHook(BaseHook):
     def __init__(self, zilliz_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.zilliz_conn_id = zilliz_conn_id
-        #: Secrets beside the connection's own that nothing shown may hold.
+        #: More secrets that must never be shown, besides the connection's own.
         self.other_secrets: tuple[str, ...] = ()
         self._endpoint: Endpoint | None = None
 
@@ -102,7 +105,7 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> ImportProgress:
-        """Do as `get_import_progress`, on the triggerer's event loop."""
+        """Async version of `get_import_progress`."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
         return await run_async(describe(endpoint, job_id, target), partial(aexchange, endpoint))
@@ -118,7 +121,7 @@ class ZillizHook(BaseHook):
     ) -> Iterator[ImportProgress]:
         """Yield the import jobs, page after page, in the server's order. Raises as `get_import_progress`.
 
-        A listed job has state and collection; percentage and reason on Milvus alone, rows and files nowhere.
+        A listed job has state and collection; percentage and reason only on Milvus; rows and files nowhere.
 
         :param collection_name: only this collection's jobs; Zilliz Cloud does not document this filter
         """
@@ -142,7 +145,7 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> AsyncIterator[ImportProgress]:
-        """Do as `list_import_jobs`, on the triggerer's event loop."""
+        """Async version of `list_import_jobs`."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
         walk = calls.walk_list(target, collection_name=collection_name)
@@ -180,8 +183,8 @@ class ZillizHook(BaseHook):
 
         :param access_key: of the object storage, with ``secret_key``, and ``token`` for short-lived ones
         :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text
-        :param idempotency_key: lets Milvus 2.6.24+ and 3.0.2+ give the first job back on a repeat; 1 to 256 characters
-            of printable ASCII
+        :param idempotency_key: lets Milvus 2.6.24+ and 3.0.2+ return the first job for a repeated request; 1 to 256
+            characters of printable ASCII
         :raises ZillizConfigError: before anything is sent
         :raises ZillizUnavailable: no usable response, so that it is not known whether there is a job
         """
@@ -244,7 +247,7 @@ class ZillizHook(BaseHook):
     def submit(self, submission: Submission, this_try: TaskTry, remember: Callable[[Record], None]) -> Submitted:
         """Start an import unless an earlier try did; raises as `airflow_zilliz._submit.submit_once.submit` does.
 
-        :param remember: writes a record down for the next try
+        :param remember: stores a record for the next try
         """
         endpoint = self.endpoint()
 
@@ -262,7 +265,7 @@ class ZillizHook(BaseHook):
         return run_sync(submit(submission, this_try), perform)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server whether this connection can watch imports; return the verdict in words to act on."""
+        """Check whether this connection can poll imports; return the verdict, with advice if it cannot."""
         try:
             endpoint = self.endpoint()
             return True, self._run(endpoint, check(endpoint))
@@ -286,7 +289,7 @@ class ZillizHook(BaseHook):
         return self._endpoint
 
     async def aendpoint(self) -> Endpoint:
-        """Do as `endpoint`, on the triggerer's event loop."""
+        """Async version of `endpoint`."""
         if self._endpoint is None:
             try:
                 conn = await get_async_connection(self.zilliz_conn_id)

@@ -1,4 +1,4 @@
-"""The buttons of a task: one leads to the console, one to the page that shows how far the import is."""
+"""The buttons of a task: one opens the console, one the page with the import's progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HAS_TASK_VIEWS = _RELEASE >= (3, 2)
 
 
 class ZillizConsoleLink(BaseOperatorLink):
-    """Leads to the connection's ``console_url``, or to Zilliz Cloud's console. The task stores the address first."""
+    """Opens the connection's ``console_url``, or Zilliz Cloud's console. The task stores the address at its start."""
 
     name = "Zilliz console"
 
@@ -40,7 +40,7 @@ class ZillizConsoleLink(BaseOperatorLink):
 
 
 class ZillizProgressLink(BaseOperatorLink):
-    """Leads to the page that shows the import's progress, from Airflow 3.1 on."""
+    """Opens the page with the import's progress, from Airflow 3.1 on."""
 
     name = "Import progress"
 
@@ -50,7 +50,7 @@ class ZillizProgressLink(BaseOperatorLink):
         return PROGRESS_LINK_KEY
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address, empty where no progress is kept."""
+        """Return the address, empty if no progress is stored."""
         from airflow_zilliz._progress.setting import is_shown  # here, since parsing a DAG needs none
 
         return progress_url_of(ti_key) if is_shown() else ""
@@ -62,18 +62,18 @@ LINKS: tuple[BaseOperatorLink, ...] = (
 
 
 def console_url_of(endpoint: Endpoint) -> str | None:
-    """Return where a person looks at the connection's jobs, None for a Milvus whose connection does not say."""
+    """Return the address of the connection's console, None for a Milvus without ``console_url``."""
     if endpoint.console_url:
         return endpoint.console_url
     if not endpoint.is_cloud:
         return None
-    # the addresses inside hold an organization's id, which no call of the import API tells
+    # addresses inside the console contain an organization's id, which no call of the import API returns
     is_in_china = (urlsplit(endpoint.base_url).hostname or "").endswith(".cn")
     return "https://cloud.zilliz.com.cn" if is_in_china else "https://cloud.zilliz.com"
 
 
 def progress_url_of(task: Any) -> str:
-    """Return the address of a task's progress page, without scheme and host: whoever reads it is there already.
+    """Return the address of a task's progress page, without scheme and host, since the reader is in Airflow already.
 
     :param task: anything with the ids of a task instance
     """

@@ -5,29 +5,27 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseHook, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
-from airflow_zilliz._protocol.import_request import Groups, commits_by_itself, create_request, digest_of
-from airflow_zilliz._protocol.models import ImportState, parse_job
-from airflow_zilliz._protocol.request import Request
-from airflow_zilliz._protocol.scrubbing import Scrubber
-from airflow_zilliz._submit.idempotency_keys import former_key_of, key_of
+from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin, check_key
-from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys, keys_of
+from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys
 from airflow_zilliz._submit.submit_once import Submitted
 from airflow_zilliz._submit.values import Submission, forgotten
 from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
-from airflow_zilliz._tasks.masking import mask_signed_urls
+from airflow_zilliz._tasks.dataset import ZillizImportDatasetOperator
+from airflow_zilliz._tasks.importing import StartsImports, names_of
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz._tasks.two_phase import (
     DEFERRABLE,
-    ImportOperatorBase,
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
 )
@@ -42,22 +40,26 @@ from airflow_zilliz.exceptions import (
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz.hooks import ZillizHook
     from airflow_zilliz.triggers import ZillizImportTrigger
 
-__all__ = ["ZillizAbortImportOperator", "ZillizCommitImportOperator", "ZillizImportOperator"]
+__all__ = [
+    "ZillizAbortImportOperator",
+    "ZillizCommitImportOperator",
+    "ZillizImportDatasetOperator",
+    "ZillizImportOperator",
+]
 
 JOB_ID_KEY = "job_id"
-#: How long a killed task waits for its job's abortion; Airflow kills for good after 60 s.
+#: How long a killed task waits until its job is aborted; Airflow kills it with -9 after 60 s.
 ABORT_SECONDS = 25.0
-#: The shortest mean pause before an import is sent again that a server had no room for.
+#: The shortest mean pause before an import is sent again after "too many jobs".
 MIN_ROOM_PAUSE = 10.0
 #: How long the next try leaves a triggerer for that.
 SETTLING_SECONDS = 10.0
 
 
-class ZillizImportOperator(ImportOperatorBase):
-    """Start a bulk import into a collection, once however often the task is retried, and wait for it.
+class ZillizImportOperator(StartsImports):
+    """Start a bulk import into a collection, once for all retries of the task, and wait for it.
 
     The job's id is in XCom ``job_id`` as soon as it is known. ``return_value`` is that of `ZillizImportSensor`, or
     ``{"job_id", "collection_name"}`` without a wait. Exactly one kind of source must be given; each is a list of lists,
@@ -71,7 +73,7 @@ class ZillizImportOperator(ImportOperatorBase):
     :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text (templated)
     :param storage_conn_id: Airflow connection of type aws, google or generic with the object storage's keys: login is
         the access key, password the secret key, extra ``session_token`` or ``aws_session_token`` a short-lived one's
-    :param wait_for_completion: wait for the job; without, the task ends when the job is on its way
+    :param wait_for_completion: wait for the job; if false, the task ends when the job is started
     :param timeout: how long to wait, seconds or timedelta
     :param idempotency_key: a key of your own; None makes one of dag id, run id, task id and map index, so that a retry
         and a cleared task get the first job back (templated)
@@ -83,29 +85,6 @@ class ZillizImportOperator(ImportOperatorBase):
     :raises ZillizConfigError: before anything is sent
     :raises ZillizError: else as `ZillizImportSensor`
     """
-
-    template_fields: Sequence[str] = (
-        "collection_name",
-        "files",
-        "object_urls",
-        "volume_name",
-        "data_paths",
-        "partition_name",
-        "options",
-        "idempotency_key",
-        "storage_conn_id",
-        "zilliz_conn_id",
-        "cluster_id",
-        "project_id",
-        "region_id",
-        "db_name",
-    )
-    template_fields_renderers: ClassVar[dict[str, str]] = {
-        "files": "json",
-        "object_urls": "json",
-        "data_paths": "json",
-        "options": "json",
-    }
 
     def __init__(
         self,
@@ -136,6 +115,16 @@ class ZillizImportOperator(ImportOperatorBase):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            collection_name=collection_name,
+            files=files,
+            object_urls=object_urls,
+            volume_name=volume_name,
+            data_paths=data_paths,
+            partition_name=partition_name,
+            options=options,
+            storage_conn_id=storage_conn_id,
+            idempotency_key=idempotency_key,
+            cancel_on_kill=cancel_on_kill,
             wait_for_completion=wait_for_completion,
             zilliz_conn_id=zilliz_conn_id,
             cluster_id=cluster_id,
@@ -151,17 +140,6 @@ class ZillizImportOperator(ImportOperatorBase):
             target_state=target_state,
             **kwargs,
         )
-        self.collection_name = collection_name
-        self.files = files
-        self.object_urls = object_urls
-        self.volume_name = volume_name
-        self.data_paths = data_paths
-        self.partition_name = partition_name
-        self.options = options
-        self.storage_conn_id = storage_conn_id
-        self.idempotency_key = idempotency_key
-        self.cancel_on_kill = cancel_on_kill
-        self._storage: StorageKeys | None = None
         check_literals(self)
         self._check_source()
 
@@ -183,7 +161,7 @@ class ZillizImportOperator(ImportOperatorBase):
             return resume(next_method, next_kwargs, context)
         ti = context["ti"]
         self.job_id = ti.xcom_pull(task_ids=ti.task_id, key=JOB_ID_KEY, map_indexes=ti.map_index)
-        if self.job_id is None:  # the pause for a server without room was ended by something else: nothing was started
+        if self.job_id is None:  # something else ended the pause after "too many jobs": nothing was started
             return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
         return self._ended(context, lambda: resume(next_method, next_kwargs, context))
 
@@ -200,7 +178,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
 
     def _ended(self, context: Context, wait: Callable[[], Any]) -> Any:
-        """Write down how the wait ended. Nothing is forgotten: the task may fail after this, be retried or cleared."""
+        """Record how the wait ended. Nothing is deleted: the task may fail after this, be retried or cleared."""
         try:
             result = wait()
         except ZillizImportFailed as failure:
@@ -216,7 +194,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return result
 
     def _remembered(self, submitted: Submitted, context: Context) -> dict[str, Any]:
-        """Return what is written down of a job that was seen Completed, and that the server no longer shows so."""
+        """Return the recorded result of a job that was seen Completed and that the server no longer shows so."""
         result = dict(submitted.record.result or {})
         self.log.warning(
             "Import job %s was Completed in an earlier try of this task, and the server no longer shows it as such: "
@@ -225,11 +203,11 @@ class ZillizImportOperator(ImportOperatorBase):
         )
         job = parse_job({**result, "jobId": submitted.job_id, "collectionName": self.collection_name, **_wire(result)})
         if job is not None:
-            self._tell_outlets(job, context)
+            self._tell_outlets(job.event(), context)
         return result
 
     def on_kill(self) -> None:
-        """Abort the job of a task that is killed on its worker, where that is wanted and possible."""
+        """Abort the job of a task that is killed on its worker, if that is requested and possible."""
         if not self.cancel_on_kill or not self.wait_for_completion:
             return
         if self.job_id is None:
@@ -237,7 +215,7 @@ class ZillizImportOperator(ImportOperatorBase):
         elif commits_by_itself(self.options):
             self.log.warning("Import job %s continues: no server can stop one that commits by itself", self.job_id)
         else:
-            # in a thread, for the signal may have come in the midst of a request of this one
+            # in a thread, since the signal may have interrupted a request of this one
             aborting = threading.Thread(target=self._abort, args=(str(self.job_id),), daemon=True)
             aborting.start()
             aborting.join(ABORT_SECONDS)
@@ -260,53 +238,16 @@ class ZillizImportOperator(ImportOperatorBase):
             self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, triggers are not told of it")
+            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, a kill does not reach triggers")
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
-        """Compare the job's files once more: a user's own key may have brought another import's job back."""
+        """Compare the job's files again: for a user's own key, the server may have returned another import's job."""
         job = end.progress
         if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
             check_key(self._submission(), job)
-        end = end.scrubbed(Scrubber(self._storage_secrets()))
-        if self.storage_conn_id and self._storage is None:
-            end = end.without_reasons(
-                ". Its reason is not shown, since it may hold the keys of storage_conn_id "
-                f"{self.storage_conn_id!r}, which cannot be looked up now"
-            )
         return super()._finish(end, context)
-
-    def _hook(self) -> ZillizHook:
-        hook = super()._hook()
-        hook.other_secrets = self._storage_secrets()
-        return hook
-
-    def _storage_keys(self) -> StorageKeys:
-        """Return the object storage's keys, looked up once on each worker.
-
-        :raises ZillizConfigError: they cannot be had
-        """
-        if self._storage is None:
-            self._storage = (
-                keys_of(self.storage_conn_id, BaseHook.get_connection) if self.storage_conn_id else NO_STORAGE
-            )
-        return self._storage
-
-    def _storage_secrets(self) -> tuple[str, ...]:
-        """Return what servers print of these keys in reasons; none where they cannot be had."""
-        try:
-            return self._storage_keys().secrets
-        except ZillizError:
-            return ()  # whoever needs them says so
-
-    def _trigger_options(self) -> dict[str, Any]:
-        return {"withhold_reasons": True} if self.storage_conn_id else {}
-
-    def _do_render_template_fields(self, *args: Any, **kwargs: Any) -> None:
-        """Render, and have signed URLs masked before Airflow stores what was rendered; mapped tasks come here, too."""
-        super()._do_render_template_fields(*args, **kwargs)
-        mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _submit(self, memory: ImportMemory, context: Context, submit_by: float) -> Submitted:
         storage = self._storage_keys()
@@ -324,7 +265,7 @@ class ZillizImportOperator(ImportOperatorBase):
         return submitted
 
     def _wait_for_room(self, err: ZillizTooManyJobs, submit_by: float) -> None:
-        """Pause before the import is sent again, without the worker where the task is deferrable.
+        """Pause before the import is sent again, without a worker if the task is deferrable.
 
         :raises AirflowSensorTimeout: the task's ``timeout`` is over
         """
@@ -363,63 +304,12 @@ class ZillizImportOperator(ImportOperatorBase):
             )
 
     def _submission(self, context: Context | None = None, storage: StorageKeys = NO_STORAGE) -> Submission:
-        """Return what is to be imported; what cannot be sent is an error before anything is asked.
+        """Return the import to start.
 
         :param context: None where no request will be made
         """
-        sources = self._sources()
-        target = self._target().merged(self._hook().endpoint().target)
-
-        def request(key: str | None) -> Request:
-            return create_request(
-                self.collection_name,
-                target,
-                **sources,
-                partition_name=self.partition_name,
-                access_key=storage.access_key,
-                secret_key=storage.secret_key,
-                token=storage.token,
-                options=self.options,
-                idempotency_key=key,
-            )
-
-        digest = digest_of(request(self.idempotency_key))
-        names = _names(context["ti"]) if context is not None else ()
-        return Submission(
-            collection_name=self.collection_name,
-            target=target,
-            request=request,
-            key=self.idempotency_key or key_of(*names, digest=digest),
-            digest=digest,
-            groups=_groups_of(sources),
-            whole_paths=self.files is not None,
-            is_own_key=bool(self.idempotency_key),
-            former_key=former_key_of(*names),
-            patience=PATIENCE,
-        )
-
-    def _paths(self) -> tuple[str, ...]:
-        return tuple(path for group in _groups_of(self._sources()) for path in group)
-
-    def _check_source(self) -> None:
-        given = [name for name in ("files", "object_urls", "data_paths") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "exactly one of files, object_urls, or volume_name with data_paths must be given, not "
-                f"{' and '.join(given) or 'none'}"
-            )
-        if (self.volume_name is None) != (self.data_paths is None):
-            raise ValueError("volume_name and data_paths go together")
-
-    def _sources(self) -> dict[str, Any]:
-        sources = {"files": self.files, "object_urls": self.object_urls, "data_paths": self.data_paths}
-        groups = {name: value for name, value in sources.items() if value is not None}
-        return {**groups, "volume_name": self.volume_name}
-
-
-def _names(ti: Any) -> tuple[Any, ...]:
-    mapped = ti.map_index is not None and ti.map_index >= 0
-    return (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
+        names = names_of(context["ti"]) if context is not None else ()
+        return self._submission_of(self._sources(), names, storage, PATIENCE)
 
 
 def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -431,7 +321,3 @@ def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
         "complete_time": "completeTime",
     }
     return {wire: result.get(name) for name, wire in names.items()}
-
-
-def _groups_of(sources: dict[str, Any]) -> list[list[str]]:
-    return next((list(map(list, value)) for name, value in sources.items() if name != "volume_name"), [])

@@ -1,4 +1,4 @@
-"""What Airflow's UI is given: static pages that show imports, from 3.1 on. Every process of Airflow imports this."""
+"""Airflow's UI plugin: static pages that show imports, from 3.1 on. Every process of Airflow imports this module."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _views() -> list[dict[str, Any]]:
     progress = {
         "name": "Import progress",
         "href": f"{pages}/progress.html?{ids}",
-        # in no menu, and on no other task's page: the button alone leads there
+        # in no menu, and on no other task's page: only the button opens it
         "destination": "base",
         "url_route": PROGRESS_ROUTE,
     }

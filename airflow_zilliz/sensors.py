@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
@@ -18,44 +18,53 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_zilliz._protocol.models import ImportState
-from airflow_zilliz._tasks.arguments import check_literals
+from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.base import WaitsForImport
 from airflow_zilliz.exceptions import ZillizImportFailed
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._protocol.models import ImportProgress
     from airflow_zilliz._tasks.task_state import WaitMemory
     from airflow_zilliz._wait.outcome import Outcome
     from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     """Wait until a bulk-import job of Zilliz Cloud or Milvus is Completed; fail with its reason when it is Failed.
 
-    The first look is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
+    The first poll is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
     ``collection_name``, ``state``, ``imported_rows``, ``total_rows``, ``file_size`` (bytes) and ``complete_time``.
 
-    :param job_id: the job, as the import call returned it (templated)
+    A list of jobs is waited for in one task, with one trigger: ``return_value`` is then a list of such dicts, in the
+    order of the ids, and so is XCom ``results``, which is written while the wait goes on and holds Failed jobs with
+    their ``reason``. An empty list skips the task.
+
+    :param job_id: the job, as the import call returned it, or a list of jobs: ids or dicts with ``job_id``, their JSON
+        text, or the output of a mapped task. One that is repeated is waited for once (templated)
     :param zilliz_conn_id: Airflow connection of type ``zilliz`` (templated)
     :param cluster_id: Zilliz Cloud cluster; None as the connection says (templated)
     :param project_id: project of a project database, with ``region_id``; None as the connection says (templated)
     :param region_id: region of a project database; None as the connection says (templated)
     :param db_name: database inside the cluster; None as the connection says (templated)
     :param deferrable: wait in the triggerer and hold no worker; default as ``[operators] default_deferrable``
-    :param poke_interval: the longest pause between two looks, seconds or timedelta. A wait younger than ten of
-        these looks more often, but for ``mode="reschedule"``
-    :param poll_failure_tolerance: how long looks may go without a usable response before the task fails, seconds or
+    :param poke_interval: the longest pause between two polls, seconds or timedelta. A wait younger than ten of
+        these polls more often, except in ``mode="reschedule"``
+    :param poll_failure_tolerance: how long polls may go without a usable response before the task fails, seconds or
         timedelta
-    :param stall_warning: how long neither state, percentage nor rows may change before the log is warned once, seconds
-        or timedelta; None for no warning
+    :param stall_warning: how long state, percentage and rows may stay unchanged before one warning, seconds or
+        timedelta; None for no warning
     :param retry_on_failure: let Airflow retry the task when the job is Failed; such a job never completes, so this
         is for tasks that are cleared together with the one that submits
+    :param fail_fast: of many jobs, fail at the first that is Failed; else all are waited for, and then the task fails
     :param target_state: ``"Completed"``, or ``"Uncommitted"`` for the first phase of a two-phase import
-    :raises ZillizImportFailed: the job is Failed; not retried unless ``retry_on_failure``
+    :raises ZillizImportFailed: the job is Failed, or some of many are (``failed`` holds them); not retried unless
+        ``retry_on_failure``
     :raises ZillizAuthError: the key was refused, also after the connection was looked up again
     :raises ZillizJobNotFound: the server does not know the job, a minute or more into the wait
     :raises ZillizUnavailable: no usable response for ``poll_failure_tolerance``
@@ -68,7 +77,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     def __init__(
         self,
         *,
-        job_id: str,
+        job_id: str | Sequence[Any],
         zilliz_conn_id: str = "zilliz_default",
         cluster_id: str | None = None,
         project_id: str | None = None,
@@ -79,6 +88,7 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         poll_failure_tolerance: timedelta | float = timedelta(minutes=10),
         stall_warning: timedelta | float | None = timedelta(minutes=30),
         retry_on_failure: bool = False,
+        fail_fast: bool = False,
         target_state: str = ImportState.COMPLETED.value,
         **kwargs: Any,
     ) -> None:
@@ -97,10 +107,16 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             **kwargs,
         )
         self.job_id = job_id
+        self.fail_fast = fail_fast
         check_literals(self)
 
     def execute(self, context: Context) -> Any:
-        """Look once, and then wait as ``deferrable`` and ``mode`` say."""
+        """Poll once, and then wait as ``deferrable`` and ``mode`` say."""
+        normalise_arguments(self)
+        if isinstance(self.job_id, list):
+            self._skip_if_empty()
+            self._store_links(context)
+            return self._job_list(context, *self._time_span(context)).wait()
         # here, since parsing a DAG needs no memory
         from airflow_zilliz._tasks.task_state import WaitMemory
         from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
@@ -115,10 +131,15 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Look once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
+        """Poll once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
+        normalise_arguments(self)
+        if isinstance(self.job_id, list):
+            self._skip_if_empty()
+            results = self._job_list(context, *self._time_span(context)).poke()
+            return False if results is None else PokeReturnValue(is_done=True, xcom_value=results)
         wait = self._begin(*self._time_span(context))
         with self._hook() as hook:
-            step = self._look(hook, wait)
+            step = self._poll(hook, wait)
         return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end, context))
 
     def _on_broken_trigger(self, reason: str) -> None:
@@ -126,14 +147,14 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
     def _pause_or_reschedule(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
-        # without a memory a rescheduled poll could never say how long the trouble has lasted, so it stays
+        # without a store, a rescheduled poll would not know how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
         self._pause(wait, step)
 
     def _policy_options(self) -> dict[str, Any]:
         return {
-            # every look of a rescheduled sensor costs a process, so it keeps to poke_interval
+            # every poll of a rescheduled sensor costs a process, so it keeps to poke_interval
             "eager": not self.reschedule or self.deferrable,
             "exponential_backoff": self.exponential_backoff,
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
@@ -149,9 +170,22 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
                 return first.timestamp(), first.timestamp() + self.timeout, execution_deadline
         return started_at, deadline, execution_deadline
 
+    def _skip_if_empty(self) -> None:
+        if not self.job_id:
+            raise AirflowSkipException("job_id is an empty list: there is no job to wait for")
+
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
+        return self._softly(partial(super()._finish, end, context))
+
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any:
+        return self._softly(partial(super()._finish_list, jobs, error, text, context))
+
+    def _softly(self, finish: Callable[[], T]) -> T:
+        """Finish, and skip where Airflow's own options say so."""
         try:
-            return super()._finish(end, context)
+            return finish()
         except Exception as error:
             if self.never_fail or (self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))):
                 raise AirflowSkipException(str(error)) from error
@@ -163,9 +197,6 @@ def _utcnow() -> datetime:
 
 
 def _reschedule_exception() -> type[Exception]:
-    # the one exception of Airflow's sensors that common-compat does not bridge
-    try:
-        from airflow.sdk.exceptions import AirflowRescheduleException
-    except ImportError:
-        from airflow.exceptions import AirflowRescheduleException
-    return AirflowRescheduleException
+    from airflow_zilliz._tasks.errors import reschedule_exception  # here, since parsing a DAG needs no errors
+
+    return reschedule_exception()

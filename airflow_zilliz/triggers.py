@@ -1,4 +1,4 @@
-"""The triggers: waiting for an import job, aborting it where its task is killed, and watching a collection."""
+"""The triggers: they wait for an import job, abort it if its task is killed, and watch a collection."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_zilliz._list_trigger import ListTrigger
 from airflow_zilliz._poller.completion_tracker import Completions
 from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
 from airflow_zilliz._poller.task_log import log, log_notes
@@ -38,7 +39,7 @@ else:
         BaseEventTrigger = BaseTrigger
 
 #: Airflow 3 fails a task whose trigger fires before the scheduler heard that its worker is done. A worker's supervisor
-#: notices that at once, or, where it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
+#: notices that at once, or, if it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
 SHORTEST_FIRST_DELAY = 2.0 + conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
 
 # thousands of waits have the same ones
@@ -54,9 +55,9 @@ async def _log_ignored(logger: Any, names: list[str]) -> None:
 class ZillizImportTrigger(BaseTrigger):
     """Poll one import job until its wait ends, and fire one event that says how: see `Outcome.as_event`. It only reads.
 
-    All parameters are primitive and none is a secret, since Airflow stores and logs them in the clear. Each but
+    All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text. Each but
     the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
-    clock, for a trigger moves between machines.
+    clock, since a trigger moves between machines.
 
     :param job_id: the job
     :param zilliz_conn_id: Airflow connection, looked up in the triggerer
@@ -132,7 +133,7 @@ class ZillizImportTrigger(BaseTrigger):
             "execution_deadline",
             "seen",
             "stall_warning",
-            # a triggerer of the version before does not know it, so it is given where it matters alone
+            # a triggerer of the version before does not know it, so it is passed only if it matters
             *(("withhold_reasons",) if self.withhold_reasons else ()),
         )
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
@@ -156,11 +157,11 @@ class ZillizImportTrigger(BaseTrigger):
         first_poll = loop.time() + max(wait.delay(wait.now), SHORTEST_FIRST_DELAY)
         while True:
             step = NOT_POLLED
-            watch = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
+            subscription = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
             try:
                 while not step.is_last:
-                    await changes_of(watch)
-                    for step in watch.take():
+                    await changes_of(subscription)
+                    for step in subscription.take():
                         if progress is not None:
                             progress.on_step(wait, step)
                         if step.notes:
@@ -170,7 +171,7 @@ class ZillizImportTrigger(BaseTrigger):
                 step = wait.on_error(err, time.time())
                 await log_notes(self, step)
             finally:
-                leave(watch)
+                leave(subscription)
             if step.end is not None:
                 return step.end
             looked_up_after = loop.time()
@@ -193,7 +194,7 @@ class ZillizImportTrigger(BaseTrigger):
         )
         seen = Checkpoint.from_json(self.seen)
         if seen.trouble_since is not None:
-            # how long there was no triggerer says nothing of the server, so trouble is counted from here again
+            # the time without a triggerer says nothing about the server, so trouble counts from here again
             seen = replace(seen, trouble_since=time.time(), polled_at=None, due=None)
         target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(
@@ -266,8 +267,15 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
         return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
 
 
+class ZillizImportListTrigger(ListTrigger):
+    """Wait for many import jobs, and fire once what has ended is to be written down or all have: see `ListOutcome`."""
+
+    def _first_delay(self) -> float:
+        return float(SHORTEST_FIRST_DELAY)
+
+
 class ZillizPauseTrigger(BaseTrigger):
-    """Fire one event at a time: an import that the server had no room for is sent again by a worker then.
+    """Fire one event at a time, at which a worker sends an import again after "too many jobs".
 
     :param until: epoch seconds
     """
@@ -289,10 +297,10 @@ class ZillizPauseTrigger(BaseTrigger):
 class ZillizImportEventTrigger(BaseEventTrigger):
     """For an ``AssetWatcher``: one event for each import into a collection that completes, whoever submitted it.
 
-    The event's payload is the result of a wait, see `ZillizImportSensor`, with ``duration`` (seconds or None) beside.
-    Imports that had completed before the watch began are told to nobody. What was told is kept in Airflow's asset state
-    store (3.3 and later), so that a restarted triggerer goes on from there; a triggerer that is killed between an event
-    and its note repeats that event. Before 3.3 imports that complete while no triggerer runs are missed.
+    The event's payload is the result of a wait, see `ZillizImportSensor`, and ``duration`` (seconds or None).
+    Imports that completed before the watcher started emit no event. Reported jobs are kept in Airflow's asset state
+    store (3.3 and later), so that a restarted triggerer continues from there; a triggerer that is killed between an
+    event and its record repeats that event. Before 3.3, imports that complete while no triggerer runs are missed.
 
     :param collection_name: the collection
     :param zilliz_conn_id: Airflow connection, looked up in the triggerer
@@ -336,7 +344,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll the job list for ever; trouble is logged once and waited out, since nobody would see this end."""
+        """Poll the job list for ever; trouble is logged once and tolerated, since nothing would report an end."""
         await _log_ignored(self.log, self._unknown)
         hook = ZillizHook(self.zilliz_conn_id)
         completions: Completions | None = None
@@ -366,7 +374,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
             await asyncio.sleep(pause)
 
     async def _described(self, hook: ZillizHook, job: ImportProgress) -> ImportProgress:
-        """Return the job with its rows where the server tells them: lists do not on every server."""
+        """Return the job with its rows if the server sends them, which not every list has."""
         try:
             described = await hook.aget_import_progress(job.job_id, **self._ids())
         except ZillizError:
@@ -377,7 +385,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         store: Any = getattr(self, "asset_state_store", None)
         try:
             return None if store is None else await store.aget(self._store_key)
-        except Exception as err:  # noqa: BLE001 - it is waited out: to begin anew would miss events
+        except Exception as err:  # noqa: BLE001 - it is retried: a fresh start would miss events
             raise ZillizUnavailable(f"Airflow's asset state store cannot be read: {err}") from None
 
     async def _keep(self, completions: Completions) -> None:
@@ -398,11 +406,11 @@ class ZillizImportEventTrigger(BaseEventTrigger):
 
 
 def was_killed(states: Mapping[str, Mapping[str, Any]], run_id: str, task_id: str, map_index: int) -> bool:
-    """Whether a deferred task was ended by somebody, rather than handed to another triggerer.
+    """Whether a user ended a deferred task, rather than Airflow moving it to another triggerer.
 
     :param states: the states of the run's tasks, as Airflow's ``get_task_states`` returns them
     """
     found = states.get(run_id, {})
     name = f"{task_id}_{map_index}" if map_index is not None and map_index >= 0 else task_id
-    # an answer without the task tells nothing: whoever wants the job gone can still abort it
+    # a result without the task shows nothing: a user can still abort the job
     return name in found and str(found[name]).rsplit(".", 1)[-1].lower() != "deferred"

@@ -97,7 +97,7 @@ def verdicts(results: list[dict[str, Any]]) -> list[tuple[bool, str]]:
         for name, word in (("requests", "requests"), ("cpu", "CPU")):
             ratio = peer[name] / ours[name]
             found.append((ratio >= GOALS[name], f"10,000 waits: {ratio:.0f} times less {word} (aim: {GOALS[name]})"))
-        found.append((ours["refused"] == 0, f"10,000 waits: {ours['refused']} answers of 429"))
+        found.append((ours["refused"] == 0, f"10,000 waits: {ours['refused']} responses with 429"))
         found.append((ours["seen"] == 10_000 and ours["p99"] <= GOALS["p99"], f"10,000 waits: p99 {ours['p99']:.1f} s"))
         size = ours["bytes_a_wait"]
         found.append((size < GOALS["bytes_a_wait"], f"10,000 waits: {size / 1000:.1f} KB a wait (aim: below 20)"))
@@ -108,7 +108,7 @@ def verdicts(results: list[dict[str, Any]]) -> list[tuple[bool, str]]:
         (ratio >= GOALS["requests of 100"] and better, f"100 waits: {ratio:.0f} times fewer requests (aim: 10)")
     )
     ours = by["ours", 1]
-    found.append((ours["describes"] == ours["requests"], "1 wait: one description a look"))
+    found.append((ours["describes"] == ours["requests"], "1 wait: one description for each poll"))
     return found
 
 
@@ -138,7 +138,7 @@ def main() -> int:
     parser.add_argument("--picture", type=Path, help="draw requests and CPU seconds over the number of waits")
     arguments = parser.parse_args()
     small = [(way, number) for number in arguments.waits if number <= 1_000 for way in WAYS]
-    results = []
+    results: list[Any] = []
     for _ in range(arguments.runs):
         with ThreadPoolExecutor(max(1, len(small))) as pool:
             results += pool.map(lambda run: measure(*run), small)

@@ -95,7 +95,9 @@ def report(rows: int, started: float) -> None:
 
 def peak_of(pid: int | str) -> float:
     """Return the most memory that a process ever had, in MB; what getrusage knows is also that of its parent."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
 
 
 def measured(what: str, *words: Path | int) -> dict[str, float]:
@@ -113,8 +115,11 @@ class Dropping(Engine):
     def schema(self, collection: str, database: str = "") -> Schema:
         return SCHEMA
 
-    def row_count(self, collection: str, database: str = "") -> int:
-        return self.rows
+    def is_loaded(self, collection: str, database: str = "") -> bool:
+        return True
+
+    def known_keys(self, keys: Sequence[Any], collection: str, database: str = "") -> int:
+        return 0
 
     def insert(self, collection: str, rows: Sequence[Row], partition: str, database: str = "") -> int:
         self.rows += len(rows)
@@ -122,7 +127,7 @@ class Dropping(Engine):
 
 
 def import_into_nothing(path: Path) -> None:
-    """Import a file with all that the server does, but for the engine."""
+    """Import a file with everything that the server does, except for the engine."""
     started = time.monotonic()
     store, engine = JobStore(), Dropping(path.parent)
     importer = Importer(store, engine, path.parent, path.parent / "staged")
@@ -136,11 +141,10 @@ def import_into_nothing(path: Path) -> None:
 
 
 def fill_engine(folder: Path, rows: int) -> None:
-    """Insert rows that were made for it into Milvus Lite, in an import's batches, and count them before and after."""
+    """Insert rows that were made for it into Milvus Lite, in an import's batches."""
     engine = Engine(folder / "milvus.db")
     make_collection(engine.start())
     started = time.monotonic()
-    engine.row_count("bench")
     for ids, titles, vectors in chunks(rows):
         made = [
             {"id": int(number), "title": title, "vector": vector.tolist()}
@@ -148,7 +152,6 @@ def fill_engine(folder: Path, rows: int) -> None:
         ]
         for first in range(0, len(made), BATCH_ROWS):
             engine.insert("bench", made[first : first + BATCH_ROWS], "")
-    assert engine.row_count("bench") == rows
     report(rows, started)
     engine.close()
 

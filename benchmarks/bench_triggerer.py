@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 import requests
 
-from airflow_zilliz.local import running
+from dev import airflow_process
 
 HERE = Path(__file__).parent
 DAG_ID = "many_waits"
@@ -44,7 +44,12 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=3600, help="seconds for deferring, and again for finishing")
     parser.add_argument("--control", action="store_true", help="Airflow's own FileSensor instead of this provider's")
     parser.add_argument("--plain", action="store_true", help="without the operating guide's advice for the triggerer")
+    parser.add_argument("--list", action="store_true", help="one task for all jobs beside as many tasks: bench_list.py")
     arguments = parser.parse_args()
+    if arguments.list:
+        import bench_list
+
+        return int(bench_list.compare(arguments.waits, arguments.waits, bench_list.SPREAD, arguments.within))
     server = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
@@ -71,7 +76,7 @@ def run(home: Path, url: str, waits: int, within: float, is_control: bool, is_pl
     file = home / "ended"
     if is_control:
         settings |= {"BENCH_FILE": str(file), "AIRFLOW_CONN_FS_DEFAULT": "fs://"}
-    with running.airflow(home, HERE / "dags", connection, settings) as api:
+    with airflow_process.airflow(home, HERE / "dags", connection, settings) as api:
         sensor = "FileSensor" if is_control else "ZillizImportSensor"
         print(f"Airflow {api.version}, {waits:,} x {sensor} of one mapped task", flush=True)
         api.wait_for_dag(DAG_ID)
@@ -112,13 +117,13 @@ def verdict(home: Path, waits: int) -> int:
     print("\n".join([*bad[:5], *map(str, blocks)]), flush=True)
     print(f"the longest pause for garbage: {max((sample.garbage for sample in samples), default=0):.2f} s")
     busy = sum(sample.is_ours for sample in samples) / max(len(samples), 1)
-    print(f"the loop was in this provider's code at {busy:.1%} of {len(samples):,} looks")
+    print(f"the loop was in this provider's code at {busy:.1%} of {len(samples):,} samples")
     return 0 if count(home, "success") == waits and not bad and not ours else 1
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the triggerer's loop was kept from in a moment: `watch/sitecustomize.py` writes it."""
+    """What blocked the triggerer's loop during an interval: `watch/sitecustomize.py` writes it."""
 
     at: float
     no_core: float
@@ -137,7 +142,7 @@ class Block:
     @property
     def is_explained(self) -> bool:
         """Whether most of what the loop came too late by is a pause for garbage, or one without a core."""
-        late = self.seconds - 0.1  # Airflow's watch sleeps for 0.1 s
+        late = self.seconds - 0.1  # Airflow's watchdog sleeps for 0.1 s
         return sum(sample.garbage + sample.no_core for sample in self.samples) > late / 2
 
     def __str__(self) -> str:
@@ -145,7 +150,7 @@ class Block:
         ours = sum(sample.is_ours for sample in self.samples)
         return (
             f"  blocked for {self.seconds} s: {garbage:.2f} s garbage, {no_core:.2f} s without a core; "
-            f"in this provider's code at {ours:g} of {len(self.samples)} looks"
+            f"in this provider's code at {ours:g} of {len(self.samples)} samples"
         )
 
 
@@ -156,7 +161,7 @@ def watched(home: Path) -> list[Sample]:
 
 
 def explain(line: str, samples: list[Sample]) -> Block:
-    """Return what a warning tells, with what was seen from its begin to its end."""
+    """Return what a warning says, with the samples during its time."""
     found = re.search(r"(\d{4}-\d\d-\d\dT[\d:.]+)Z.*blocked for ([\d.]+) seconds", line)
     assert found, line
     at, told = seconds(found[1]), float(found[2])

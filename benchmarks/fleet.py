@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import resource
@@ -105,6 +106,8 @@ async def triggerer(role: str, url: str) -> dict[str, Any]:
     from pollers import load_a_triggerer
 
     load_a_triggerer()
+    if role == "ours":
+        trigger_class()
     plan = await asyncio.to_thread(read_plan)
     one = Triggerer(plan, url, Worker(url, SLOTS) if plan["resume"] else None)
     async with aiohttp.ClientSession() as client:
@@ -114,6 +117,7 @@ async def triggerer(role: str, url: str) -> dict[str, Any]:
         cpu = time.process_time()
         waits = (one.ours(job_id) if role == "ours" else one.session(job_id, client) for job_id in plan["jobs"])
         tasks = [asyncio.create_task(wait) for wait in waits]
+        steps = Steps()  # from here on, since so many tasks at once are this benchmark's doing
         done, left = await asyncio.wait(tasks, timeout=plan["begin"] + plan["patience"] - time.time())
         cpu = time.process_time() - cpu
         watchdog.cancel()
@@ -123,6 +127,7 @@ async def triggerer(role: str, url: str) -> dict[str, Any]:
     for task in done:
         task.result()
     result = {"seen": one.seen, "cpu": cpu, "useless": len(one.useless), "wrong": one.wrong, "lag": max(lags)}
+    result |= {"longest step": steps.longest, "longest collection": steps.longest_collection}
     if one.worker is not None:
         result["resumed"] = await asyncio.to_thread(one.worker.results)
     return result
@@ -134,6 +139,36 @@ async def watch_loop(lags: list[float]) -> None:
         began = time.monotonic()
         await asyncio.sleep(0.05)
         lags.append(time.monotonic() - began - 0.05)
+
+
+class Steps:
+    """Notes the processor time of the loop's longest step, and of the longest garbage collection, which no step counts.
+
+    Unlike the loop's lateness that says nothing of the other processes on this machine.
+    """
+
+    def __init__(self) -> None:
+        self.longest = self.longest_collection = 0.0
+        self._collecting = self._began = 0.0
+        gc.callbacks.append(self._on_collection)
+        run = asyncio.Handle._run
+
+        def timed(handle: asyncio.Handle) -> None:
+            collecting, began = self._collecting, time.thread_time()
+            run(handle)
+            took = time.thread_time() - began - (self._collecting - collecting)
+            if took > self.longest:
+                self.longest = took
+
+        asyncio.Handle._run = timed  # type: ignore[method-assign,assignment] # there is no other way to see each step
+
+    def _on_collection(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began = time.thread_time()
+            return
+        took = time.thread_time() - self._began
+        self._collecting += took
+        self.longest_collection = max(self.longest_collection, took)
 
 
 class Worker:

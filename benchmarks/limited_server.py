@@ -1,6 +1,6 @@
 """An import server as small as can be, with Zilliz Cloud's limit of 20 requests a second for each path.
 
-`python limited_server.py` prints its address. `POST /plan` makes jobs, `GET /counts` tells what came.
+`python limited_server.py` prints its address. `POST /plan` makes jobs, `GET /counts` returns what came.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ async def main() -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=16384)
     await site.start()
-    print(site._server.sockets[0].getsockname()[1], flush=True)
+    print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 

@@ -39,7 +39,7 @@ async def ours(url: str) -> Wait:
     from airflow_zilliz._wait.checkpoint import Checkpoint
     from airflow_zilliz.triggers import ZillizImportTrigger
 
-    # what a task's first look, on its worker, saw before it deferred
+    # what a task's first poll, on its worker, saw before it deferred
     seen = Checkpoint(summary="Importing 40 %, 400 of 1,000 rows", state="Importing", percent=40, rows=400)
     seen_text = json.dumps(seen.as_json())
 
@@ -53,10 +53,10 @@ async def ours(url: str) -> Wait:
 
 
 class PeerTrigger(BaseTrigger):
-    """What the best peers' triggers do, in their own way: a look is an aiohttp request under tenacity's retry.
+    """What the best peers' triggers do, in their own way: a poll is an aiohttp request under tenacity's retry.
 
-    Databricks' trigger keeps a session and logs each unfinished look, and so does this one with a session. dbt-cloud's
-    opens a session for each request, makes one attempt by default, and logs no look.
+    Databricks' trigger keeps a session and logs each unfinished poll, and so does this one with a session. dbt-cloud's
+    opens a session for each request, makes one attempt by default, and logs no poll.
     """
 
     def __init__(self, url: str, job_id: str, client: aiohttp.ClientSession | None) -> None:
@@ -150,7 +150,7 @@ async def main(way: str, url: str, waits: int) -> dict[str, Any]:
         def see(job_id: str) -> None:
             seen[job_id] = time.time()
 
-        tasks = [asyncio.create_task(wait(job_id, see)) for job_id in ends]
+        tasks = [asyncio.ensure_future(wait(job_id, see)) for job_id in ends]
         while len(seen) < waits and time.monotonic() - began < PATIENCE:
             await asyncio.sleep(1.0)
             peak = max(peak, memory(statm))
@@ -160,7 +160,7 @@ async def main(way: str, url: str, waits: int) -> dict[str, Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in tasks:
             if not task.cancelled() and task.exception() is not None:
-                raise task.exception()
+                task.result()
         async with control.get(f"{url}/counts") as answer:
             counts = await answer.json()
     delays = sorted(seen[job_id] - ends[job_id] for job_id in seen)

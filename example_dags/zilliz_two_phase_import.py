@@ -11,6 +11,7 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import dag, task
 
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator, ZillizImportOperator
+from airflow_zilliz.sensors import ZillizImportSensor
 
 
 @dag(
@@ -27,37 +28,32 @@ def zilliz_two_phase_import():
     def plan(params: dict | None = None) -> list[dict]:
         return [{"collection_name": name, "files": part["files"]} for name, part in params["imports"].items()]
 
-    imports = ZillizImportOperator.partial(
-        task_id="import_files",
-        options={"auto_commit": False},
-        target_state="Uncommitted",
-        deferrable=True,
+    start = ZillizImportOperator.partial(
+        task_id="import_files", options={"auto_commit": False}, wait_for_completion=False
     ).expand_kwargs(plan())
+    wait = ZillizImportSensor(task_id="wait", job_id=start.output, target_state="Uncommitted", deferrable=True)
 
     @task(trigger_rule="all_done")
     def decide(results: list[dict], params: dict | None = None) -> dict[str, list[str]]:
-        found = {result["collection_name"]: result["imported_rows"] for result in results}
+        found = {
+            result["collection_name"]: result["imported_rows"] for result in results if result["state"] != "Failed"
+        }
         wanted = {name: part["rows"] for name, part in params["imports"].items()}
         job_ids = [result["job_id"] for result in results]
         print(f"rows loaded: {found}, wanted: {wanted}")
         return {"commit": job_ids, "abort": []} if found == wanted else {"commit": [], "abort": job_ids}
 
-    @task
-    def part(name: str, decision: dict[str, list[str]]) -> list[str]:
-        return decision[name]
-
-    decision = decide(imports.output)
-    to_commit = part.override(task_id="to_commit")("commit", decision)
-    to_abort = part.override(task_id="to_abort")("abort", decision)
-    commit = ZillizCommitImportOperator.partial(task_id="commit", deferrable=True).expand(job_id=to_commit)
-    abort = ZillizAbortImportOperator.partial(task_id="abort").expand(job_id=to_abort)
+    # the sensor's results hold failed imports as well
+    decision = decide(wait.output["results"])
+    commit = ZillizCommitImportOperator(task_id="commit", job_id=decision["commit"], deferrable=True)
+    abort = ZillizAbortImportOperator(task_id="abort", job_id=decision["abort"])
 
     @task(trigger_rule="all_done")
     def all_or_nothing(job_ids: list[str]) -> None:
         if not job_ids:
             raise ValueError("the imports were not all as expected, so none of them was committed")
 
-    all_or_nothing(to_commit) << [commit, abort]
+    all_or_nothing(decision["commit"]) << [commit, abort]
 
 
 zilliz_two_phase_import()

@@ -1,4 +1,4 @@
-"""What all tests share: an Airflow home of their own, and answers made without a server."""
+"""What all tests share: an Airflow home of their own, and responses made without a server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.helpers.loops import DebugLoop
 
@@ -33,16 +34,39 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost",
 }
 
+from tests.helpers.dag_runs import DagRunner  # noqa: E402 - it reads where Airflow's home is
+from tests.helpers.servers import ServerPool  # noqa: E402
+
+settings.register_profile("quick", max_examples=20)
+settings.register_profile("full", max_examples=150)
+settings.load_profile("full")  # unless --hypothesis-profile says otherwise
+
 
 class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
     _loop_factory = DebugLoop
 
 
 @pytest.fixture(scope="session")
+def dag_runner() -> Iterator[DagRunner]:
+    """What runs DAGs. It takes seconds to start: tests that need it are in the group ``dags``, for one worker."""
+    runner = DagRunner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture(scope="session")
+def server_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPool]:
+    """What modules take their servers from; a server of its own is for tests of how it starts and ends."""
+    pool = ServerPool(tmp_path_factory.mktemp("servers"))
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
 def triggerer_modules() -> None:
     """Import what a triggerer has imported long before it runs a trigger."""
     importlib.import_module("airflow.jobs.triggerer_job_runner")
-    # its first import is in a thread; test_event_loop.py looks at that in a process of its own
+    # its first import is in a thread; test_event_loop.py measures that in its own process
     importlib.import_module("airflow_zilliz._transport.aio")
     # a full collection of this process's large heap takes 0.3 s, which would be taken for a block of ours
     gc.collect()
@@ -51,7 +75,7 @@ def triggerer_modules() -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop(triggerer_modules: None) -> Iterator[list[str]]:
-    """Fail a test whose event loop stood still for too long, as asyncio's debug log tells."""
+    """Fail a test whose event loop stood still for too long, as asyncio's debug log shows."""
     slow: list[str] = []
 
     class Listener(logging.Handler):

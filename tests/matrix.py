@@ -16,7 +16,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_zilliz.local.demo import say
+from dev.demo import say
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -111,7 +111,7 @@ def is_wanted(series: str, python: str, only: list[str] | None) -> bool:
 
 
 def interpreter(python: str) -> str | None:
-    """Return a Python of a minor version that can make environments; pyenv's are looked for too."""
+    """Return a Python of a minor version that can make environments; also one of pyenv."""
     homes = sorted((Path.home() / ".pyenv" / "versions").glob(f"{python}.*"))
     for command in (f"python{python}", *(str(home / "bin" / "python") for home in reversed(homes))):
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -58,7 +59,8 @@ def mutants_of(text: str, *, messages: bool = False) -> list[Mutant]:
     tree = ast.parse(text)
     finder = _Finder(messages=messages)
     finder.visit(tree)
-    source, same, found = text.encode(), ast.dump(tree), {}
+    source, same = text.encode(), ast.dump(tree)
+    found: dict[Any, Any] = {}
     offsets = _line_offsets(source)
     for node, kind, new in finder.changes:
         mutant = _apply(source, offsets, node, kind, new)
@@ -81,7 +83,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit(self, node: ast.AST) -> None:
         for kind, new in self._changes_of(node):
-            self.changes.append((node, kind, new))  # type: ignore[arg-type] # only expressions and statements change
+            self.changes.append((node, kind, new))  # only expressions and statements change
         super().visit(node)
 
     # What holds no behaviour is not entered.
@@ -114,7 +116,7 @@ class _Finder(ast.NodeVisitor):
     def visit_Import(self, node: ast.Import) -> None:
         pass
 
-    visit_ImportFrom = visit_Import  # noqa: N815 - ast's name
+    visit_ImportFrom = visit_Import  # type: ignore[assignment] # noqa: N815 - ast's name, and the same for both
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         pass  # before Python 3.12 nothing inside has a position of its own

@@ -32,7 +32,7 @@ sys.path[0] = str(REPOSITORY)  # and not tests/, whose modules are to be found a
 
 from tests.mutants import Mutant, mutants_of  # noqa: E402 - found by the line above
 
-#: What must be imported anew for each mutant, and what does not survive a fork.
+#: What must be imported again for each mutant, and what does not survive a fork.
 _OURS = ("airflow_zilliz", "tests")
 _NOT_WARM = (*_OURS, "grpc", "pymilvus", "milvus_lite", "conftest", "__main__", "__mp_main__")
 _MEMORY_BYTES = 6 * 2**30
@@ -96,7 +96,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, help="seconds for one (default: 5 times the tests' own, at least 10)")
     parser.add_argument("--at-least", type=float, default=0.0, help="fail below this percentage killed")
     parser.add_argument("--messages", action="store_true", help="change the text of errors and of the log, too")
-    parser.add_argument("--cold", action="store_true", help="import Airflow anew for each: tests that use its database")
+    parser.add_argument(
+        "--cold", action="store_true", help="import Airflow again for each: tests that use its database"
+    )
     parser.add_argument("--line", type=int, action="append", help="only mutants of this line; may be repeated")
     parser.add_argument("--list", action="store_true", help="show the mutants and run nothing")
     parser.add_argument("-v", "--verbose", action="store_true", help="show the killed ones as well")

@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from airflow_zilliz.local.demo import say
 from airflow_zilliz.local.testing import LocalServer
+from dev.demo import say
 from tests.e2e.deployment import BAD_WORDS, Deployment
 
 DAG_ID, TASK_ID = "waits", "wait"
@@ -229,7 +229,7 @@ def report(soak: Soak) -> list[str]:
 
 
 def blocked_for(airflow: Deployment) -> list[float]:
-    """Return for how many seconds the triggerer's loop stood still each time, as far as Airflow tells."""
+    """Return for how many seconds the triggerer's loop was blocked each time, as far as Airflow reports."""
     text = airflow.log_of("triggerer-1").read_text(errors="replace")
     return [float(seconds) for seconds in re.findall(r"async thread was blocked for ([\d.]+) seconds", text)]
 

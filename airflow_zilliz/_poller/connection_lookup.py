@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from weakref import WeakKeyDictionary
 
-from airflow_zilliz._poller.subscription import Subscription
+from airflow_zilliz._poller.subscriber import Subscriber
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.hooks import ZillizHook
 
@@ -16,7 +16,7 @@ LOOKUP_SECONDS = 5.0
 #: After so many subscriptions, other triggers get their turn on the loop.
 _SLICE = 100
 
-HandOver = Callable[[Subscription, Endpoint], None]
+HandOver = Callable[[Subscriber, Endpoint], None]
 
 
 async def endpoint_of_connection(conn_id: str) -> Endpoint:
@@ -38,13 +38,13 @@ def lookup_of(conn_id: str, not_before: float) -> Lookup:
 
 
 class Lookup:
-    """One look-up of a connection, for which many subscriptions wait; any of them may leave."""
+    """One look-up of a connection, for which many subscribers wait; any of them may leave."""
 
     def __init__(self, conn_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.began = loop.time()
         self.task = loop.create_task(ZillizHook(conn_id).aendpoint())
         self.task.add_done_callback(self._on_done)
-        self._waiting: dict[Subscription, HandOver] = {}
+        self._waiting: dict[Subscriber, HandOver] = {}
         self._forwarding: asyncio.Task[None] | None = None
 
     @property
@@ -52,31 +52,34 @@ class Lookup:
         """Whether it ended without an endpoint."""
         return self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
 
-    def add(self, subscription: Subscription, hand_over: HandOver) -> None:
-        """Let a subscription wait for the endpoint, or pass it on if it is known."""
+    def add(self, subscriber: Subscriber, hand_over: HandOver) -> None:
+        """Let a subscriber wait for the endpoint, or pass it on if it is known."""
         if self.task.done():
-            hand_over(subscription, self.task.result())
+            hand_over(subscriber, self.task.result())
         else:
-            subscription.holder = self
-            self._waiting[subscription] = hand_over
+            subscriber.holder = self
+            self._waiting[subscriber] = hand_over
 
-    def leave(self, subscription: Subscription) -> None:
-        """Remove a subscription."""
-        self._waiting.pop(subscription, None)
+    def leave(self, subscriber: Subscriber) -> None:
+        """Remove a subscriber."""
+        self._waiting.pop(subscriber, None)
 
     def _on_done(self, task: asyncio.Task[Endpoint]) -> None:
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
-            self._forwarding = task.get_loop().create_task(self._forward(task.result()))
+        if not task.cancelled():
+            self._forwarding = task.get_loop().create_task(self._forward(task))
             return
-        for subscription in self._waiting:
-            subscription.fail(error)
+        for subscriber in self._waiting:
+            subscriber.fail(asyncio.CancelledError())
 
-    async def _forward(self, endpoint: Endpoint) -> None:
+    async def _forward(self, task: asyncio.Task[Endpoint]) -> None:
+        error = task.exception()
         while self._waiting:
-            for subscription in list(islice(self._waiting, _SLICE)):
-                hand_over = self._waiting.pop(subscription)
-                hand_over(subscription, endpoint)
+            for subscriber in list(islice(self._waiting, _SLICE)):
+                hand_over = self._waiting.pop(subscriber)
+                if error is None:
+                    hand_over(subscriber, task.result())
+                else:
+                    subscriber.fail(error)
             await asyncio.sleep(0)
 
 

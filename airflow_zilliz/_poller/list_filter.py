@@ -29,6 +29,8 @@ class ListFilter:
 
         :param waits: how many waits each collection has, None being the unknown ones
         """
+        if len(waits) > MAX_COLLECTIONS + 1:
+            return WHOLE_LIST  # there may be as many collections as waits: no pass over all of them
         names = [name for name in waits if name is not None]
         useful = max(sum(waits.values()), LIST_PAGE_SIZE * len(names))
         is_known = 0 < len(names) <= MAX_COLLECTIONS and not waits.get(None)

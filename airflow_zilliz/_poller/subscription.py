@@ -1,50 +1,48 @@
-"""A wait's place in a schedule, and the times at which waits are due."""
+"""One wait's place in a schedule, and all of them by job. No I/O, no clock."""
 
 from __future__ import annotations
 
-import heapq
 import math
-from asyncio import Future
-from typing import Protocol
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from airflow_zilliz._protocol.models import ImportProgress
 from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
 
 class Subscription:
-    """One wait, in a schedule or on its way there.
+    """One wait, in a schedule or on its way there. Times are those of the schedule's clock.
 
-    ``steps`` are the decisions that its owner has yet to take, and ``waker`` is what the owner awaits until then.
+    ``steps`` are the decisions that its owner has yet to take.
 
-    :param not_before: when a poll may count at the earliest, by the clock of the schedule
+    :param not_before: when a poll may count at the earliest
     """
 
     __slots__ = (
-        "answered",
+        "answered_at",
         "collection",
-        "described",
+        "described_at",
         "due",
-        "error",
-        "holder",
         "is_overdue",
-        "looked",
+        "next_of_job",
         "not_before",
+        "pace",
         "page",
+        "polled_at",
         "steps",
-        "twin",
         "unlisted_until",
         "wait",
-        "waker",
-        "weight",
     )
 
     def __init__(self, wait: ImportWait, not_before: float) -> None:
         self.wait = wait
         self.not_before = not_before
         self.due = not_before
-        self.looked = not_before
-        self.described = not_before
-        #: when a poll last showed something of it
-        self.answered = not_before
+        self.polled_at = not_before
+        self.described_at = not_before
+        #: when a poll last showed its job
+        self.answered_at = not_before
         #: the collection of its job, if known
         self.collection = wait.seen.collection_name
         #: the page of the list that last showed it, 0 for none
@@ -52,81 +50,85 @@ class Subscription:
         self.unlisted_until = -math.inf
         #: a deadline has passed, and the last poll is due
         self.is_overdue = False
-        #: polls per second that it needs; 0 for a subscription that is not in a schedule
-        self.weight = 0.0
+        #: seconds from its last poll to the next one; 0 for a subscription that is in no schedule
+        self.pace = 0.0
         self.steps: tuple[Decision, ...] = ()
-        self.waker: Future[None] | None = None
-        #: the poller or look-up that it has to leave
-        self.holder: Holder | None = None
-        self.error: BaseException | None = None
         #: another wait for the same job
-        self.twin: Subscription | None = None
+        self.next_of_job: Subscription | None = None
 
     @property
-    def pace(self) -> float:
-        """Seconds from its last poll to the next one."""
-        return 1 / self.weight if self.weight else math.inf
+    def is_active(self) -> bool:
+        """Whether it is in a schedule."""
+        return self.pace > 0
 
     def take(self) -> tuple[Decision, ...]:
-        """Return and forget the steps that the owner has not taken."""
+        """Return and forget the decisions that the owner has not taken."""
         steps, self.steps = self.steps, ()
         return steps
 
-    def fail(self, error: BaseException) -> None:
-        """Raise an error in the owner."""
-        self.error = error
-        self.wake()
 
-    def wake(self) -> None:
-        """Wake the owner."""
-        if self.waker is not None and not self.waker.done():
-            self.waker.set_result(None)
-
-
-class Holder(Protocol):
-    """What holds subscriptions until they leave."""
-
-    def leave(self, subscription: Subscription) -> None:
-        """Remove a subscription."""
-
-
-class TimerQueue:
-    """Waits by the time at which something is due, in slots of a 32nd of a second; some may be outdated."""
+class Subscriptions:
+    """The subscriptions of one target, by job, and what they have in common."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[Subscription]] = {}
-        self._order: list[int] = []
+        #: the jobs of the waits, each with its last record of the list
+        self.listed: dict[str, Mapping[str, Any] | None] = {}
+        #: how many waits each collection has, None being the unknown ones
+        self.collections: Counter[str | None] = Counter()
+        self.shortest_interval = math.inf
+        self._jobs: dict[str, Subscription] = {}
         self._size = 0
 
-    @staticmethod
-    def slot_of(time: float) -> int:
-        """Return the slot of a time."""
-        return math.ceil(time * 32)
+    def __len__(self) -> int:
+        return self._size
 
-    def set(self, time: float, subscription: Subscription) -> None:
-        """Add a time at which something is due for a wait."""
-        slot = self.slot_of(time)
-        if slot not in self._slots:
-            self._slots[slot] = []
-            heapq.heappush(self._order, slot)
-        self._slots[slot].append(subscription)
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._jobs
+
+    def __iter__(self) -> Iterator[Subscription]:
+        """Iterate over all of them, in slices if necessary: they may come and go meanwhile."""
+        for job_id in list(self._jobs):
+            yield from self.of(job_id)
+
+    def of(self, job_id: str) -> list[Subscription]:
+        """Return the waits for one job: nearly always only one, so they are linked instead of listed for each job."""
+        found, one = [], self._jobs.get(job_id)
+        while one is not None:
+            found.append(one)
+            one = one.next_of_job
+        return found
+
+    def add(self, subscription: Subscription) -> None:
+        """Add a subscription."""
+        job_id = subscription.wait.job_id
+        self.listed[job_id] = None  # another wait for the same job has yet to read its record
+        subscription.next_of_job = self._jobs.get(job_id)
+        self._jobs[job_id] = subscription
         self._size += 1
+        self.collections[subscription.collection] += 1
+        self.shortest_interval = min(self.shortest_interval, subscription.wait.policy.poke_interval)
 
-    def first(self) -> float:
-        """Return when the next slot is due, infinity for never."""
-        return self._order[0] / 32 if self._order else math.inf
+    def remove(self, subscription: Subscription) -> None:
+        """Remove a subscription."""
+        job_id = subscription.wait.job_id
+        self._size -= 1
+        self._count_collection(subscription, -1)
+        others = [one for one in self.of(job_id) if one is not subscription]
+        if not others:
+            del self._jobs[job_id], self.listed[job_id]
+            return
+        self._jobs[job_id] = others[0]
+        for one, next_of_job in zip(others, [*others[1:], None], strict=True):
+            one.next_of_job = next_of_job
 
-    def pop(self) -> tuple[int, list[Subscription]]:
-        """Remove and return the next slot, with its waits."""
-        slot = heapq.heappop(self._order)
-        subscriptions = self._slots.pop(slot)
-        self._size -= len(subscriptions)
-        return slot, subscriptions
+    def note_collection(self, subscription: Subscription, job: ImportProgress) -> None:
+        """Note the collection of a job if a response has it."""
+        if job.collection_name is not None:
+            self._count_collection(subscription, -1)
+            subscription.collection = job.collection_name
+            self._count_collection(subscription, 1)
 
-    def tidy(self, alive: int) -> None:
-        """Forget the waits that have ended, once they outnumber those that have not."""
-        if self._size > 4 * alive + 100:
-            kept = {slot: [one for one in held if one.weight] for slot, held in self._slots.items()}
-            self._slots = {slot: held for slot, held in kept.items() if held}
-            self._order = sorted(self._slots)
-            self._size = sum(map(len, self._slots.values()))
+    def _count_collection(self, subscription: Subscription, number: int) -> None:
+        self.collections[subscription.collection] += number
+        if not self.collections[subscription.collection]:
+            del self.collections[subscription.collection]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz._progress.setting import PROGRESS_KEY, is_shown
-from airflow_zilliz._wait.snapshot import Snapshot
+from airflow_zilliz._wait.snapshot import Part, Snapshot
 from airflow_zilliz._wait.snapshot_json import snapshot_json
 from airflow_zilliz._wait.state_machine import Decision, ImportWait
 from airflow_zilliz._wait.write_pacing import WriteQueue
@@ -131,13 +131,44 @@ def wait_progress(task_instance: Any, wait: ImportWait, *, withhold_reasons: boo
     :param task_instance: the trigger's
     :param withhold_reasons: leave out what the server says, which may hold keys that only the worker knows
     """
+    found = _writer_of(task_instance)
+    return None if found is None else WaitProgress(*found, wait, withhold_reasons=withhold_reasons)
+
+
+class JobsProgress:
+    """The progress of a deferred wait for many jobs."""
+
+    def __init__(self, writer: Writer, key: TaskKey, started_at: float) -> None:
+        self._writer = writer
+        self._key = key
+        writer.begin(key, Snapshot(Part("jobs"), started_at, parts_are="jobs"))
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Let a snapshot be written in its time."""
+        self._writer.offer(self._key, snapshot)
+
+    def end(self) -> None:
+        """Forget the wait."""
+        self._writer.end(self._key)
+
+
+def jobs_progress(task_instance: Any, started_at: float) -> JobsProgress | None:
+    """Return what lets the progress of many jobs be written, None where that is switched off.
+
+    :param task_instance: the trigger's
+    :param started_at: when the wait began, epoch seconds
+    """
+    found = _writer_of(task_instance)
+    return None if found is None else JobsProgress(*found, started_at)
+
+
+def _writer_of(task_instance: Any) -> tuple[Writer, TaskKey] | None:
     if task_instance is None or not is_shown():
         return None
-    key = TaskKey.of(task_instance)
     loop = asyncio.get_running_loop()
     if loop not in _writers:
         _writers[loop] = Writer(_write_of_this_airflow())
-    return WaitProgress(_writers[loop], key, wait, withhold_reasons=withhold_reasons)
+    return _writers[loop], TaskKey.of(task_instance)
 
 
 def _write_of_this_airflow() -> Write:

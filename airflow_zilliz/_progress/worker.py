@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_zilliz._progress.setting import PROGRESS_KEY, is_shown
+from airflow_zilliz._wait.list_snapshot import snapshot_of_ended
 from airflow_zilliz._wait.outcome import Ending
 from airflow_zilliz._wait.snapshot import Part, Snapshot
 from airflow_zilliz._wait.snapshot_json import parts_of, snapshot_json
@@ -15,6 +17,7 @@ from airflow_zilliz._wait.write_pacing import WritePacing
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_zilliz._protocol.models import ImportProgress
     from airflow_zilliz._wait.outcome import Outcome
     from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
@@ -72,6 +75,25 @@ class WorkerProgress:
             self._has_failed = True
         else:
             self._pacing.wrote(self._snapshot, now)
+
+
+def write_jobs_progress(
+    context: Context, jobs: Sequence[ImportProgress], open_ids: Sequence[str], began: float
+) -> None:
+    """Write how far many jobs are. Whatever goes wrong here, the wait goes on.
+
+    :param jobs: those that have ended
+    :param open_ids: those that have not
+    :param began: when the wait began, epoch seconds
+    """
+    ti: Any = context.get("ti")
+    if ti is None or not is_shown():
+        return
+    snapshot = snapshot_of_ended(jobs, open_ids, began, time.time())
+    try:
+        ti.xcom_push(key=PROGRESS_KEY, value=snapshot_json(snapshot))
+    except Exception as err:  # noqa: BLE001 - whatever hides the progress must not fail the wait
+        log.warning("The progress of the imports cannot be written to XCom %s: %s", PROGRESS_KEY, err)
 
 
 def worker_progress(context: Context, wait: ImportWait) -> WorkerProgress | None:

@@ -19,7 +19,8 @@ from airflow_zilliz._protocol.constants import (
     LIST_PAGE_SIZE,
     MAX_LIST_PAGES,
 )
-from airflow_zilliz._protocol.models import ImportProgress, job_id_of, parse_job
+from airflow_zilliz._protocol.job_parsing import job_id_of, parse_job
+from airflow_zilliz._protocol.models import ImportProgress
 from airflow_zilliz._protocol.request import Exchange, Request
 from airflow_zilliz._protocol.responses import Response, excerpt, number_of, payload, raise_unrouted
 from airflow_zilliz._protocol.scrubbing import PATTERNS_ONLY, Scrubber

@@ -1,7 +1,7 @@
-"""Brings what templates, XComs and DAG files hand over as arguments into the one shape that the tasks work with.
+"""Normalises the arguments from templates, XComs and DAG files to the form that the tasks work with.
 
 Without ``render_template_as_native_obj`` a template's structures arrive as text and its None as ``"None"``; with it,
-text that looks like a number arrives as one. The gathered output of a mapped task is a lazy sequence.
+text that looks like a number arrives as one. The collected output of a mapped task is a lazy sequence.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from airflow_zilliz.exceptions import ZillizConfigError
 
 GROUPS_WANTED = "a list of lists of paths, such as [['a.parquet'], ['b.parquet']], or its JSON text"
 OPTIONS_WANTED = "a dict of plain values, such as {'timeout': '300s'}, or its JSON text"
-JOB_ID_WANTED = "a job id, or a dict with job_id as the import operators return it"
+JOB_ID_WANTED = "a job id, a dict with job_id as the import operators return it, or a list of either"
 TEXT_WANTED = "text"
 _NEEDED = ("zilliz_conn_id", "collection_name")
 _TEXTS = (
     "collection_name",
     "volume_name",
+    "source",
     "partition_name",
     "idempotency_key",
     "storage_conn_id",
@@ -42,16 +43,16 @@ _MAX_EXCERPT = 200
 
 
 class _Wrong(Exception):
-    """A value is not what it should be; the text says more where that helps."""
+    """A value has the wrong form; the text adds details where that helps."""
 
 
 def normalise_arguments(task: Any) -> None:
-    """Bring the rendered template fields of a task into shape, in place; doing it again changes nothing.
+    """Normalise the rendered template fields of a task in place; repeating it changes nothing.
 
-    Any sequence becomes a list, JSON text what it says, a number text, an ``ObjectStoragePath`` its URL, a dict with
+    Any sequence becomes a list, JSON text its value, a number its text, an ``ObjectStoragePath`` its URL, a dict with
     ``job_id`` that job's id, and ``None``, ``""`` and ``"None"`` become None.
 
-    :raises ZillizConfigError: a value is something else; names the argument, the task, what came and what is wanted
+    :raises ZillizConfigError: a value has another form; names the argument, the task, the value and the expected form
     """
     for name in _fields_of(task):
         value = normalised(name, getattr(task, name), task.task_id)
@@ -61,13 +62,13 @@ def normalise_arguments(task: Any) -> None:
 
 
 def check_literals(task: Any) -> None:
-    """Check the arguments that a DAG file gives as they are, and leave those that hold a template or an XCom.
+    """Check the literal arguments of a DAG file, but not those with a template or an XCom.
 
     :raises ZillizConfigError: which is a ValueError, so that the DAG cannot be parsed
     """
     for name in _fields_of(task):
         value = getattr(task, name)
-        if not _is_templated(value):
+        if not is_templated(value):
             normalised(name, value, task.task_id)
 
 
@@ -77,7 +78,7 @@ def _fields_of(task: Any) -> list[str]:
 
 
 def normalised(name: str, value: object, task_id: str) -> Any:
-    """Return an argument's value as the tasks work with it.
+    """Return an argument's normalised value.
 
     :raises ZillizConfigError: it cannot be used
     """
@@ -123,13 +124,37 @@ def _options(value: object) -> dict[str, Any] | None:
     return options
 
 
+def _job_ids(value: object) -> str | list[str] | None:
+    """Return one id for one job, and for a list its ids, each once and in their order."""
+    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+        value = _structure(value)
+    if isinstance(value, (set, frozenset)):
+        raise _Wrong("a set has no order")
+    if not _is_sequence(value):
+        return _job_id(value)
+    ids = []
+    for number, part in enumerate(_parts(value)):
+        if (job_id := _job_id(part)) is None:
+            raise _Wrong(f"its item {number} is empty: did that task return a job's id?")
+        ids.append(job_id)
+    return list(dict.fromkeys(ids))
+
+
+def _parts(value: Sequence[Any]) -> Sequence[Any]:
+    """Return a sequence's items: of a mapped task's gathered output in one query, where its items are one each."""
+    try:
+        return value[:]
+    except (TypeError, NotImplementedError):  # not every Airflow's can be sliced
+        return list(value)
+
+
 def _job_id(value: object) -> str | None:
     if isinstance(value, str) and value.strip()[:1] in ("{", "["):
         value = _structure(value)
     if isinstance(value, Mapping):
         value = next((value[key] for key in _JOB_ID_KEYS if key in value), value)
     if _is_sequence(value):
-        raise _Wrong("one task waits for one job: give several to .expand(job_id=...)")
+        raise _Wrong("a list within a list")
     if isinstance(value, float):
         raise _Wrong("a float has not all digits of an id")
     return _text(value)
@@ -161,7 +186,7 @@ def _path(value: object) -> str:
 
 
 def _url_of(value: object) -> str | None:
-    """Return the URL of an ``ObjectStoragePath`` or the text of another path, None for what is neither."""
+    """Return the URL of an ``ObjectStoragePath`` or the text of another path, None for anything else."""
     if hasattr(value, "protocol"):
         url = str(value)
         scheme, _, rest = url.partition("://")
@@ -171,7 +196,7 @@ def _url_of(value: object) -> str | None:
 
 
 def _structure(value: object) -> object:
-    """Return what a text says, as JSON or as Python prints it, since that is what a template makes of a list."""
+    """Return the value of a text, as JSON or as Python prints it, since a template renders a list so."""
     if not isinstance(value, str):
         return None if _is_absent(value) else value
     text = value.strip()
@@ -194,21 +219,22 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def _is_templated(value: object) -> bool:
+def is_templated(value: object) -> bool:
+    """Whether Airflow has yet to render an argument."""
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(_is_templated(part) for part in (*value, *value.values()))
+        return any(is_templated(part) for part in (*value, *value.values()))
     if _is_sequence(value) or isinstance(value, (set, frozenset)):
-        return any(map(_is_templated, value))
-    # XComArg, MappedArgument, and whatever else Airflow resolves before it renders
+        return any(map(is_templated, value))
+    # XComArg, MappedArgument, and anything else that Airflow resolves before it renders
     return hasattr(value, "resolve")
 
 
 def _excerpt(value: object) -> str:
     try:
         text = mask_patterns(repr(value))
-    except Exception as err:  # noqa: BLE001 - another's repr may fail in any way, and is to be told of in an error
+    except Exception as err:  # noqa: BLE001 - an object's repr may fail in any way, which belongs in an error
         text = f"(its repr raises {type(err).__name__})"
     return text if len(text) <= _MAX_EXCERPT else f"{text[:_MAX_EXCERPT]}..."
 
@@ -218,6 +244,6 @@ _KINDS: dict[str, tuple[Callable[[object], Any], str]] = {
     "object_urls": (_groups, GROUPS_WANTED),
     "data_paths": (_groups, GROUPS_WANTED),
     "options": (_options, OPTIONS_WANTED),
-    "job_id": (_job_id, JOB_ID_WANTED),
+    "job_id": (_job_ids, JOB_ID_WANTED),
     **dict.fromkeys(_TEXTS, (_text, TEXT_WANTED)),
 }

@@ -1,4 +1,4 @@
-"""What the tasks that wait for an import job share: a look on the worker, the deferral, the end."""
+"""What the tasks that wait for an import job share: polls on the worker, the deferral, the end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz._progress.worker import WorkerProgress
+    from airflow_zilliz._tasks.job_list import JobList
     from airflow_zilliz._tasks.openlineage import Lineage
     from airflow_zilliz._wait.checkpoint import Checkpoint
     from airflow_zilliz._wait.outcome import Outcome
@@ -35,14 +36,16 @@ TARGET_STATES = (ImportState.COMPLETED, ImportState.UNCOMMITTED)
 
 
 class WaitsForImport(BaseOperator):
-    """A task that waits for an import job, on its worker or deferred. Sensor and operators translate its end."""
+    """A task that waits for an import job, on its worker or deferred."""
 
     operator_extra_links = LINKS
 
     job_id: Any
+    #: whether the wait for many jobs ends at the first Failed one
+    fail_fast = False
     poke_interval: float
     timeout: float
-    _lineage: Lineage | None = None
+    _lineages: tuple[Lineage, ...] = ()
     _only_hook: ZillizHook | None = None
     _progress: WorkerProgress | None = None
 
@@ -77,14 +80,14 @@ class WaitsForImport(BaseOperator):
     def _wait(
         self, wait: ImportWait, context: Context, pause: Callable[[ImportWait, Decision], None] | None = None
     ) -> Any:
-        """Look until the wait ends, or defer after the first look.
+        """Poll until the wait ends, or defer after the first poll.
 
-        :param pause: what to do between two looks
+        :param pause: what to do between two polls
         """
         self._show(wait, context)
         with self._hook() as hook:
             while True:
-                step = self._look(hook, wait)
+                step = self._poll(hook, wait)
                 if step.end is not None:
                     return self._finish(step.end, context)
                 (pause or self._pause)(wait, step)
@@ -111,9 +114,9 @@ class WaitsForImport(BaseOperator):
         seen: str | None = None,
         **unknown: Any,
     ) -> Any:
-        """Take over from the trigger: finish with its event, or poll where that does not describe the job.
+        """Resume after the trigger: finish with its event, or poll if that does not describe the job.
 
-        :param unknown: what a newer version hands over, which is ignored after a rollback to this one
+        :param unknown: arguments of a newer version, which are ignored after a rollback to this one
         """
         if unknown:
             from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
@@ -139,40 +142,95 @@ class WaitsForImport(BaseOperator):
         wait = self._begin(*span, seen=Checkpoint.from_json(seen), claimed=end)
         self._show(wait, context)
         with self._hook() as hook:
-            while (step := self._look(hook, wait)).end is None:
+            while (step := self._poll(hook, wait)).end is None:
                 if wait.claimed is None:
                     self._defer(wait)
                 time.sleep(step.delay)
         return self._finish(step.end, context)
 
+    def execute_list_complete(
+        self,
+        context: Context,
+        event: Mapping[str, Any] | None = None,
+        *,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+        **unknown: Any,
+    ) -> Any:
+        """Take over from the trigger that waits for many jobs: write down what has ended, and finish or go on.
+
+        :param unknown: as for `execute_complete`
+        """
+        if unknown:
+            from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
+
+            self.log.warning(IGNORED, ", ".join(sorted(unknown)))
+        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
+
+    def _job_list(
+        self,
+        context: Context,
+        started_at: float | None = None,
+        deadline: float | None = None,
+        execution_deadline: float | None = None,
+    ) -> JobList:
+        """Return the wait for the jobs of a task that was given a list."""
+        from airflow_zilliz._tasks.job_list import JobList, Span  # here, since parsing a DAG needs no polls
+
+        normalise_arguments(self)
+        span = Span(time.time() if started_at is None else started_at, deadline, execution_deadline)
+        return JobList(self, context, list(self.job_id), span, margin=BACKSTOP_MARGIN, fail_fast=self.fail_fast)
+
+    def _finish_list(
+        self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
+    ) -> Any:
+        """Return the results of jobs that are as they should be, or raise.
+
+        :param text: how many ended how, for the log
+        """
+        from airflow_zilliz._wait.job_results import event_of  # here, since parsing a DAG needs no results
+
+        self._note_lineage(jobs, None)
+        if error is not None:
+            raise error
+        self.log.info("%s", text)
+        self._tell_outlets(event_of(jobs), context)
+        return [job.result() for job in jobs]
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; how it ended is translated here alike on every Airflow."""
+        """Resume after a deferral; its end is handled here, in the same way on every Airflow."""
         normalise_arguments(self)
         kwargs = next_kwargs or {}
         if next_method != "__fail__":
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
+            if isinstance(self.job_id, list):
+                return self._job_list(context).end_of_backstop(execution_timeout=self._ends_by_execution_timeout)
             return self._finish(self._end_of_backstop(), context)
         self._on_broken_trigger(reason)
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
 
     def _on_broken_trigger(self, reason: str) -> None:
-        """Raise something kinder than Airflow would, where the task asks for that."""
+        """Raise a milder exception than Airflow would, if the task asks for that."""
 
     def _end_of_backstop(self) -> Outcome:
-        """Poll once more, since no trigger did: the job may have ended, and else its last state is worth knowing."""
+        """Poll once more, since no trigger did: the job may have ended; otherwise the error needs its last state."""
         wait = self._begin(time.time(), None, None)
         if (end := self._last_poll(wait)) is not None:
             return end
-        by_execution = self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
-        return wait.on_backstop(execution_timeout=by_execution)
+        return wait.on_backstop(execution_timeout=self._ends_by_execution_timeout)
+
+    @property
+    def _ends_by_execution_timeout(self) -> bool:
+        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
 
     def _last_poll(self, wait: ImportWait) -> Outcome | None:
-        """Poll once after the deadline, and return the end of a job that is done: it is done, and not timed out."""
+        """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
         with self._hook() as hook:
-            end = self._look(hook, wait).end
+            end = self._poll(hook, wait).end
         return end if end is not None and end.tells_of_the_job else None
 
     def _check_arguments(self) -> None:
@@ -187,7 +245,7 @@ class WaitsForImport(BaseOperator):
             )
 
     def _policy_options(self) -> dict[str, Any]:
-        """Return what a kind of task adds to `WaitPolicy`."""
+        """Return the `WaitPolicy` options of this kind of task."""
         return {}
 
     def _target(self) -> Target:
@@ -241,7 +299,7 @@ class WaitsForImport(BaseOperator):
         return started_at, started_at + self.timeout, execution_deadline
 
     def _store_links(self, context: Context) -> None:
-        """Give the task's buttons their addresses, before anything can go wrong."""
+        """Store the addresses of the task's buttons, before anything can fail."""
         ti: Any = context.get("ti") if context else None
         if ti is None:  # not in everybody's tests
             return
@@ -251,18 +309,18 @@ class WaitsForImport(BaseOperator):
             url = console_url_of(self._hook().endpoint())
         except ZillizError:
             return  # the first request says what is wrong with the connection
-        # where there is none, Airflow stores an empty one itself, after an error line about what it did not find
+        # without one, Airflow stores an empty address itself, after an error line about what it did not find
         ti.xcom_push(key=CONSOLE_KEY, value=url or "")
 
     def _hook(self) -> ZillizHook:
-        """Return the hook of this stretch on a worker, which looks its connection up once."""
+        """Return the hook of this stay on a worker, which looks its connection up once."""
         if self._only_hook is None:
             from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
 
             self._only_hook = ZillizHook(self.zilliz_conn_id)
         return self._only_hook
 
-    def _look(self, hook: ZillizHook, wait: ImportWait) -> Decision:
+    def _poll(self, hook: ZillizHook, wait: ImportWait) -> Decision:
         while True:
             try:
                 progress = hook.get_import_progress(wait.job_id, **self._ids())
@@ -314,7 +372,7 @@ class WaitsForImport(BaseOperator):
         )
 
     def _trigger_options(self) -> dict[str, Any]:
-        """Return what a kind of task adds to its trigger's arguments."""
+        """Return the trigger arguments of this kind of task."""
         return {}
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
@@ -331,16 +389,19 @@ class WaitsForImport(BaseOperator):
         if self._progress is not None:
             self._progress.on_end(end)
         if job is not None:
-            self._note_lineage(job, None if error is None else str(error))
+            self._note_lineage([job], None if error is None else str(error))
         if error is not None:
             raise error
         if job is None:
             return None
-        self._tell_outlets(job, context)
+        self._tell_outlets(job.event(), context)
         return job.result()
 
-    def _note_lineage(self, job: ImportProgress, error: str | None) -> None:
-        """Keep what OpenLineage asks for when the task has ended, and may look no connection up any more."""
+    def _note_lineage(self, jobs: Sequence[ImportProgress], error: str | None) -> None:
+        """Store what OpenLineage requests after the task's end, when no connection can be looked up.
+
+        :param error: why the wait for a single job failed; of many, each Failed one has its reason
+        """
         from airflow_zilliz._tasks.openlineage import is_told, lineage_of  # here, since parsing a DAG needs none
 
         if not is_told():
@@ -349,28 +410,38 @@ class WaitsForImport(BaseOperator):
             endpoint = self._hook().endpoint()
         except ZillizError:
             return
-        self._lineage = lineage_of(endpoint, self._target().merged(endpoint.target), job, self._paths(), error)
+        target = self._target().merged(endpoint.target)
+        self._lineages = tuple(
+            lineage_of(
+                endpoint,
+                target,
+                job,
+                self._paths(),
+                error or (job.reason or "no reason" if job.state is ImportState.FAILED else None),
+            )
+            for job in jobs
+        )
 
     def _paths(self) -> Sequence[str]:
-        """Return the files that the task itself asked to import."""
+        """Return the files that the task itself imports."""
         return ()
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> Any:
         """Return what OpenLineage's listener asks an operator for."""
         from airflow_zilliz._tasks.openlineage import operator_lineage
 
-        return operator_lineage(self._lineage) if self._lineage is not None else None
+        return operator_lineage(*self._lineages) if self._lineages else None
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:
-        """Do as on completion: the error is among the facets."""
+        """Return the same as on completion; the error is among the facets."""
         return self.get_openlineage_facets_on_complete(task_instance)
 
-    def _tell_outlets(self, job: ImportProgress, context: Context) -> None:
+    def _tell_outlets(self, event: Mapping[str, Any], context: Context) -> None:
         """Let the event of each asset among the outlets say what was imported."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
             if getattr(outlet, "uri", None):  # an alias has none, and stands for whatever the task adds to it
-                events[outlet].extra.update(job.event())
+                events[outlet].extra.update(event)
 
 
 def seconds_of(name: str, value: object) -> float:

@@ -1,4 +1,4 @@
-"""The exception that tells Airflow how a wait ended."""
+"""The exception for the outcome of a wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_zilliz.exceptions import (
 
 
 def error_of(outcome: Outcome, *, retry_on_failure: bool = False) -> BaseException | None:
-    """Return the exception that tells Airflow of an outcome, None for a success.
+    """Return the exception for an outcome, None for a success.
 
     :param outcome: how the wait ended
     :param retry_on_failure: let Airflow retry the task although a Failed job never completes
@@ -48,3 +48,12 @@ def error_of(outcome: Outcome, *, retry_on_failure: bool = False) -> BaseExcepti
             return ZillizApiError(outcome.message, **api_facts)
         case _:
             return ZillizConfigError(outcome.message)
+
+
+def reschedule_exception() -> type[Exception]:
+    """Return the one exception of Airflow's sensors that common-compat does not bridge."""
+    try:
+        from airflow.sdk.exceptions import AirflowRescheduleException
+    except ImportError:
+        from airflow.exceptions import AirflowRescheduleException
+    return AirflowRescheduleException

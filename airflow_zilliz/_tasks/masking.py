@@ -1,4 +1,4 @@
-"""Has Airflow mask the signatures of signed URLs, which it would store and show with a task's rendered fields."""
+"""Makes Airflow mask the signatures of signed URLs, which it would store and show with a task's rendered fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 
 
 def mask_signed_urls(value: object) -> None:
-    """Register what signs the URLs among the texts of a value, however nested, with Airflow's secrets masker."""
+    """Register the signatures of URLs in a value, however nested, with Airflow's secrets masker."""
     secrets = dict.fromkeys(secret for text in _texts(value) for url in _URL.findall(text) for secret in _secrets(url))
     if secrets:
         mask = _mask_secret()

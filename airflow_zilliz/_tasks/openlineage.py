@@ -1,4 +1,4 @@
-"""What OpenLineage is told of an import, where its provider is installed; nothing depends on it."""
+"""What OpenLineage receives of an import, if its provider is installed; nothing depends on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Lineage:
     """Which files went into which collection. A dataset is a pair of namespace and name.
 
     :param source: the server's address
-    :param rows: imported rows, with ``size`` in bytes; None where the server did not tell or the import failed
+    :param rows: imported rows, with ``size`` in bytes; None if the server did not send them or the import failed
     :param error: why the wait failed
     """
 
@@ -76,30 +76,38 @@ def _dataset(path: str, namespace: str) -> tuple[str, str]:
     if url is None:
         return namespace, mask_patterns(path)
     scheme, user, place, name = url.groups()
-    # Azure's containers stand where other schemes have a user, and perhaps a password
+    # Azure has a container where other schemes have a user and perhaps a password
     container = f"{user}@" if user and ":" not in user and scheme.lower() in _CONTAINER_SCHEMES else ""
     return f"{scheme}://{container}{place}", name.lstrip("/") or "/"
 
 
-def operator_lineage(lineage: Lineage) -> Any:
-    """Return the provider's own value."""
+def operator_lineage(*lineages: Lineage) -> Any:
+    """Return the provider's own value for one job or many: each file and each collection once, rows and sizes added."""
     from airflow.providers.common.compat.openlineage import facet
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     outputs = []
-    if lineage.output is not None:
+    for namespace, name in dict.fromkeys(lineage.output for lineage in lineages if lineage.output is not None):
+        loaded = [one for one in lineages if one.output == (namespace, name) and one.rows is not None]
         facets: dict[str, Any] = {}
-        if lineage.rows is not None:
-            statistics = facet.OutputStatisticsOutputDatasetFacet(rowCount=lineage.rows, size=lineage.size)
-            facets["outputStatistics"] = statistics
-        namespace, name = lineage.output
+        if loaded:
+            sizes = [one.size for one in loaded if one.size is not None]
+            facets["outputStatistics"] = facet.OutputStatisticsOutputDatasetFacet(
+                rowCount=sum(one.rows or 0 for one in loaded), size=sum(sizes) if sizes else None
+            )
         outputs.append(facet.OutputDataset(namespace=namespace, name=name, outputFacets=facets))
-    run_facets: dict[str, Any] = {
-        "externalQuery": facet.ExternalQueryRunFacet(externalQueryId=lineage.job_id, source=lineage.source)
-    }
-    if lineage.error is not None:
+    run_facets: dict[str, Any] = {}
+    if len(lineages) == 1:
+        (only,) = lineages
+        run_facets["externalQuery"] = facet.ExternalQueryRunFacet(externalQueryId=only.job_id, source=only.source)
+    if errors := [lineage.error for lineage in lineages if lineage.error is not None]:
         run_facets["errorMessage"] = facet.ErrorMessageRunFacet(
-            message=lineage.error, programmingLanguage="zilliz bulk import"
+            message=errors[0] if len(errors) == 1 else f"{len(errors):,} imports failed, the first one: {errors[0]}",
+            programmingLanguage="zilliz bulk import",
         )
-    inputs = [facet.InputDataset(namespace=namespace, name=name) for namespace, name in lineage.inputs]
-    return OperatorLineage(inputs=inputs, outputs=outputs, run_facets=run_facets)
+    inputs = dict.fromkeys(dataset for lineage in lineages for dataset in lineage.inputs)
+    return OperatorLineage(
+        inputs=[facet.InputDataset(namespace=namespace, name=name) for namespace, name in inputs],
+        outputs=outputs,
+        run_facets=run_facets,
+    )

@@ -1,4 +1,4 @@
-"""What one process of a task leaves for the next: Airflow 3.3's task state store, and nothing before it."""
+"""What a task stores for its next process: in Airflow 3.3's task state store, and nowhere before."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ class ImportMemory:
         self._store: Any = context.get("task_state_store")
         self._is_readable = self._store is not None
         self._record: Record | None = None
-        self._ti: Any = context["ti"]
         self._task = task
-        self._run_due = _run_due(context)
+        self._context = context
         try:
             self._record = Record.from_json(self._store.get(_MEMORY_KEY)) if self._store is not None else None
         except Exception as err:  # noqa: BLE001 - any failure of a store leaves what is known without it
@@ -43,29 +42,17 @@ class ImportMemory:
 
     @property
     def record(self) -> Record | None:
-        """What is written down."""
+        """The stored record."""
         return self._record
 
     def this_try(self) -> TaskTry:
-        """Return what Airflow tells of this try."""
-        retries = int(getattr(self._task, "retries", 0) or 0)
-        max_tries = getattr(self._ti, "max_tries", None)
-        clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
-        return TaskTry(
-            now=time.time(),
-            record=self._record,
-            remembers=self._is_readable,
-            number=self._ti.try_number,
-            clears=clears,
-            was_cleared=clears > retries,
-            run_due=self._run_due,
-            least_pause=_least_pause(self._task),
-        )
+        """Return what Airflow knows of this try."""
+        return task_try(self._context, self._task, self._record, remembers=self._is_readable)
 
     def write(self, record: Record) -> None:
-        """Write a record down.
+        """Store a record.
 
-        :raises ZillizUnavailable: what must be known to a retry before a request is sent cannot be written
+        :raises ZillizUnavailable: a record that a retry needs cannot be stored, so that nothing may be sent
         """
         self._record = record
         if self._store is None:
@@ -78,23 +65,45 @@ class ImportMemory:
                     f"The task state store cannot be written ({err}), so no import was sent, and a retry is safe",
                     was_sent=False,
                 ) from err
-            # a retry finds the job by what was written before
+            # a retry finds the job by the record from before
             log.warning("The task state store cannot be written: %s", err)
 
     def completed(self, job_id: str, result: dict[str, Any]) -> None:
-        """Write down that the job was seen Completed."""
+        """Record that the job was seen Completed."""
         if self._record is not None and self._record.job_id == job_id:
             self.write(replace(self._record, result=result))
 
     def failed(self, job_id: str) -> None:
-        """Write down that the job is Failed."""
+        """Record that the job is Failed."""
         if self._record is not None and self._record.job_id == job_id:
             self.write(self._record.failed())
 
     def given_up(self, job_id: str) -> None:
-        """Write down that the server has forgotten the job, and that a clear of the task is to start another."""
+        """Record that the server has forgotten the job, and that clearing the task is to start another."""
         if self._record is not None and self._record.job_id == job_id and self._record.given_up is None:
             self.write(replace(self._record, given_up=self.this_try().clears))
+
+
+def task_try(context: Context, task: Any, record: Record | None, *, remembers: bool) -> TaskTry:
+    """Return what Airflow knows of a try of an import task.
+
+    :param record: what earlier tries wrote down of the import
+    :param remembers: whether there is a store that can be read
+    """
+    ti: Any = context["ti"]
+    retries = int(getattr(task, "retries", 0) or 0)
+    max_tries = getattr(ti, "max_tries", None)
+    clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
+    return TaskTry(
+        now=time.time(),
+        record=record,
+        remembers=remembers,
+        number=ti.try_number,
+        clears=clears,
+        was_cleared=clears > retries,
+        run_due=_run_due(context),
+        least_pause=_least_pause(task),
+    )
 
 
 def _run_due(context: Context) -> float | None:
@@ -107,21 +116,21 @@ def _run_due(context: Context) -> float | None:
 
 
 def _least_pause(task: Any) -> float:
-    """Return the seconds that lie at least between the end of a try and the retry after it."""
+    """Return the least seconds between the end of a try and its retry."""
     spans = (getattr(task, name, None) for name in ("retry_delay", "max_retry_delay"))
     return min((span.total_seconds() for span in spans if isinstance(span, timedelta)), default=0.0)
 
 
 class WaitMemory:
-    """What a rescheduled sensor remembers from look to look: Airflow 3.3's task state store, nothing before."""
+    """What a rescheduled sensor remembers between polls: in Airflow 3.3's task state store, nothing before."""
 
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
-        # the store outlives a try, a wait does not
+        # the store outlives a try, but a wait does not
         self._try_number = getattr(context.get("ti"), "try_number", None)
 
     def load(self) -> Checkpoint:
-        """Return what the last poll left, nothing where it cannot be read."""
+        """Return the checkpoint of the last poll, an empty one if it cannot be read."""
         try:
             kept = self._store.get(_WAIT_KEY) if self._store is not None else None
         except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
@@ -132,7 +141,7 @@ class WaitMemory:
         return Checkpoint.from_json(kept.get("seen"))
 
     def save(self, seen: Checkpoint) -> bool:
-        """Return whether the memory is kept."""
+        """Return whether the checkpoint was stored."""
         if self._store is None:
             return False
         try:

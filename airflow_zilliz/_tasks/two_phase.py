@@ -1,15 +1,16 @@
-"""Operators that commit or abort an import of two phases, and what all of our operators share."""
+"""Operators that commit or abort a two-phase import, and the base of all operators."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._tasks.arguments import check_literals
+from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.base import WaitsForImport, seconds_of
 from airflow_zilliz.exceptions import ZillizApiError, ZillizError
 
@@ -22,7 +23,7 @@ DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
 class ImportOperatorBase(WaitsForImport):
-    """What the operators share: a wait without the ways of a sensor."""
+    """The base of the operators: a wait without a sensor's modes."""
 
     ui_color = "#b9d9ff"
 
@@ -40,11 +41,25 @@ class ImportOperatorBase(WaitsForImport):
         self.wait_for_completion = wait_for_completion
         self.job_id: Any = None
 
+    def _send_for_each(self, send: Callable[[ZillizHook, str], None], done: str, context: Context) -> None:
+        """Send a request for each of many jobs; raises as `send_for_each`, and skips a task that has none."""
+        from airflow_zilliz._tasks.many_requests import send_for_each  # here, since parsing a DAG needs no requests
+
+        if not self.job_id:
+            raise AirflowSkipException(f"job_id is an empty list: there is no job to be {done}")
+        self._store_links(context)
+        with self._hook() as hook:
+            send_for_each(self.job_id, partial(send, hook), done)
+
 
 class ZillizCommitImportOperator(ImportOperatorBase):
     """Make the rows of an Uncommitted import visible, and wait until they are. It is safe to repeat.
 
-    :param job_id: a job that was created with ``options={"auto_commit": False}`` (templated)
+    Of a list of jobs, each is committed; where the server refuses some, the task fails after all others are committed,
+    with a count and the first ones' errors. Two commits are not one moment. An empty list skips the task.
+
+    :param job_id: a job that was created with ``options={"auto_commit": False}``, or a list of jobs, in the shapes of
+        `ZillizImportSensor` (templated)
     :param wait_for_completion: wait until the job is Completed
     :param zilliz_conn_id: and all others as for `ZillizImportSensor`
     :raises ZillizApiError: the job is in another state, or commits by itself, or the server has no two-phase imports
@@ -56,7 +71,7 @@ class ZillizCommitImportOperator(ImportOperatorBase):
     def __init__(
         self,
         *,
-        job_id: str,
+        job_id: str | Sequence[Any],
         wait_for_completion: bool = True,
         zilliz_conn_id: str = "zilliz_default",
         cluster_id: str | None = None,
@@ -91,21 +106,31 @@ class ZillizCommitImportOperator(ImportOperatorBase):
 
     def execute(self, context: Context) -> Any:
         """Commit the job, and wait for it."""
+        normalise_arguments(self)
+        if isinstance(self.job_id, list):
+            self._send_for_each(self._commit, "committed", context)
+            if self.wait_for_completion:
+                return self._job_list(context, *self._time_span(context)).wait()
+            return [{"job_id": job_id} for job_id in self.job_id]
         wait = self._begin(*self._time_span(context))
         self._store_links(context)
         with self._hook() as hook:
-            try:
-                hook.commit_import(wait.job_id, **self._ids())
-            except ZillizApiError as err:
-                raise _with_state(err, hook, wait.job_id, self._ids()) from None
+            self._commit(hook, wait.job_id)
         self.log.info("Import job %s is committed", wait.job_id)
         return self._wait(wait, context) if self.wait_for_completion else {"job_id": wait.job_id}
 
+    def _commit(self, hook: ZillizHook, job_id: str) -> None:
+        try:
+            hook.commit_import(job_id, **self._ids())
+        except ZillizApiError as err:
+            raise _with_state(err, hook, job_id, self._ids()) from None
+
 
 class ZillizAbortImportOperator(ImportOperatorBase):
-    """Drop an import of two phases before it is committed. It is safe to repeat, and does nothing to a Failed job.
+    """Drop a two-phase import before it is committed. It is safe to repeat, and does nothing to a Failed job.
 
-    :param job_id: a job that was created with ``options={"auto_commit": False}`` (templated)
+    :param job_id: a job that was created with ``options={"auto_commit": False}``, or a list of jobs, as for
+        `ZillizCommitImportOperator` (templated)
     :param zilliz_conn_id: and the ids as for `ZillizImportSensor`
     :raises ZillizApiError: the job is committed, or commits by itself, or the server has no two-phase imports
     :raises ZillizError: as `ZillizHook.abort_import`
@@ -116,7 +141,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
     def __init__(
         self,
         *,
-        job_id: str,
+        job_id: str | Sequence[Any],
         zilliz_conn_id: str = "zilliz_default",
         cluster_id: str | None = None,
         project_id: str | None = None,
@@ -142,23 +167,30 @@ class ZillizAbortImportOperator(ImportOperatorBase):
 
     def execute(self, context: Context) -> Any:
         """Abort the job."""
+        normalise_arguments(self)
+        if isinstance(self.job_id, list):
+            self._send_for_each(self._abort, "aborted", context)
+            return [{"job_id": job_id} for job_id in self.job_id]
         job_id = self._begin(*self._time_span(context)).job_id
         self._store_links(context)
         with self._hook() as hook:
-            try:
-                hook.abort_import(job_id, **self._ids())
-            except ZillizApiError as err:
-                job = look(hook, job_id, self._ids())
-                if job is None or job.state is not ImportState.FAILED:
-                    raise _with_state(err, hook, job_id, self._ids()) from None
-                self.log.info("Import job %s is Failed already: %s", job_id, job.reason)
-            else:
-                self.log.info("Import job %s is aborted", job_id)
+            self._abort(hook, job_id)
         return {"job_id": job_id}
 
+    def _abort(self, hook: ZillizHook, job_id: str) -> None:
+        try:
+            hook.abort_import(job_id, **self._ids())
+        except ZillizApiError as err:
+            job = describe_if_possible(hook, job_id, self._ids())
+            if job is None or job.state is not ImportState.FAILED:
+                raise _with_state(err, hook, job_id, self._ids()) from None
+            self.log.info("Import job %s is Failed already: %s", job_id, job.reason)
+        else:
+            self.log.info("Import job %s is aborted", job_id)
 
-def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
-    """Return a job as far as it can be had, None where it cannot: what it is asked for matters more."""
+
+def describe_if_possible(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress | None:
+    """Return the job, None if it cannot be described, which must not hide the actual error."""
     try:
         return hook.get_import_progress(job_id, **ids)
     except ZillizError:
@@ -166,7 +198,7 @@ def look(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ImportProgress |
 
 
 def _with_state(err: ZillizApiError, hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ZillizApiError:
-    """Return the error with the job's state in its text: servers do not always tell it."""
-    job = look(hook, job_id, ids)
+    """Return the error with the job's state in its text: servers do not always send it."""
+    job = describe_if_possible(hook, job_id, ids)
     err.args = (f"Import job {job_id!r}: {err}. The job is {job.summary() if job else 'unknown'} now",)
     return err

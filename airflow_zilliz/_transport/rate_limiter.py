@@ -1,9 +1,8 @@
 """A client-side limit on the requests that one process sends to one path of an endpoint with one key.
 
 The server's limit belongs to the key, and other processes use the same key. A process does not know how many they are,
-so its rate follows from refusals: it grows slowly, faster at a high rate, and each 429 reduces it, by a larger part the
-higher it is. So processes that share a key approach equal rates: the one that sends more is refused more often and
-gives back more.
+so its rate follows from refusals: it grows slowly, and each 429 reduces it, by a larger part the higher it is. So
+processes that share a key approach equal rates: the one that sends more is refused more often and gives back more.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from airflow_zilliz._transport.endpoint import Endpoint
 #: The part of the ceiling to begin with, unless more is needed: nothing is known of the other processes yet.
 FIRST_SHARE = 0.4
 #: Until the first refusal the rate doubles in so many seconds.
-DOUBLING_SECONDS = 10.0
+DOUBLING_SECONDS = 12.0
 #: A refusal among so many first responses means that many processes began together; this part is given back then.
 FIRST_RESPONSES = 60
 FIRST_CUT = 0.6
@@ -28,8 +27,11 @@ CUT_PER_RATE = 0.1
 MAX_CUT = 0.5
 #: Requests in flight together are refused together: within so many seconds only the first refusal counts.
 CUT_SECONDS = 1.0
-#: The rate grows each second by its square times this, and by SLOW_GROWTH times the cube of the minutes since then.
+#: After a cut the rate grows each second by its square times GROWTH, and by SLOW_GROWTH times the cube of the minutes
+#: since then; below about 3/s by LEAST_GROWTH. With the square alone, processes that share a key took minutes to
+#: approach equal rates; with more, more than 2 % of their requests are refused.
 GROWTH = 0.00125
+LEAST_GROWTH = 0.01
 SLOW_GROWTH = 0.1
 #: If every request between two refusals was refused, the rate is halved, and then doubles in so many seconds.
 RECOVERY_SECONDS = 5.0
@@ -63,6 +65,7 @@ class RateLimiter:
         #: the rate right after the last cut, and the rate that it soon returns to
         self._cut_to = self._target = 0.0
         self._responses = 0
+        self._at_most = math.inf
 
     def expect(self, per_second: float) -> None:
         """Begin with at least this rate, if nothing is known of the server yet."""
@@ -83,7 +86,7 @@ class RateLimiter:
             if seconds < recovery:
                 return min(ceiling, self._cut_to * math.pow(2, seconds / RECOVERY_SECONDS))
             seconds -= recovery
-        grown = GROWTH * self._target**2 * seconds + SLOW_GROWTH * (seconds / 60) ** 3
+        grown = max(LEAST_GROWTH, GROWTH * self._target**2) * seconds + SLOW_GROWTH * (seconds / 60) ** 3
         return min(ceiling, self._target + grown)
 
     def reserve(self, now: float, ceiling: float, together: float = 1) -> float:
@@ -101,9 +104,13 @@ class RateLimiter:
         """Return the seconds until something may be sent, including a pause that the server asked for."""
         return max(0.0, self._next - now, self._paused_until - now)
 
-    def take(self, now: float, ceiling: float, together: float = 1) -> None:
-        """Count requests that are sent now, see `reserve`."""
+    def take(self, now: float, ceiling: float, together: float = 1, at_most: float = math.inf) -> None:
+        """Count requests that are sent now, see `reserve`.
+
+        :param at_most: how many requests of this kind may be sent per second: an unused rate cannot be given back
+        """
         with self._lock:
+            self._at_most = at_most
             self._take(max(now, self._next), ceiling, together)
 
     def paused_for(self, now: float) -> float:
@@ -133,7 +140,7 @@ class RateLimiter:
                 self._refused_since = now
             if self._cut_at is not None and (sent_at < self._cut_at or now - self._cut_at < CUT_SECONDS):
                 return
-            rate = self.rate(now, ceiling)
+            rate = min(self.rate(now, ceiling), self._at_most)
             if self._cut_at is None and self._responses < FIRST_RESPONSES:
                 self._cut_to = self._target = max(FLOOR, rate * (1 - FIRST_CUT))
             elif not self._responses:

@@ -13,7 +13,7 @@ from airflow_zilliz._transport.rate_limiter import Account, RateLimiter, account
 #: The part of the ceiling for requests that poll young waits sooner than poke_interval: another triggerer, and anything
 #: else that uses the key, shares the server's limit.
 EAGER_SHARE = 0.5
-#: The part of the ceiling for waits that lists show already.
+#: The part of the ceiling for waits that lists show already, as long as none is late.
 REFRESH_SHARE = 0.05
 #: Timers are no finer.
 _TICK = 1e-6
@@ -27,12 +27,14 @@ class Need:
     :param pace: seconds from one poll to the next of the wait that needs it most
     :param eager_until: until when it is sooner than poke_interval requires
     :param is_refresh: whether it is for a wait that a list shows already
+    :param is_late: whether it is a refresh that is long overdue
     """
 
     since: float
     pace: float
     eager_until: float = -math.inf
     is_refresh: bool = False
+    is_late: bool = False
 
     def urgency(self, now: float) -> float:
         """Return how late it is relative to its pace: if not all can be in time, all are late by the same part."""
@@ -91,7 +93,8 @@ class Turns:
         if found is None:
             return None
         if found.need.is_refresh:
-            self._refresh_at = now + found.together / (REFRESH_SHARE * found.ceiling)
+            share = EAGER_SHARE if found.need.is_late else REFRESH_SHARE
+            self._refresh_at = now + found.together / (share * found.ceiling)
         elif now < found.need.eager_until:
             self._eager_at = now + found.together / (EAGER_SHARE * found.ceiling)
         del self._turns[found]
@@ -145,7 +148,9 @@ class RequestQueue:
     def _grant(self) -> None:
         now = self._loop.time()
         if self.limiter.free_in(now) <= _TICK and (turn := self._turns.pop(now)) is not None:
-            self.limiter.take(now, turn.ceiling, turn.together)
+            is_eager = now < turn.need.eager_until and not turn.need.is_refresh
+            at_most = EAGER_SHARE * turn.ceiling if is_eager else math.inf
+            self.limiter.take(now, turn.ceiling, turn.together, at_most)
             if not turn.granted.done():
                 turn.granted.set_result(None)
         self._wake_at(max(now + self.limiter.free_in(now), self._turns.next_at(now)))

@@ -20,7 +20,7 @@ _KINDS: dict[object, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a job goes, and about how many seconds it may still take, as far as two readings tell."""
+    """A job's speed and an estimate of the seconds left, from two readings."""
 
     rows_per_second: float | None = None
     seconds_left: float | None = None
@@ -150,7 +150,7 @@ class Checkpoint:
         return replace(self, told=tuple(key for key in self.told if key not in keys))
 
     def pace(self, job: ImportProgress, now: float) -> Pace:
-        """Return how fast the job goes since the last reading."""
+        """Return the job's pace since the last reading."""
         if self.moved_at is None:
             return UNKNOWN_PACE
         return pace_of(job, now, self.state, self.percent, self.rows, self.moved_at)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from airflow_zilliz._protocol.models import ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import Scrubber, mask_patterns
 from airflow_zilliz.exceptions import ZillizError
 

@@ -1,4 +1,4 @@
-"""What a person is shown of an import, as a value that each poll makes a new one of. No I/O, and no clock."""
+"""The progress of an import as a person sees it: a value, replaced at each poll. No I/O, and no clock."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Part:
 
     :param name: a file's name, or a job's id
     :param state: the server's word; None before the first poll
-    :param percent: 0 to 100; None where the server does not tell
+    :param percent: 0 to 100; None if the server does not send it
     :param size: bytes
-    :param seen_at: epoch seconds; None as for the whole
+    :param seen_at: epoch seconds; None for that of the whole
     """
 
     name: str
@@ -52,8 +52,9 @@ class Snapshot:
     :param started_at: when the wait began
     :param moved_at: when state, percentage or rows last changed
     :param trouble_since: since when polls have shown nothing of the job; None while they do
-    :param parts: its files, or the list's jobs; empty while they are not known
+    :param parts: its files, or the list's jobs; empty while unknown
     :param parts_are: ``"files"`` or ``"jobs"``
+    :param counts: how many of all parts are in each state, where ``parts`` are some of them alone
     """
 
     whole: Part
@@ -63,10 +64,11 @@ class Snapshot:
     trouble_since: float | None = None
     parts: tuple[Part, ...] = field(default=(), repr=False)
     parts_are: str = "files"
+    counts: tuple[tuple[str, int], ...] = ()
 
     @classmethod
     def begin(cls, job_id: str, started_at: float, seen: Checkpoint) -> Snapshot:
-        """Return what a wait knows before it polls: what an earlier process of it has seen."""
+        """Return the snapshot before the first poll, from what an earlier process of the wait has seen."""
         whole = Part(
             job_id, seen.state, seen.percent, seen.rows, total_rows=seen.total_rows, size=seen.size, seen_at=seen.at
         )
@@ -91,18 +93,19 @@ class Snapshot:
     @property
     def facts(self) -> tuple[object, ...]:
         """What makes it worth to be written again: all but the moments and what follows from them."""
-        return (*self.whole.facts, self.trouble_since is None, tuple(part.facts for part in self.parts))
+        parts = tuple(part.facts for part in self.parts)
+        return (*self.whole.facts, self.trouble_since is None, self.counts, parts)
 
     @property
     def states(self) -> tuple[object, ...]:
-        """What must be written sooner or later, however often writing fails."""
+        """The part that must be written eventually, however often writing fails."""
         return (self.whole.state, self.whole.reason, self.trouble_since is None, [part.state for part in self.parts])
 
     def after(self, job: ImportProgress | None, seen: Checkpoint) -> Snapshot:
         """Return the snapshot after a poll.
 
-        :param job: as the poll showed it, described or listed; None where it did not
-        :param seen: what the wait remembers after that poll
+        :param job: as the poll showed it, described or listed; None if it failed
+        :param seen: the wait's checkpoint after that poll
         """
         if job is None:
             return replace(self, trouble_since=_trouble(seen))
@@ -132,7 +135,7 @@ class Snapshot:
     def ended(self, job: ImportProgress, now: float, earlier: Iterable[Part] = ()) -> Snapshot:
         """Return the snapshot of a job that is done.
 
-        :param earlier: its files as an earlier process showed them, since an event names the failed ones alone
+        :param earlier: its files as an earlier process showed them, since an event names only the failed ones
         """
         whole = replace(
             self.whole,
@@ -154,18 +157,18 @@ class Snapshot:
         return replace(self, whole=whole, collection_name=name, moved_at=moved_at, trouble_since=None, parts=parts)
 
     def failed(self, now: float, earlier: Iterable[Part] = ()) -> Snapshot:
-        """Return the snapshot of a job that is Failed, and that no more may be shown of."""
+        """Return the snapshot of a Failed job of which nothing else may be shown."""
         job = ImportProgress(self.whole.name, ImportState.FAILED)
         return self.ended(job, now, earlier).without_reasons()
 
     def without_reasons(self) -> Snapshot:
-        """Return the snapshot without what the server said, which may hold an object storage's keys."""
+        """Return the snapshot without the server's texts, which may contain an object storage's keys."""
         parts = tuple(replace(part, reason=None) for part in self.parts)
         return replace(self, whole=replace(self.whole, reason=None), parts=parts)
 
 
 def percent_of(job: ImportProgress) -> int | None:
-    """Return a job's percentage, None where the server does not tell: a bare list, and Milvus of a Failed job."""
+    """Return a job's percentage, None if the server does not send it: in a bare list, and for Failed jobs of Milvus."""
     if job.progress or job.state is ImportState.COMPLETED:
         return job.progress
     is_told = job.raw.get("progress") is not None or job.raw.get("readyPercentage") is not None
@@ -174,7 +177,7 @@ def percent_of(job: ImportProgress) -> int | None:
 
 def _state_after(before: str | None, job: ImportProgress) -> str:
     if job.state is ImportState.IMPORTING and percent_of(job) is None and before not in (None, _PENDING):
-        return before or job.state_word  # a bare list has one word for all that runs
+        return before or job.state_word  # a bare list has one word for all running states
     return job.state_word
 
 
@@ -192,7 +195,7 @@ def _sum(parts: Sequence[Part]) -> Part:
         state,
         sum(percents) // len(percents) if percents else None,
         _added(part.rows for part in parts),
-        # a sum of some would be less than what is there
+        # a sum of some would be too small
         total if all(part.total_rows is not None for part in parts) else None,
         _added(part.size for part in parts),
         _added(part.rows_per_second for part in parts if part.state not in (_FAILED, _COMPLETED)),

@@ -1,4 +1,4 @@
-"""A snapshot as the XCom that shows it, bounded and without secrets, and what may be read back of one. No I/O."""
+"""A snapshot as its XCom, bounded and without secrets, and the parts that are read from one. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._wait.snapshot import Part, Snapshot
 
 SNAPSHOT_VERSION = 1
-#: How many files or jobs are listed one by one.
+#: The most files or jobs that are listed one by one.
 MAX_PARTS = 100
 MAX_NAME, MAX_PART_REASON, MAX_REASON = 200, 300, 2_000
 #: The longest JSON of a snapshot, in ASCII as XComs have it.
@@ -24,11 +24,12 @@ _KINDS = {"state": str, "reason": str, "percent": int, "rows": int, "total_rows"
 
 
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the XCom: failed parts first, as many as there is room for. Times are in UTC and to the second."""
+    """Return the XCom: failed parts first, as many as fit. Times are in UTC, with whole seconds."""
     whole = _part_json(snapshot.whole, MAX_REASON)
     job_id = whole.pop("name")
     shown = sorted(snapshot.parts, key=lambda part: _ORDER.get(part.state or "", 2))[:MAX_PARTS]
     listed = [_known(_part_json(part, MAX_PART_REASON)) for part in shown]
+    counts = dict(snapshot.counts or Counter(part.state or ImportState.UNKNOWN.value for part in snapshot.parts))
     value = {
         "version": SNAPSHOT_VERSION,
         "job_id": job_id if snapshot.parts_are == "files" else None,
@@ -37,7 +38,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "started_at": _iso(snapshot.started_at),
         "moved_at": _iso(snapshot.moved_at),
         "trouble_since": _iso(snapshot.trouble_since),
-        "counts": dict(Counter(part.state or ImportState.UNKNOWN.value for part in snapshot.parts)),
+        "counts": counts,
     }
     room = MAX_JSON - len(json.dumps(value))
     kept = 0
@@ -46,11 +47,11 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         if room < 0:
             break
         kept += 1
-    return {**value, snapshot.parts_are: listed[:kept], "more": len(snapshot.parts) - kept}
+    return {**value, snapshot.parts_are: listed[:kept], "more": sum(counts.values()) - kept}
 
 
 def parts_of(value: object) -> tuple[Part, ...]:
-    """Return the files in an XCom, none where it is not one of ours: a person may have edited it."""
+    """Return the files in an XCom, none if it is invalid, since a user may have edited it."""
     listed = value.get("files") if isinstance(value, Mapping) else None
     found = [_part(part) for part in listed[:MAX_PARTS]] if isinstance(listed, (list, tuple)) else []
     return tuple(part for part in found if part is not None)

@@ -2,6 +2,8 @@
 
 Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
+
+The module is longer than others, so that one class has every transition of a wait.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ class ImportWait:
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
+    :param is_one_of_many: do not log the job's progress, since that of many jobs is logged together
     """
 
     job_id: str
@@ -97,6 +100,11 @@ class ImportWait:
     deadline: float | None = None
     execution_deadline: float | None = None
     spread: float = 1.0
+    is_one_of_many: bool = False
+    #: whether this machine has polled the job, in vain or not
+    is_polled: bool = field(default=False, init=False)
+    #: the job's rows, once a description had them
+    total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -128,6 +136,11 @@ class ImportWait:
         return self.seen.at is not None or self._listed_at is not None
 
     @property
+    def state_word(self) -> str | None:
+        """The job's state when last seen, None where it has not been."""
+        return self.seen.summary.partition(" ")[0].rstrip(",") if self.seen.summary else None
+
+    @property
     def can_be_listed(self) -> bool:
         """Whether a job list can end this wait; not every list is known to show Uncommitted (wire 5)."""
         return self.policy.target_state is ImportState.COMPLETED and not self.seen.distrusts_list
@@ -151,8 +164,9 @@ class ImportWait:
         self._on_response(now)
         self._job_is_known()
         self._key_refused = False
+        self.total_rows = progress.total_rows if progress.total_rows is not None else self.total_rows
         summary = progress.summary()
-        if summary != self.seen.summary:
+        if summary != self.seen.summary and not self.is_one_of_many:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
         self.seen = replace(self.seen.read(progress, now), summary=summary)
         if progress.state is ImportState.FAILED:
@@ -261,6 +275,7 @@ class ImportWait:
         return self.policy.target_state is ImportState.UNCOMMITTED and state is ImportState.COMMITTING
 
     def _on_poll(self, now: float) -> None:
+        self.is_polled = True
         if moved := self._clock.on_poll(now):
             self.seen = self.seen.moved_by(moved)
 
@@ -358,7 +373,8 @@ class ImportWait:
             moved, summary = self._reads_new_word(listed), listed.state_word
         if moved:
             self.seen = replace(self.seen, at=now, summary=summary, listed=listed.state_word)
-            self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
+            if not self.is_one_of_many:
+                self._note(logging.INFO, f"Import job {self.job_id}: {summary}{pace}")
 
     def _reads_new_word(self, listed: ImportProgress) -> bool:
         """Whether a list's bare state is new; its one word for running also stands for the later states."""

@@ -136,7 +136,9 @@ async def serve(options: argparse.Namespace) -> None:
     assert runner.server is not None  # noqa: S101 - set up just above
     listener = await loop.create_server(lambda: PortMux(runner.server, grpc_port), options.host, options.port)  # type: ignore[arg-type] # aiohttp's server makes asyncio protocols
     missing = await _started(engine)
-    importer.start()
+    if not missing:  # else the jobs may be those of another server, which has the engine
+        store.fail_broken_off()
+        importer.start()
     print(_url(options.host, listener.sockets[0].getsockname()[1]), flush=True)  # noqa: T201 - the first line is the address, for whoever started this
     sys.stderr.write(_headline(options, missing))
     await stop.wait()

@@ -169,8 +169,30 @@ class Engine:
         with lock:
             yield
 
+    def is_loaded(self, collection: str, database: str = "") -> bool:
+        """Return whether rows of the collection can be looked up.
+
+        :raises ImportFileError: the collection is gone
+        """
+        from milvus_lite.exceptions import MilvusLiteError
+
+        try:
+            return bool(self._collection(collection, database).load_state == "loaded")
+        except MilvusLiteError as err:
+            raise ImportFileError(f"Milvus Lite has no such collection: {err}") from None
+
+    def known_keys(self, keys: Sequence[Any], collection: str, database: str = "") -> int:
+        """Return how many of these primary keys, each of them once, have a row."""
+        from milvus_lite.exceptions import MilvusLiteError
+
+        try:
+            found = self._collection(collection, database)
+            return len(found.get(list(keys), output_fields=[found.pk_field]))
+        except MilvusLiteError:  # not loaded any more, or gone, which the insert reports
+            return 0
+
     def row_count(self, collection: str, database: str = "") -> int:
-        """Return how many rows a collection has, counting each primary key once.
+        """Return how many rows a collection has, counting each primary key once; it takes memory for all keys.
 
         :raises ImportFileError: the collection is gone
         """

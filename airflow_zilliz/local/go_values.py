@@ -10,7 +10,7 @@ _INTEGER = re.compile("[-+]?[0-9]+")
 
 
 def is_duration(text: str) -> bool:
-    """Return whether Go's ``time.ParseDuration`` takes a text, such as ``1.5h`` or ``1h30m``."""
+    """Return whether Go's ``time.ParseDuration`` accepts a text, such as ``1.5h`` or ``1h30m``."""
     return _DURATION.fullmatch(text) is not None
 
 

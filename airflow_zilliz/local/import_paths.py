@@ -32,6 +32,13 @@ def local_path(root: Path, name: str, volume: str = "") -> Path:
     return path
 
 
+def _inside(path: Path) -> list[Path]:
+    try:
+        return sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+    except OSError as err:  # a name that is too long, or a folder that may not be read
+        raise ImportFileError(f"path {path.name[:100]!r} cannot be read: {err.strerror}") from None
+
+
 def expand(root: Path, group: Sequence[str], volume: str = "") -> list[tuple[Path, ...]]:
     """Return the files of one inner list: single files, or one set of NumPy files; a folder stands for its files.
 
@@ -40,13 +47,13 @@ def expand(root: Path, group: Sequence[str], volume: str = "") -> list[tuple[Pat
     paths: list[Path] = []
     for name in group:
         path = local_path(root, name, volume)
-        inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+        inside = _inside(path)
         paths += [local_path(root, str(p.relative_to(root.resolve()))) for p in inside]
         if not inside:
             raise ImportFileError(f"folder {name!r} holds no file to import")
     for path in paths:
         if not path.is_file():
-            raise ImportFileError(f"file not found: {path.relative_to(root.resolve())}")
+            raise ImportFileError(f"file not found: {path.relative_to(root.resolve())}, below the server's --data-dir")
         if path.suffix not in SUFFIXES:
             raise ImportFileError(f"unexpect file type, files=[{path.name}]")
     if all(path.suffix == ".npy" for path in paths):

@@ -238,7 +238,7 @@ class ImportRoutes:
         return (job if job is not None and is_at(job, place) else None), job_id
 
     def _place(self, body: RequestBody) -> dict[str, str]:
-        """Return where a request says its job lives; Milvus does not look."""
+        """Return the place of a request's job; Milvus has none."""
         return place_of(body, self._state.control.settings.clusters) if self._cloud else {}
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+from airflow_zilliz.local.doubled_rows import DoubledRows
 from airflow_zilliz.local.engine import Engine, EngineMissing
 from airflow_zilliz.local.file_readers import read_rows
 from airflow_zilliz.local.import_errors import ImportFileError
@@ -28,15 +29,15 @@ JOBS_AT_ONCE = 4
 
 
 class _Stopped(Exception):
-    """The server stops; the job stays as it is, and the next server finds it broken off."""
+    """The server stops; the job stays as it is, and the next server finds it interrupted."""
 
 
 class Importer:
     """Runs jobs in threads.
 
-    :param root: the folder that files are read from
+    :param root: the folder to read files from
     :param staging: where the files of a two-phase import wait for their commit
-    :param tick: seconds between a job's phases; a real Milvus looks for the next one every 2 s
+    :param tick: seconds between a job's phases; a real Milvus checks for the next one every 2 s
     """
 
     def __init__(self, store: JobStore, engine: Engine, root: Path, staging: Path, tick: float = 0.0) -> None:
@@ -51,7 +52,7 @@ class Importer:
         self._threads = ThreadPoolExecutor(max_workers=JOBS_AT_ONCE, thread_name_prefix="importer")
 
     def start(self) -> None:
-        """Begin to run jobs, with those that an earlier server left waiting."""
+        """Start to run jobs, including those that an earlier server left waiting."""
         for folder in self._staging.iterdir() if self._staging.is_dir() else ():
             job = self._store.get(folder.name)
             if job is None or job.state != "Uncommitted":  # an earlier server died while it committed
@@ -61,7 +62,7 @@ class Importer:
                 self.submit(job)
 
     def submit(self, job: Job) -> None:
-        """Queue a job: to be read from the start, or to be committed."""
+        """Queue a job, to be read from the start or to be committed."""
         self._threads.submit(self._work, job.id)
 
     def abort(self, job: Job) -> None:
@@ -70,7 +71,7 @@ class Importer:
         self._unstage(job)
 
     def close(self) -> None:
-        """Break off the jobs at hand."""
+        """Interrupt the running jobs."""
         self._stopping.set()
         self._threads.shutdown(cancel_futures=True)
 
@@ -139,14 +140,15 @@ class Importer:
         self._unstage(job)
 
     def _insert_alone(self, job: Job, groups: list[tuple[Path, ...]]) -> Job:
-        """Insert while no other job does into that collection, so that its rows can be counted before and after."""
+        """Insert while no other job inserts into that collection, so that doubled rows can be counted."""
         schema = self._engine.schema(job.collection, job.db_name)
-        before = self._engine.row_count(job.collection, job.db_name)
+        doubled = DoubledRows(self._engine, job.collection, job.db_name, schema.primary)
         done = 0
         job = replace(job, imported_rows=0)
         for index, files in enumerate(groups):
             for batch in self._batches(job, schema, files):
                 self._check_stop()
+                doubled.add(batch)
                 try:
                     done += self._engine.insert(job.collection, batch, job.partition, job.db_name)
                 except ImportFileError as err:
@@ -155,12 +157,12 @@ class Importer:
                 job = self._with_file(job, index, imported=job.files[index].imported + len(batch), state="InProgress")
                 job = self._store.put(replace(job, progress=progress, imported_rows=done))
             job = self._with_file(job, index, state="Completed")
-        if doubled := before + done - self._engine.row_count(job.collection, job.db_name):
-            job = self._warn_of_doubled_rows(job, doubled)
+        if total := doubled.total():
+            job = self._warn_of_doubled_rows(job, total)
         return self._store.put(replace(job, imported_rows=done))
 
     def _warn_of_doubled_rows(self, job: Job, doubled: int) -> Job:
-        """Say that keys were written twice, of which Milvus has two rows each and Milvus Lite the last one."""
+        """Warn of keys that were written twice: Milvus keeps both rows of a key, Milvus Lite the last one."""
         text = (
             f"{doubled} of the job's rows have a primary key that another row has: on Milvus both rows exist,"
             " here the later one replaced the earlier one"
@@ -169,7 +171,7 @@ class Importer:
         return self._store.put(replace(job, files=tuple(replace(entry, reason=text) for entry in job.files)))
 
     def _batches(self, job: Job, schema: Schema, files: tuple[Path, ...]) -> Iterator[list[Row]]:
-        """Yield the rows of a file, or of a set of files, no more at a time than memory has to hold."""
+        """Yield the rows of a file, or of a set of files, a bounded number at a time."""
         rows = read_rows(files, schema, job.options, VERSIONS.get(job.version, NEWEST))
         while batch := list(islice(rows, schema.rows_at_once(BATCH_ROWS))):
             yield batch

@@ -1,4 +1,4 @@
-"""How the server shows a job, on both flavors and in every response that has one."""
+"""The representation of a job in responses, on both flavors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow_zilliz.local.jobs import FileEntry, Flavor, Job
 from airflow_zilliz.local.versions import MilvusVersion
 
 _IMPORTED = ("Uncommitted", "Committing", "Completed")
-# of GET /v2/jobs/{id}, which has words of its own (wire 1.10)
+# of GET /v2/jobs/{id}, which has its own words (wire 1.10)
 _CLOUD_STATUS = {"Pending": "PENDING", "Completed": "SUCCESSFUL", "Failed": "FAILED"}
 
 
@@ -56,7 +56,7 @@ def _detail(job: Job, index: int, *, cloud: bool) -> dict[str, Any]:
 
 
 def _printed_paths(job: Job, index: int) -> str:
-    """Return a task's paths as Go prints a list of them: as the request had them, which is one entry a group."""
+    """Return a task's paths as Go prints a list: unchanged from the request, one entry for each group."""
     requested = not job.phases and len(job.groups) == len(job.files)
     return f"[{' '.join(job.groups[index])}]" if requested else f"[{job.files[index].name}]"
 
@@ -95,7 +95,7 @@ def cloud_job(job: Job) -> dict[str, Any]:
 
 
 def list_record(job: Job, flavor: Flavor) -> dict[str, Any]:
-    """Return a job's record in a list: Cloud's knows little, and says InProgress (wire 5)."""
+    """Return a job's record in a list: Cloud's has few fields, and says InProgress (wire 5)."""
     if flavor is Flavor.CLOUD:
         state = "InProgress" if job.state == "Importing" else job.state
         return {"collectionName": job.collection, "jobId": job.id, "state": state}

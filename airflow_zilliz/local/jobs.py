@@ -157,9 +157,6 @@ class JobStore:
             "CREATE TABLE IF NOT EXISTS keys (collection TEXT, key TEXT, job_id TEXT, PRIMARY KEY (collection, key))"
         )
         self._jobs = {job.id: job for job in self._read()}
-        for job in list(self._jobs.values()):
-            if not job.phases and job.state in (ImportState.IMPORTING.value, ImportState.COMMITTING.value):
-                self.put(job.failed(DIED))
 
     def _read(self) -> Iterator[Job]:
         for (body,) in self._db.execute("SELECT body FROM jobs"):
@@ -168,6 +165,12 @@ class JobStore:
             values["files"] = tuple(FileEntry(**entry) for entry in values["files"])
             values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
             yield Job(**values)
+
+    def fail_broken_off(self) -> None:
+        """Fail the jobs that an earlier server was running; only for a server that no other one runs beside."""
+        for job in self.all():
+            if not job.phases and job.state in (ImportState.IMPORTING.value, ImportState.COMMITTING.value):
+                self.put(job.failed(DIED))
 
     def add(self, job: Job) -> Job:
         """Store a job, new or with a known id, and return it with the times of the states it reached."""

@@ -1,4 +1,4 @@
-"""JSON as Go decodes it: no NaN or Infinity, the last of equal keys, and no surrogate without its other half."""
+"""JSON as Go decodes it: no NaN or Infinity, the last of equal keys, and no lone surrogates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text; raise BadValue for what is none."""
+    """Return the value of a JSON text; raise BadValue for invalid text."""
     try:
         return without_lone_surrogates(DECODER.decode(text.strip(" \t\r\n")), text)
     except (ValueError, RecursionError) as err:
@@ -29,7 +29,7 @@ def parse_json(text: str) -> Any:
 
 
 def without_lone_surrogates(value: Any, text: str) -> Any:
-    """Return a decoded value with U+FFFD for each half of a surrogate pair, if its text can have one."""
+    """Return a decoded value with U+FFFD for each lone surrogate, if its text can have one."""
     return _replaced(value) if _SURROGATE.search(text) else value
 
 

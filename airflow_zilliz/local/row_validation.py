@@ -1,4 +1,4 @@
-"""What a collection's fields take, whatever the format that a value came in."""
+"""The values that a collection's fields accept, for all file formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_zilliz.local.json_text import json_text, parse_json
 META = "$meta"
 INT_BITS = {"INT8": 8, "INT16": 16, "INT32": 32, "INT64": 64}
 FLOATS = ("FLOAT", "DOUBLE")
-# what is not less than this, halfway between the largest float32 and 2**128, is rounded to infinity
+# from here on, halfway between the largest float32 and 2**128, a number is rounded to infinity
 _FLOAT32_END = 3.4028235677973366e38
 _SPARSE_END = 2**32 - 1
 # of vectors, as Python holds them: 32 bytes each
@@ -29,7 +29,7 @@ class Field:
     """A field of a collection.
 
     :param kind: name of pymilvus's DataType
-    :param element: the same of an ARRAY's elements
+    :param element: the same for an ARRAY's elements
     :param generated: whether the server makes its values: an auto id, or a function's output
     :param optional: whether it may be missing or null
     :param timezone: of a TIMESTAMPTZ without one
@@ -47,13 +47,13 @@ class Field:
 
     @property
     def element_field(self) -> Field:
-        """The field that an ARRAY's elements are checked by."""
+        """The field for the checks of an ARRAY's elements."""
         return Field(self.name, self.element, max_length=self.max_length)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """A collection's fields, as far as rows are checked against them."""
+    """A collection's fields, with what the checks of rows need."""
 
     collection: str
     fields: tuple[Field, ...]
@@ -62,7 +62,7 @@ class Schema:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Schema:
-        """Return the schema behind pymilvus's ``describe_collection``."""
+        """Return the schema from pymilvus's ``describe_collection``."""
         generated = {name for function in description.get("functions") or () for name in function["output_field_names"]}
         timezone = (description.get("properties") or {}).get("timezone", "UTC")
         fields = []
@@ -92,14 +92,14 @@ class Schema:
         return frozenset(field.name for field in self.fields)
 
     def rows_at_once(self, limit: int) -> int:
-        """Return how many rows may be held at a time: ``limit``, or fewer where their vectors are long."""
+        """Return how many rows may be in memory at a time: ``limit``, or fewer if their vectors are long."""
         width = sum(field.dim for field in self.fields if field.kind == "FLOAT_VECTOR")
         return max(1, min(limit, _NUMBERS_AT_ONCE // max(1, width)))
 
     def check_names(self, given: Sequence[str], where: str) -> None:
         """Check the columns of a file against the fields.
 
-        :raises ImportFileError: one is missing, is generated, or is there twice
+        :raises ImportFileError: one is missing, is generated, or exists twice
         """
         for field in self.fields:
             count = given.count(field.name)
@@ -111,9 +111,9 @@ class Schema:
                 raise missing_value(field, where)
 
     def row(self, values: Row, convert: Callable[[Field, Any], Any], where: str, *, skips_unknown: bool = True) -> Row:
-        """Return a row of a format that has its values one by one, as the collection takes it.
+        """Return a row in the form that the collection accepts, for formats with separate values.
 
-        :param convert: returns a value as its field takes it, None for null; raises BadValue
+        :param convert: returns a value as its field accepts it, None for null; raises BadValue
         :param where: file and row number, for the error
         :param skips_unknown: whether a field that the collection lacks is skipped
         :raises ImportFileError: naming the field and what is wrong with it
@@ -144,7 +144,7 @@ class Schema:
     def dynamic_values(self, values: Row, where: str) -> Row:
         """Return a row's unknown keys, merged with those of the key ``$meta``.
 
-        :raises ImportFileError: ``$meta`` holds no object, or a key that is there twice
+        :raises ImportFileError: ``$meta`` is not an object, or has a key that exists twice
         """
         if META in values:
             meta = values.pop(META)
@@ -165,12 +165,12 @@ class Schema:
 
 
 def missing_value(field: Field, where: str) -> ImportFileError:
-    """Return the error for a field that must have a value and has none."""
+    """Return the error for a missing value of a field."""
     return ImportFileError(f"{where}: value of field {field.name!r} is missing")
 
 
 def generated_value(field: Field, where: str) -> ImportFileError:
-    """Return the error for a field that must not have a value and has one."""
+    """Return the error for a value of a field that must not have one."""
     return ImportFileError(f"{where}: field {field.name!r} is generated, so no value may be given")
 
 
@@ -178,7 +178,7 @@ def generated_value(field: Field, where: str) -> ImportFileError:
 
 
 def checked_int(kind: str, value: int) -> int:
-    """Return a whole number that is in its type's range; raise BadValue for another."""
+    """Return a whole number in its type's range; raise BadValue for any other value."""
     limit = 2 ** (INT_BITS[kind] - 1)
     if not -limit <= value < limit:
         raise BadValue.must_be(f"an {kind}", value)
@@ -186,7 +186,7 @@ def checked_int(kind: str, value: int) -> int:
 
 
 def checked_float(kind: str, value: float) -> float:
-    """Return a finite number that is in its type's range; raise BadValue for another."""
+    """Return a finite number in its type's range; raise BadValue for any other value."""
     try:
         number = float(value)
     except OverflowError:
@@ -197,7 +197,7 @@ def checked_float(kind: str, value: float) -> float:
 
 
 def checked_text(field: Field, value: str) -> Any:
-    """Return a text that its field takes; raise BadValue for another."""
+    """Return a text that its field accepts; raise BadValue for any other value."""
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
@@ -218,7 +218,7 @@ def checked_length(field: Field, size: int) -> None:
 
 
 def checked_sparse(pairs: Sequence[tuple[int, float]]) -> dict[int, float]:
-    """Return a sparse vector; raise BadValue for one that Milvus, or Milvus Lite, does not take."""
+    """Return a sparse vector; raise BadValue for one that Milvus, or Milvus Lite, does not accept."""
     vector = {}
     for index, weight in pairs:
         if not 0 <= index < _SPARSE_END:
@@ -253,5 +253,5 @@ def _timestamp(field: Field, text: str) -> int:
 
 
 def json_value(text: str) -> str:
-    """Return the text of a JSON field, which the engine keeps as text; raise BadValue for what is no JSON."""
+    """Return the text of a JSON field, which the engine keeps as text; raise BadValue for invalid JSON."""
     return json_text(parse_json(text))

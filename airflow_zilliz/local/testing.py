@@ -229,17 +229,17 @@ class LocalServer:
         headers = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
         until = time.monotonic() + within
         while True:
-            answer = self._session.post(
+            body = self._session.post(
                 f"{self.url}/v2/vectordb/jobs/import/get_progress",  # of every version
                 json={"jobId": job_id, **place},
                 headers=headers,
                 timeout=_TIMEOUT,
             ).json()
-            data: dict[str, Any] = answer.get("data") or {}
+            data: dict[str, Any] = body.get("data") or {}
             if data.get("state") in states:
                 return data
             if time.monotonic() > until:
-                raise TimeoutError(f"job {job_id} is not in {states} after {within:g} s: {answer}")
+                raise TimeoutError(f"job {job_id} is not in {states} after {within:g} s: {body}")
             time.sleep(0.05)
 
     def _control(self, method: str, what: str, value: Any = None) -> Any:

@@ -1,6 +1,6 @@
-"""Watches the process of a triggerer that runs triggers, and writes into WATCH_LOG what kept its event loop waiting.
+"""Watches the process of a triggerer that runs triggers, and writes into WATCH_LOG what blocked its event loop.
 
-Airflow warns of a blocked loop, and cannot tell by what. Twenty times a second a thread notes for how long the process
+Airflow warns of a blocked loop, but not what blocked it. Twenty times a second a thread notes for how long the process
 had no core or collected garbage, and whether the loop's thread is in this provider's code or any that it called.
 """
 

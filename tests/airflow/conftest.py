@@ -3,12 +3,15 @@ from __future__ import annotations
 import pytest
 
 from airflow_zilliz import triggers
+from airflow_zilliz._poller import list_poll, server_health
 from airflow_zilliz._wait import policy, state_machine
 
 
 @pytest.fixture
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let waits be as short as tests are: looks every 0.1 s, unknown jobs known within a second."""
+    """Make waits as short as tests: polls every 0.1 s, pauses of half a second, unknown jobs tolerated for a second."""
+    monkeypatch.setattr(server_health, "LONGEST_PAUSE", 0.5)
     monkeypatch.setattr(policy, "SHORTEST_YOUNG_DELAY", 0.1)
     monkeypatch.setattr(state_machine, "UNKNOWN_JOB_GRACE", 1.0)
     monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.05)
+    monkeypatch.setattr(list_poll, "CLAIM_DELAY", 0.05)

@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 
+from airflow_zilliz import triggers
 from airflow_zilliz.sensors import ZillizImportSensor, _reschedule_exception
-from airflow_zilliz.triggers import ZillizImportTrigger
 
 AIRFLOW_3 = not metadata.version("apache-airflow").startswith("2.")
 #: "reschedule+memory" is Airflow 3.3 with its task state store; "reschedule" is every Airflow before.
@@ -33,6 +33,7 @@ class Outcome:
     left: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     kwargs: list[dict[str, Any]] = field(default_factory=list)
+    xcoms: dict[str, Any] = field(default_factory=dict)
 
 
 def run_task(mode: str, limit: float = 30.0, **arguments: Any) -> Outcome:
@@ -68,9 +69,16 @@ class _Store:
         self._values[key] = json.loads(json.dumps(value))
 
 
-def _context(first: datetime | None = None, store: dict[str, Any] | None = None) -> Any:
+def _context(outcome: Outcome, first: datetime | None = None, store: dict[str, Any] | None = None) -> Any:
     ti = SimpleNamespace(
-        try_number=1, start_date=first or datetime.now(timezone.utc), xcom_push=lambda key, value: None
+        try_number=1,
+        start_date=first or datetime.now(timezone.utc),
+        dag_id="dag",
+        run_id="manual__1",
+        task_id="wait",
+        map_index=-1,
+        xcom_push=lambda key, value: outcome.xcoms.__setitem__(key, json.loads(json.dumps(value))),
+        xcom_pull=lambda key, **_: outcome.xcoms.get(key),
     )
     if AIRFLOW_3:
         ti.get_first_reschedule_date = lambda context: first
@@ -84,7 +92,8 @@ def _on_workers(make: MakeSensor, outcome: Outcome, limit: float, store: dict[st
         assert time.monotonic() < until, "the task does not end"
         began = datetime.now(timezone.utc)
         try:
-            return make().execute(_context(first, store))
+            outcome.xcoms.clear()  # as Airflow does before each poll
+            return make().execute(_context(outcome, first, store))
         except _reschedule_exception() as later:
             first = first or began
             outcome.left += 1
@@ -94,7 +103,7 @@ def _on_workers(make: MakeSensor, outcome: Outcome, limit: float, store: dict[st
 
 def _deferrable(make: MakeSensor, outcome: Outcome, limit: float) -> Any:
     until = time.monotonic() + limit
-    resume: Callable[[], Any] = lambda: make().execute(_context())  # noqa: E731 - replaced at each deferral
+    resume: Callable[[], Any] = lambda: make().execute(_context(outcome))  # noqa: E731 - replaced at each deferral
     while True:
         assert time.monotonic() < until, "the task does not end"
         try:
@@ -102,20 +111,19 @@ def _deferrable(make: MakeSensor, outcome: Outcome, limit: float) -> Any:
         except TaskDeferred as deferred:
             outcome.left += 1
             path, kwargs = deferred.trigger.serialize()
-            assert path == "airflow_zilliz.triggers.ZillizImportTrigger"
             kwargs = json.loads(json.dumps(kwargs))
             outcome.kwargs.append(kwargs)
             timeout = _seconds(deferred.timeout)
             try:
-                event = asyncio.run(asyncio.wait_for(_first_event(kwargs), timeout))
+                event = asyncio.run(asyncio.wait_for(first_event(path, kwargs), timeout))
             except asyncio.TimeoutError:
-                resume = lambda: make().resume_execution("__fail__", {"error": "Trigger timeout"}, _context())  # noqa: E731
+                resume = lambda: make().resume_execution("__fail__", {"error": "Trigger timeout"}, _context(outcome))  # noqa: E731
                 continue
             payload = json.loads(json.dumps(event))
             outcome.events.append(payload)
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": payload}
             method = deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context())  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, _context(outcome))  # type: ignore[misc] # noqa: E731 - both are bound now
 
 
 def _seconds(timeout: timedelta | None) -> float:
@@ -123,7 +131,10 @@ def _seconds(timeout: timedelta | None) -> float:
     return timeout.total_seconds()
 
 
-async def _first_event(kwargs: dict[str, Any]) -> Any:
-    events = [event async for event in ZillizImportTrigger(**kwargs).run()]
+async def first_event(path: str, kwargs: dict[str, Any]) -> Any:
+    """Return the payload of the one event of a trigger, which Airflow makes of what it stored."""
+    module, _, name = path.rpartition(".")
+    assert module == "airflow_zilliz.triggers", "Airflow imports it from there"
+    events = [event async for event in getattr(triggers, name)(**kwargs).run()]
     assert len(events) == 1, "a trigger fires once"
     return events[0].payload

@@ -87,7 +87,7 @@ def run_operator(
             on_event(event)
             next_kwargs = {**json.loads(json.dumps(deferred.kwargs or {})), "event": event}
             method = deferred.method_name
-            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # noqa: E731
+            resume = lambda m=method, k=next_kwargs: make().resume_execution(m, k, context)  # type: ignore[misc] # noqa: E731 - both are bound now
 
 
 async def _event(trigger: Any, kwargs: dict[str, Any]) -> Any:

@@ -17,28 +17,12 @@ import pytest
 
 from airflow_zilliz.local.testing import LocalServer
 from tests.airflow.modes import AIRFLOW_3
+from tests.helpers.dag_runs import HOME, DagRunner
 
+pytestmark = pytest.mark.xdist_group("dags")
 KEY = "k3y-that-must-not-be-found-anywhere"
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "example_dags"
-HOME = Path(os.environ["AIRFLOW_HOME"])
-
-#: Runs one DAG in a process of its own, as `airflow dags test` does.
-RUNNER = """
-import inspect, json, sys
-from datetime import datetime
-try:
-    from airflow.dag_processing.dagbag import DagBag
-except ImportError:
-    from airflow.models.dagbag import DagBag
-folder, dag_id, conf, day = sys.argv[1:5]
-bag = DagBag(folder)
-assert not bag.import_errors, bag.import_errors
-dag = bag.dags[dag_id]
-when = "execution_date" if "execution_date" in inspect.signature(dag.test).parameters else "logical_date"
-dag.test(**{when: datetime.fromisoformat(day)}, run_conf=json.loads(conf))
-print("DAG RUN ENDED")
-"""
 
 DAG = """
 from datetime import datetime, timedelta
@@ -50,7 +34,7 @@ with DAG("{dag_id}", schedule=None, start_date=datetime(2026, 1, 1)):
         if name == "mapped":
             ZillizImportSensor.partial(task_id=name, {options}).expand(job_id=job_id)
         else:
-            ZillizImportSensor(task_id=name, job_id=job_id, {options})
+            ZillizImportSensor(task_id=name, job_id=job_id, soft_fail=name == "soft", {options})
 """
 
 
@@ -59,13 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("dags")
     with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
         yield process
-
-
-@pytest.fixture(scope="module")
-def database() -> Path:
-    """Make a metadata database."""
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
-    return HOME / "airflow.db"
 
 
 def make_collection(server: LocalServer, name: str) -> None:
@@ -91,10 +68,11 @@ def rows_in(server: LocalServer, name: str) -> int:
 
 
 class Runs:
-    def __init__(self, server: LocalServer, database: Path) -> None:
+    def __init__(self, server: LocalServer, runner: DagRunner) -> None:
         self.server = server
-        self.database = database
+        self.database = runner.database
         self.output = ""
+        self._runner = runner
 
     def run(self, path: Path, dag_id: str, **conf: Any) -> dict[tuple[str, int], str]:
         """Run a DAG from the DAGs folder and return its tasks' states, by task and map index."""
@@ -102,10 +80,7 @@ class Runs:
         if path != target:
             shutil.copy(path, target)
         environment = {**os.environ, "AIRFLOW_CONN_ZILLIZ_DEFAULT": self.server.connection()}
-        command = [sys.executable, "-c", RUNNER, str(target), dag_id, json.dumps(conf), "2026-02-01T00:00:00+00:00"]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        self.output += done.stdout + done.stderr
-        assert "DAG RUN ENDED" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+        self.output += self._runner.run(target, dag_id, conf, environment)
         query = "SELECT task_id, map_index, state FROM task_instance WHERE dag_id = ?"
         with sqlite3.connect(self.database) as db:
             return {(task, index): state for task, index, state in db.execute(query, (dag_id,))}
@@ -126,8 +101,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(server: LocalServer, database: Path) -> Runs:
-    return Runs(server, database)
+def runs(server: LocalServer, dag_runner: DagRunner) -> Runs:
+    return Runs(server, dag_runner)
 
 
 RUNNING = ({"state": "Importing", "seconds": 2.5, "progress": 40},)
@@ -143,12 +118,11 @@ def test_sensors_in_a_dag_run(runs: Runs, options: str) -> None:
     good = runs.server.add_job(*RUNNING, DONE, totalRows=42, collectionName="books")
     bad = runs.server.add_job(*RUNNING, BROKEN, collectionName="books")
     soft = runs.server.add_job(*RUNNING, BROKEN)
-    assert runs.run_sensors(dag_id, options, good=good) == {("good", -1): "success"}
+    found = runs.run_sensors(dag_id, options, good=good, bad=bad, soft=soft)
+    assert found == {("good", -1): "success", ("bad", -1): "failed", ("soft", -1): "skipped"}
     (xcom,) = runs.xcoms(dag_id, "good")
     assert (xcom["job_id"], xcom["state"], xcom["imported_rows"]) == (good, "Completed", 42)
-    assert runs.run_sensors(f"{dag_id}_bad", options, bad=bad) == {("bad", -1): "failed"}
     assert "row 8: wrong dimension" in runs.output
-    assert runs.run_sensors(f"{dag_id}_soft", f"{options}, soft_fail=True", soft=soft) == {("soft", -1): "skipped"}
 
 
 FILES = [{"name": "a.parquet", "rows": 40, "state": "Completed"}, {"name": "b.parquet", "rows": 2}]
@@ -210,6 +184,39 @@ def test_the_example_dag(runs: Runs) -> None:
     (request,) = runs.server.requests("create")
     assert request["body"] == {"collectionName": "demo", "files": [["a.parquet"]]}
     runs.server.clear("script")
+
+
+def test_the_example_of_many_imports(runs: Runs) -> None:
+    runs.server.clear()
+    runs.server.script(*RUNNING, DONE, totalRows=100, collectionName="demo")
+    found = runs.run(
+        EXAMPLES / "zilliz_many_imports.py", "zilliz_many_imports", imports=[[[f"{n}.parquet"]] for n in range(6)]
+    )
+    assert found == {
+        **{(task, -1): "success" for task in ("plan", "wait_for_all", "report")},
+        **{("start", index): "success" for index in range(6)},
+    }
+    results: Any
+    (results,) = runs.xcoms("zilliz_many_imports", "wait_for_all")
+    assert [result["imported_rows"] for result in results] == [100] * 6
+    assert "600 rows are in by 6 imports" in runs.output
+    runs.server.clear("script")
+
+
+def test_the_example_of_a_dataset(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
+    runs.server.clear()
+    make_collection(runs.server, "demo")
+    monkeypatch.setenv("MILVUS_DATA_DIR", str(runs.server.data_dir))
+    for number in range(300):
+        path = runs.server.data_dir / "books" / f"day={number % 3}" / f"{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"id": number, "vector": [0.5, number]}]))
+    found = runs.run(EXAMPLES / "zilliz_dataset.py", "zilliz_dataset")
+    assert found == {("load", -1): "success", ("report", -1): "success"}
+    assert rows_in(runs.server, "demo") == 300
+    assert len(runs.server.requests("create")) == 6
+    assert "300 rows of 300 files are in by 6 jobs" in runs.output
 
 
 @pytest.mark.parametrize("as_wanted", [True, False])
@@ -302,7 +309,8 @@ def quote_everything(value: str) -> str:
 
 def test_every_example_is_run() -> None:
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    here, by_a_whole_airflow = ["zilliz_import_wait.py", "zilliz_two_phase_import.py"], ["zilliz_on_import.py"]
+    here = ["zilliz_dataset.py", "zilliz_import_wait.py", "zilliz_many_imports.py", "zilliz_two_phase_import.py"]
+    by_a_whole_airflow = ["zilliz_on_import.py"]
     assert names == sorted(here + by_a_whole_airflow), "give a new example its test"
 
 
@@ -320,7 +328,7 @@ def test_the_key_is_found_nowhere(runs: Runs) -> None:
     assert runs.server.log_path is not None
     files[runs.server.log_path] = runs.server.log_path.read_bytes()
     assert KEY not in dump
-    # Airflow 3.0's supervisor prints the very secret that it is told to mask, when it runs under dag.test()
+    # Airflow 3.0's supervisor prints the secret that it is to mask, when it runs under dag.test()
     printed = [line for line in runs.output.splitlines() if "MaskSecret" not in line]
     assert KEY not in "\n".join(printed)
     assert [path for path, content in files.items() if KEY.encode() in content] == []

@@ -8,7 +8,7 @@ import time
 
 from airflow_zilliz.local.testing import LocalServer
 
-#: A trigger's first look in a fresh process, connection and imports included, under a loop that logs what blocks it.
+#: A trigger's first poll in a fresh process, connection and imports included, under a loop that logs what blocks it.
 FIRST_LOOK = """
 import asyncio, importlib, logging, sys
 import airflow.jobs.triggerer_job_runner  # what a triggerer has imported before
@@ -35,7 +35,7 @@ def test_a_blocked_loop_is_noticed(no_blocked_loop: list[str]) -> None:
     assert "took 0." in no_blocked_loop.pop()
 
 
-def test_the_first_look_of_a_process_does_not_block_its_loop(zilliz_server: LocalServer) -> None:
+def test_the_first_poll_of_a_process_does_not_block_its_loop(zilliz_server: LocalServer) -> None:
     job_id = zilliz_server.add_job({"state": "Completed"})
     outputs = []
     for _ in range(6):  # a machine that is busy with something else blocks it too, but not each time

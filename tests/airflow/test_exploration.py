@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz import operators
 from airflow_zilliz._submit import file_matching, job_search, submit_once, values
 from airflow_zilliz._submit.file_matching import Match
 from airflow_zilliz._submit.record import Earlier, Record, TaskTry
+from airflow_zilliz._tasks import importing
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz.exceptions import ZillizUnavailable
 from tests.exploration.explorer import LIMITS, Setting, explore, settings
@@ -22,6 +22,7 @@ PARTS = 4
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_single_fault_loses_an_import_or_starts_it_twice(part: int) -> None:
     runs = 0
@@ -42,7 +43,7 @@ def by_base_names(patch: pytest.MonkeyPatch) -> None:
 
 
 def same_key_for_all_files(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(operators, "digest_of", lambda request: "0")
+    patch.setattr(importing, "digest_of", lambda request: "0")
 
 
 def no_settling(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,14 @@ from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
+from tests.helpers.servers import ServerPool
 
 MANY = 30
 
 
 @pytest.fixture(scope="module", params=["milvus", "cloud"])
-def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("server"), face=request.param) as server:
-        yield server
+def any_server(request: pytest.FixtureRequest, server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(request.param)
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def test_a_fleet_is_listed_and_each_task_describes_its_own_job(server: LocalServ
     jobs = running(server, 1.0, {"state": "Completed"}, {"state": "Failed", "reason": "row 8: wrong dimension"})
     events = asyncio.run(events_of(jobs))
     assert server.requests("list")
-    assert len(server.requests("describe")) <= MANY // 2, "far fewer than one a wait and look"
+    assert len(server.requests("describe")) <= MANY // 2, "far fewer than one for each wait and poll"
     for number, (job_id, event) in enumerate(zip(jobs, events, strict=True)):
         assert event["ending"] == (Ending.JOB_FAILED if number % 2 else Ending.REACHED).value
         if number % 2:
@@ -77,7 +76,7 @@ def test_a_fleet_is_listed_and_each_task_describes_its_own_job(server: LocalServ
 
 def listed_end(server: LocalServer, state: str) -> tuple[str, dict[str, Any]]:
     """Return a job whose end a list has shown, with the trigger's event."""
-    # ended before the first look: the last few of a fleet would be described one by one, and here they cannot be
+    # ended before the first poll: the last few of a fleet would be described one by one, and here they cannot be
     jobs = running(server, 0.0, {"state": state, "reason": "of the server"} if state == "Failed" else {"state": state})
     server.add_fault("status", status=503, path="describe", times=None)
     events = asyncio.run(events_of(jobs))
@@ -134,7 +133,7 @@ def test_cancelled_waits_disturb_no_other(server: LocalServer) -> None:
         for task in tasks[::3]:
             task.cancel()
         await asyncio.to_thread(end_all)
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     for number, outcome in enumerate(asyncio.run(some_are_cancelled())):
         if number % 3 == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz import operators, triggers
 from airflow_zilliz._submit.storage_keys import StorageKeys
+from airflow_zilliz._tasks import importing
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -39,6 +40,7 @@ from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImpo
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_in_process, run_operator
 from tests.helpers.dying import POINTS
+from tests.helpers.servers import ServerPool
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
@@ -47,9 +49,8 @@ FAILED = ({"state": "Failed", "reason": "row 8: wrong dimension"},)
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("operators"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_each_outlet_s_event_says_what_was_imported(server: LocalServer, deferra
         ({"target_state": "Done"}, "target_state must be"),
     ],
 )
-def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any], text: str) -> None:
+def test_the_constructor_rejects_what_can_never_work(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         an_import(**arguments)
 
@@ -208,7 +209,11 @@ def test_storage_keys_come_from_their_connection_and_are_shown_nowhere(
     assert not any(secret in text for secret in ("s3cret-0123456789", "t0ken-012345") for text in shown)
 
 
-STORAGE = {"login": "AKIA-0123456789", "password": "s3cret/0123&456789+", "extra": {"session_token": "t0ken=/012345"}}
+STORAGE: dict[str, Any] = {
+    "login": "AKIA-0123456789",
+    "password": "s3cret/0123&456789+",
+    "extra": {"session_token": "t0ken=/012345"},
+}
 SIGNED = "https://bucket.host/day/a.parquet?X-Amz-Credential=ASIA0123456789ABCDEF%2Fx&X-Amz-Signature=5196c0ffee&name=.parquet"
 
 
@@ -272,13 +277,13 @@ def test_the_storage_connection_is_looked_up_once(server: LocalServer, monkeypat
         asked.append(conn_id)
         return StorageKeys("AKIA-0123456789", "s3cret-0123456789")
 
-    monkeypatch.setattr(operators, "keys_of", keys_of)
+    monkeypatch.setattr(importing, "keys_of", keys_of)
     an_import(storage_conn_id="s3").execute(context_of(TaskInstance()))
     assert asked == ["s3"]
 
 
 @pytest.mark.parametrize("fields", [{"login": "a"}, {"password": "b"}, {}])
-def test_a_storage_connection_without_keys_is_told(
+def test_a_storage_connection_without_keys_is_an_error(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps({"conn_type": "aws", **fields}))
@@ -303,7 +308,7 @@ def test_a_killed_worker_s_retry_starts_no_second_job(
     assert result is not None
     assert len(jobs(server)) == 1
     assert result["xcom"]["job_id"] == jobs(server)[0]
-    assert len(server.requests("create")) == 1, "not even a server that heeds keys was asked twice"
+    assert len(server.requests("create")) == 1, "not even a server that honours keys got two requests"
 
 
 def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, heeds_keys: bool) -> None:
@@ -317,7 +322,7 @@ def test_where_it_cannot_be_known_the_retry_fails_clearly(server: LocalServer, h
 
 
 @pytest.mark.parametrize("kind", ["reset", "cut", "html", "status"])
-def test_a_lost_answer_is_found_out(server: LocalServer, heeds_keys: bool, kind: str) -> None:
+def test_the_job_of_a_lost_response_is_found(server: LocalServer, heeds_keys: bool, kind: str) -> None:
     server.add_fault(kind, path="create", status=502, done=True)
     result = run_operator(an_import, TaskInstance())
     assert jobs(server) == [result["job_id"]]
@@ -571,7 +576,7 @@ def test_only_a_wait_that_may_abort_has_a_trigger_that_can(
     assert deferred.value.trigger.serialize()[0] == f"airflow_zilliz.triggers.{name}"
 
 
-@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers are told of a kill since Airflow 3.3")
+@pytest.mark.skipif(not hasattr(BaseTrigger, "on_kill"), reason="triggers learn of a kill since Airflow 3.3")
 @pytest.mark.parametrize(
     ("states", "left"),
     [

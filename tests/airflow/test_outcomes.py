@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,15 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.airflow.modes import AIRFLOW_3, MODES, Outcome, run_task
+from tests.helpers.servers import ServerPool
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    folder = tmp_path_factory.mktemp("outcomes")
-    with LocalServer(folder, api_key=KEY, log_path=folder / "server.log") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key=KEY)
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_completed_job(server: LocalServer, mode: str) -> None:
     job_id = server.add_job(phase("Completed"), collectionName="books", totalRows=5_000_000_000)
     outcome = run_task(mode, job_id=job_id, **FAST)
     assert outcome.error is None
-    assert outcome.left == 0, "the first look is on the worker"
+    assert outcome.left == 0, "the first poll is on the worker"
     xcom = json.loads(json.dumps(outcome.xcom))
     assert xcom.pop("complete_time").endswith("+00:00")
     assert xcom == {
@@ -183,7 +182,7 @@ def test_uncommitted_waits_with_a_warning(server: LocalServer, mode: str, log_li
     job_id = server.add_job(phase("Uncommitted", 0.8, 99), phase("Completed"))
     assert run_task(mode, job_id=job_id, **FAST).error is None
     warnings = [line for line in log_lines() if "needs a commit" in line]
-    # without a store between looks, each look of a rescheduled sensor is the first one
+    # without a store between polls, each poll of a rescheduled sensor is the first one
     assert len(warnings) > 1 if mode == "reschedule" else len(warnings) == 1
 
 
@@ -241,7 +240,7 @@ PAGES: list[dict[str, Any]] = [
     {"status": 405, "message": "<html><center>nginx</center></html>"},
     {"status": 403, "message": '{"message": "Forbidden"}'},
 ]
-# what Milvus says while it restarts or fails over, and what nobody has heard of
+# what Milvus says while it restarts or fails over, and unknown codes
 CODES: list[dict[str, Any]] = [
     {"code": 65535, "message": "find no available mixcoord"},
     {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},
@@ -260,7 +259,7 @@ def odd_name(fault: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("after", [0, 2])
 @pytest.mark.parametrize("fault", ODD, ids=odd_name)
-def test_an_odd_answer_ends_no_wait(server: LocalServer, mode: str, fault: dict[str, Any], after: int) -> None:
+def test_an_odd_response_does_not_end_a_wait(server: LocalServer, mode: str, fault: dict[str, Any], after: int) -> None:
     server.add_fault(**fault, times=4, after=after)
     outcome = run_task(mode, job_id=server.add_job(phase("Importing", 1.0, 40), phase("Completed")), **FAST)
     assert outcome.error is None
@@ -366,11 +365,11 @@ def test_trouble_that_stays(server: LocalServer, mode: str) -> None:
     assert error.http_status == 503
 
 
-def test_trouble_after_good_looks_tells_the_last_state(server: LocalServer, mode: str) -> None:
+def test_trouble_after_good_polls_reports_the_last_state(server: LocalServer, mode: str) -> None:
     server.add_fault("status", status=503, after=1, times=None)
     job_id = server.add_job(phase("Importing", 0, 63))
     outcome = run_task(mode, job_id=job_id, poll_failure_tolerance=1, **FAST)
-    # a rescheduled look remembers nothing of those before, where Airflow gives it no store
+    # a rescheduled poll remembers nothing of those before, where Airflow gives it no store
     last = "has not been seen in this wait" if mode == "reschedule" else "Importing 63 %"
     assert isinstance(error_of(outcome, "Could not poll", last, "not touched"), ZillizUnavailable)
 
@@ -383,7 +382,7 @@ def test_trouble_is_no_soft_failure(server: LocalServer, mode: str) -> None:
     assert isinstance(error_of(outcome), ZillizUnavailable)
 
 
-def test_the_first_look_may_fail(server: LocalServer) -> None:
+def test_the_first_poll_may_fail(server: LocalServer) -> None:
     server.add_fault("status", status=503, times=3)
     outcome = run_task("deferrable", job_id=server.add_job(phase("Completed")), **FAST)
     assert (outcome.error, outcome.left) == (None, 1)
@@ -506,7 +505,7 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
     error = error_of(run_task("deferrable", job_id=job_id, timeout=0.5), job_id, "no triggerer", "was Importing 0 %")
     assert type(error) is AirflowSensorTimeout
     ended = server.add_job(phase("Importing", 0.5), phase("Completed"))
-    assert run_task("deferrable", job_id=ended, timeout=0.5).error is None, "it is looked at once more"
+    assert run_task("deferrable", job_id=ended, timeout=0.5).error is None, "it is polled once more"
 
 
 @pytest.mark.parametrize("alive", [True, False])
@@ -519,7 +518,7 @@ def test_execution_timeout_while_deferred(server: LocalServer, monkeypatch: pyte
     assert type(error_of(outcome, "execution_timeout", job_id)) is AirflowTaskTimeout
 
 
-def test_the_trigger_carries_primitives_and_no_secret(server: LocalServer) -> None:
+def test_the_trigger_s_arguments_are_primitives_without_a_secret(server: LocalServer) -> None:
     job_id = server.add_job(phase("Importing", 0.3, 40), phase("Completed"))
     (kwargs,) = run_task("deferrable", job_id=job_id, **FAST).kwargs
     assert all(value is None or isinstance(value, (str, int, float, bool)) for value in kwargs.values())
@@ -569,7 +568,7 @@ def test_a_trigger_of_an_earlier_version_still_runs(server: LocalServer) -> None
 
 
 @pytest.mark.parametrize("event", [None, {"status": "of another version"}, {"ending": "reached"}])
-def test_an_event_without_description_makes_the_task_look_itself(server: LocalServer, event: Any) -> None:
+def test_after_an_event_without_description_the_task_polls_itself(server: LocalServer, event: Any) -> None:
     done = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Completed"), totalRows=3))
     assert done.execute_complete({}, event)["imported_rows"] == 3
     running = ZillizImportSensor(task_id="wait", job_id=server.add_job(phase("Importing")))
@@ -586,7 +585,7 @@ def test_an_event_without_description_makes_the_task_look_itself(server: LocalSe
         ({"cluster_id": "in01", "project_id": "p"}, "cluster_id cannot be given together"),
     ],
 )
-def test_bad_arguments_are_told_by_the_constructor(arguments: dict[str, Any], words: str) -> None:
+def test_the_constructor_rejects_bad_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ZillizImportSensor(task_id="wait", job_id="j", **arguments)
 
@@ -642,7 +641,7 @@ def test_older_servers(server: LocalServer, mode: str, settings: dict[str, Any])
 
 
 @pytest.mark.parametrize("settings", [{"describe_routed": False}, {"success_code": 200}, {"old_shape": True}])
-def test_older_servers_tell_failures(server: LocalServer, mode: str, settings: dict[str, Any]) -> None:
+def test_older_servers_report_failures(server: LocalServer, mode: str, settings: dict[str, Any]) -> None:
     server.set(**settings)
     assert isinstance(error_of(run_task(mode, job_id=failing_job(server), **FAST), "row 8"), ZillizImportFailed)
 
@@ -650,7 +649,7 @@ def test_older_servers_tell_failures(server: LocalServer, mode: str, settings: d
 # -- the log ------------------------------------------------------------------------------------------------------
 
 
-def test_the_log_tells_changes_alone(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
+def test_the_log_has_only_changes(server: LocalServer, mode: str, log_lines: Callable[[], list[str]]) -> None:
     job_id = server.add_job(phase("Importing", 2.0, 40), phase("Importing", 60.0, 63))
 
     over = threading.Event()
@@ -672,7 +671,7 @@ def test_the_log_tells_changes_alone(server: LocalServer, mode: str, log_lines: 
     for percent in ("40 %", "63 %"):
         told = [line for line in lines if percent in line]
         assert len(told) > 1 if mode == "reschedule" else len(told) == 1, lines
-    assert len(server.requests()) > 4, "it was looked at more often than told of"
+    assert len(server.requests()) > 4, "it was polled more often than logged"
 
 
 def test_the_server_s_log_does_not_hold_the_key(server: LocalServer) -> None:

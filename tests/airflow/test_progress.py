@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,15 +17,15 @@ from airflow_zilliz.exceptions import ZillizImportFailed
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
+from tests.helpers.servers import ServerPool
 
 KEY = TaskKey("dag", "manual__2026-11-26T00:00:00+00:00", "wait", 3)
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("progress")) as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_task_that_resumes_keeps_the_files_that_the_trigger_showed(server: Loc
     assert states(task.shown) == [("Importing", 10)]
     task.kept[setting.PROGRESS_KEY]["files"] = [{"name": "a", "state": "Importing", "percent": 70}]
     (event,) = asyncio.run(events(deferred.value.trigger))
-    sensor(job_id).execute_complete({"ti": task}, event, **deferred.value.kwargs)  # type: ignore[arg-type] # the stub
+    sensor(job_id).execute_complete({"ti": task}, event, **deferred.value.kwargs)
     assert task.shown[-1]["files"] == [{"name": "a", "state": "Completed", "percent": 100}]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +14,15 @@ from airflow_zilliz._wait.checkpoint import Checkpoint
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportEventTrigger, ZillizImportTrigger, ZillizOwnedImportTrigger
+from tests.helpers.servers import ServerPool
 
 NEWER = {"of_a_newer_version": "s3cret", "another": {"nested": 1}}
 WAITS: Any = pytest.mark.parametrize("cls", [ZillizImportTrigger, ZillizOwnedImportTrigger])
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("rollback")) as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.triggers import ZillizImportEventTrigger
+from tests.helpers.servers import ServerPool
 
 
 class Store:
@@ -31,9 +31,8 @@ class Store:
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("watching"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
@@ -49,10 +48,9 @@ def end(server: LocalServer, job_id: str, collection: str = "books", state: str 
 
 async def watch(store: Store | None, happen: Any = None, seconds: float = 1.5, **arguments: Any) -> list[Any]:
     """Return the payloads of a trigger that runs for a while, in which something happens on a worker's side."""
-    trigger = ZillizImportEventTrigger("books", poke_interval=0.1, **arguments)
-    classpath, kwargs = trigger.serialize()
+    classpath, kwargs = ZillizImportEventTrigger("books", poke_interval=0.1, **arguments).serialize()
     assert classpath == "airflow_zilliz.triggers.ZillizImportEventTrigger"
-    trigger = ZillizImportEventTrigger(**json.loads(json.dumps(kwargs)))
+    trigger: Any = ZillizImportEventTrigger(**json.loads(json.dumps(kwargs)))
     trigger.asset_state_store = store
     payloads: list[Any] = []
 
@@ -92,7 +90,7 @@ async def test_each_completion_in_the_collection_is_one_event(server: LocalServe
     )
 
 
-async def test_a_restarted_triggerer_tells_what_it_missed_and_nothing_twice(server: LocalServer) -> None:
+async def test_a_restarted_triggerer_reports_what_it_missed_and_nothing_twice(server: LocalServer) -> None:
     store = Store()
     server.set(collections=["books"])
     assert ids(await watch(store, lambda: end(server, "101"))) == ["101"]
@@ -112,7 +110,7 @@ async def test_trouble_is_waited_out(server: LocalServer) -> None:
     assert ids(await watch(store, happen)) == ["101"]
 
 
-async def test_a_store_that_cannot_be_read_begins_no_new_watch(server: LocalServer) -> None:
+async def test_a_store_that_cannot_be_read_does_not_start_a_new_watcher(server: LocalServer) -> None:
     store = Store()
     store.values["zilliz/zilliz_default/////books"] = "{}"
     store.broken = True
@@ -125,6 +123,6 @@ async def test_a_store_that_cannot_be_read_begins_no_new_watch(server: LocalServ
 
 
 @pytest.mark.parametrize("arguments", [{"collection_name": ""}, {"collection_name": "books", "poke_interval": 0}])
-def test_what_can_never_work_is_told_by_the_constructor(arguments: dict[str, Any]) -> None:
+def test_the_constructor_rejects_what_can_never_work(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
         ZillizImportEventTrigger(**arguments)

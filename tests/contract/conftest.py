@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 KEYS = {"milvus": "root:Milvus-0123456789", "cloud": "k3y-0123456789abcdef"}
 CLUSTER = "in01-0123456789abcde"
@@ -16,18 +16,16 @@ DIM = 4
 
 
 @pytest.fixture(scope="module", params=["milvus", "cloud"])
-def any_face(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+def any_face(request: pytest.FixtureRequest, server_pool: ServerPool) -> LocalServer:
     """A server of each face, with a key, and a collection ``books``."""
-    folder = tmp_path_factory.mktemp(str(request.param))
-    with LocalServer(folder, face=request.param, api_key=KEYS[request.param], log_path=folder / "log") as server:
-        make_collection(server, "books")
-        yield server
+    server = server_pool.take(request.param, KEYS[request.param])
+    make_collection(server, "books")
+    return server
 
 
 @pytest.fixture(scope="module")
-def milvus_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("milvus"), api_key=KEYS["milvus"]) as server:
-        yield server
+def milvus_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key=KEYS["milvus"])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 class Proxy:
     """A proxy that runs.
 
-    :param response: what it answers itself instead of passing requests on, a whole response
+    :param response: the whole response that it sends itself, instead of passing requests on
     :param seen: the first lines of the requests that came
     :param heads: their headers, too
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter
 from pymilvus.exceptions import MilvusException
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 FORMATS = {
     "parquet": BulkFileType.PARQUET,
@@ -44,9 +46,8 @@ numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data"), log_path=tmp_path_factory.mktemp("log") / "log") as server:
-        yield server
+def server(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 class Written:
@@ -235,6 +236,31 @@ def test_a_key_that_was_there_is_warned_of(server: LocalServer) -> None:
     other.write("parquet", [{}])
     job = other.run([["again.parquet"], ["again.parquet"]])
     assert "10 of the job's rows" in job["details"][1]["reason"], "within one job"
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("twice", ["in the collection", "in one job", "in one batch"])
+def test_rows_with_a_key_that_another_row_has_are_counted(server: LocalServer, twice: str, *, loaded: bool) -> None:
+    """R49."""
+    written = Written(server)
+    ((file,),) = written.write("json", [{} for _ in range(3000)])
+    if not loaded:
+        written.client.release_collection(written.name)
+    if twice == "in the collection":
+        assert "reason" not in written.run([[file]])["details"][0]
+        files = [[file]]
+    elif twice == "in one job":
+        files = [[file], [file]]
+    else:
+        shutil.copy(server.data_dir / file, server.data_dir / "twice.json")
+        rows = json.loads((server.data_dir / file).read_text())["rows"]
+        (server.data_dir / "twice.json").write_text(json.dumps([row for row in rows for _ in (0, 1)]))
+        files = [["twice.json"]]
+    details = written.run(files)["details"]
+    assert all(detail["reason"].startswith("3000 of the job's rows") for detail in details)
+    written.client.load_collection(written.name)
+    (found,) = written.client.query(written.name, filter="", output_fields=["count(*)"])
+    assert found["count(*)"] == 3000
 
 
 def test_a_null_vector_reads_back_as_zeros(server: LocalServer) -> None:

@@ -26,7 +26,7 @@ JOB = b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}'
 class _Closing:
     """A server that responses each connection's first requests, and closes it on the next one without a word.
 
-    :param answers: how many answers a connection has
+    :param answers: how many responses a connection has
     """
 
     port: int
@@ -118,7 +118,7 @@ def test_a_connection_that_the_server_had_just_closed_costs_nothing_and_no_line(
 
 
 @pytest.mark.parametrize("poll_twice", [poll_twice_on_worker, poll_twice_in_triggerer])
-def test_a_server_that_answers_nobody_is_no_closed_connection(
+def test_a_server_that_never_responds_is_not_a_closed_connection(
     poll_twice: Callable[[], list[ImportState]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing_server(answers=0) as server:

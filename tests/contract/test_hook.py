@@ -29,6 +29,7 @@ from airflow_zilliz.exceptions import (
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from tests.contract.conftest import CLUSTER, KEYS, connect
+from tests.helpers.servers import ServerPool
 
 Ask = Callable[..., ImportProgress]
 
@@ -47,11 +48,16 @@ def ask(request: pytest.FixtureRequest) -> Ask:
     return blocking if request.param == "blocking" else asynchronous
 
 
+@pytest.fixture(scope="module")
+def cloud_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take("cloud", KEYS["cloud"])
+
+
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path, face="cloud", api_key=KEYS["cloud"]) as server:
-        connect(monkeypatch, server, cluster_id=CLUSTER)
-        yield server
+def cloud(cloud_process: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
+    cloud_process.clear()
+    connect(monkeypatch, cloud_process, cluster_id=CLUSTER)
+    return cloud_process
 
 
 def test_a_job_is_described(milvus: LocalServer, ask: Ask) -> None:

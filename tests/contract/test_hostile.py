@@ -1,4 +1,4 @@
-"""A server that means harm, over real sockets: no look hangs, and none makes its process grow."""
+"""A malicious server, over real sockets: no poll hangs, and none makes its process grow."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def reset_peak() -> int:
 
 @pytest.mark.parametrize("ask", [blocking, asynchronous])
 @pytest.mark.parametrize("harm", HARMS)
-def test_no_look_hangs_or_grows(
+def test_no_poll_hangs_or_grows(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], harm: Callable[[Send], None]
 ) -> None:
     if harm is endless_headers and ask is asynchronous and Version(aiohttp.__version__) < Version("3.14"):
@@ -185,17 +185,17 @@ def test_no_look_hangs_or_grows(
         with pytest.raises(ZillizError) as raised:
             ask()
         took = time.monotonic() - began
-    assert isinstance(raised.value, ZillizUnavailable), "whatever it sends, a wait goes on for its tolerance"
-    # a worker, which nobody else waits for, ends at the hundredth header of each of its three attempts
+    assert isinstance(raised.value, ZillizUnavailable), "whatever it sends, a wait continues for its tolerance"
+    # a worker, for which nobody else waits, ends at the hundredth header of each of its three attempts
     slowly = harm is headers_drop_by_drop and ask is blocking
-    assert took < (40 if slowly else 8) * TIMEOUT, "a look that hangs holds a worker, or all triggers"
+    assert took < (40 if slowly else 8) * TIMEOUT, "a poll that hangs holds a worker, or all triggers"
     assert peak_memory() - before < 120 * 2**20
     assert len(str(raised.value)) < 2000, "it goes into the log"
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
 @pytest.mark.parametrize("ask", [blocking, asynchronous])
-def test_an_answer_that_is_compressed_all_the_same_is_read(
+def test_a_response_that_is_compressed_all_the_same_is_read(
     monkeypatch: pytest.MonkeyPatch, ask: Callable[[], ImportProgress], pack: Callable[[bytes], bytes]
 ) -> None:
     body = pack(b'{"code": 0, "data": {"jobId": "1", "state": "Importing"}}')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,19 +9,20 @@ import requests
 
 from airflow_zilliz.local.testing import LocalServer
 from tests.contract.conftest import CLUSTER, make_collection, rows, write_json
+from tests.helpers.servers import ServerPool
 
 PROJECT = {"projectId": "proj-1", "regionId": "aws-us-west-2"}
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("cloud"), flavor="cloud") as server:
-        (server.data_dir / "bucket" / "dir").mkdir(parents=True)
-        write_json(server.data_dir / "bucket", "good.json", rows(3))
-        write_json(server.data_dir / "bucket" / "dir", "a.json", rows(2))
-        write_json(server.data_dir / "bucket", "broken.json", [{"id": 1}])
-        make_collection(server, "books")
-        yield server
+def process(server_pool: ServerPool) -> LocalServer:
+    server = server_pool.take("cloud")
+    (server.data_dir / "bucket" / "dir").mkdir(parents=True)
+    write_json(server.data_dir / "bucket", "good.json", rows(3))
+    write_json(server.data_dir / "bucket" / "dir", "a.json", rows(2))
+    write_json(server.data_dir / "bucket", "broken.json", [{"id": 1}])
+    make_collection(server, "books")
+    return server
 
 
 @pytest.fixture

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
 
 from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 IMPORTS = "/v2/vectordb/jobs/import/"
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data")) as server:
-        yield server
+def process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def jobs(server: LocalServer) -> list[str]:
     return [record["jobId"] for record in call(server, "list")["data"]["records"]]
 
 
-# -- a create whose outcome its response does not tell ------------------------------------------------------------
+# -- a create request whose outcome its response does not show ---------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [65535, 10000, 5, 2101])
@@ -142,7 +141,7 @@ def test_a_description_is_refused_while_the_list_shows_the_job(server: LocalServ
     assert sorted(jobs(server)) == sorted([first, second])
 
 
-# -- what stands before a server, and a server that goes away -----------------------------------------------------
+# -- what is in front of a server, and a server that becomes unreachable ------------------------------------------
 
 
 @pytest.mark.parametrize(

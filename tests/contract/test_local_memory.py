@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +34,11 @@ class Counting(Engine):
     def schema(self, collection: str, database: str = "") -> Schema:
         return self._schema
 
-    def row_count(self, collection: str, database: str = "") -> int:
-        return self.rows
+    def is_loaded(self, collection: str, database: str = "") -> bool:
+        return True
+
+    def known_keys(self, keys: Sequence[Any], collection: str, database: str = "") -> int:
+        return 0
 
     def insert(self, collection: str, rows: Sequence[Row], partition: str, database: str = "") -> int:
         self._inserted(self.rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,19 +12,20 @@ import requests
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.local.versions import VERSIONS
 from tests.contract.conftest import client_of, make_collection, rows, rows_in, write_json
+from tests.helpers.servers import ServerPool
 
 IMPORTS = "/v2/vectordb/jobs/import/"
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data")) as server:
-        (server.data_dir / "dir").mkdir()
-        write_json(server.data_dir, "a.json", rows(3))
-        write_json(server.data_dir / "dir", "a.json", rows(3))
-        make_collection(server, "books")
-        make_keyed_collection(server)
-        yield server
+def process(server_pool: ServerPool) -> LocalServer:
+    server = server_pool.take()
+    (server.data_dir / "dir").mkdir()
+    write_json(server.data_dir, "a.json", rows(3))
+    write_json(server.data_dir / "dir", "a.json", rows(3))
+    make_collection(server, "books")
+    make_keyed_collection(server)
+    return server
 
 
 @pytest.fixture

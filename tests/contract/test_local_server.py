@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ import requests
 
 from airflow_zilliz.local.testing import LocalServer
 from tests.contract.conftest import DIM, client_of, make_collection, rows, rows_in, write_json
+from tests.helpers.servers import ServerPool
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("data")) as server:
-        yield server
+def process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take()
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def import_reason(server: LocalServer, *files: str, **body: Any) -> str:
 
 # -- every kind of file -------------------------------------------------------------------------------------------
 
-FULL = [
+FULL: list[dict[str, Any]] = [
     {"id": 1, "title": "a, b", "price": 1.5, "sold": True, "extra": {"k": [1]}, "vector": [0.5, 1, 2, 3]},
     {"id": 2, "title": None, "price": None, "sold": None, "extra": None, "vector": [1.0, 0, 0, 0]},
 ]
@@ -177,7 +176,8 @@ def test_bad_files(server: LocalServer, name: str, content: bytes, words: str) -
 
 
 def test_a_missing_file(server: LocalServer) -> None:
-    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json"
+    assert import_reason(server, "nowhere.json") == "file not found: nowhere.json, below the server's --data-dir"
+    assert import_reason(server, f"{'x' * 5000}.json") == f"path {'x' * 100!r} cannot be read: File name too long"
 
 
 def test_a_bad_file_loads_nothing_of_the_good_ones(server: LocalServer) -> None:
@@ -289,7 +289,7 @@ def test_the_control_route_is_off_by_default(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_a_port_in_use_is_told_in_a_line(server: LocalServer, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_a_line(server: LocalServer, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "airflow_zilliz.local", "--port", str(server.port), "--data-dir", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
@@ -316,7 +316,7 @@ def test_a_scripted_job_follows_its_phases(server: LocalServer) -> None:
     pending = {"state": "Pending", "seconds": 0.3}
     importing = {"state": "Importing", "seconds": 0.3, "progress": 70}
     job_id = server.add_job(pending, importing, {"state": "Completed"}, totalRows=60)
-    seen = []
+    seen: list[tuple[Any, ...]] = []
     until = time.monotonic() + 10
     while (not seen or seen[-1][0] != "Completed") and time.monotonic() < until:
         data = call(server, "describe", jobId=job_id)["data"]

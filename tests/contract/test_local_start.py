@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from airflow_zilliz.local.jobs import Job, JobStore
 from airflow_zilliz.local.testing import LocalServer
 
 SERVER = [sys.executable, "-m", "airflow_zilliz.local"]
@@ -82,10 +83,11 @@ def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
 STARTER = """
 import os, sys, threading, time
 from pathlib import Path
+from airflow_zilliz.local.jobs import Job, JobStore
 from airflow_zilliz.local.testing import LocalServer
 
 server = LocalServer(Path(sys.argv[1]))
-thread = threading.Thread(target=server.start)  # Linux tells of the death of a thread
+thread = threading.Thread(target=server.start)  # Linux reports the death of a thread
 thread.start()
 thread.join()
 print(server._process.pid, server.url, flush=True)
@@ -127,7 +129,7 @@ def test_an_ipv6_address_is_printed_with_brackets(tmp_path: Path) -> None:
 
 
 def test_a_proxy_of_the_environment_does_not_come_between(tmp_path: Path) -> None:
-    """gRPC and requests take a proxy from the environment; nobody listens at this one."""
+    """gRPC and requests take a proxy from the environment; nothing listens at this one."""
     proxy = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "grpc_proxy"), "http://127.0.0.1:9")
     bare = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
     test = """
@@ -153,6 +155,29 @@ def test_the_older_names_of_the_flavor(tmp_path: Path) -> None:
     with running("--face", "cloud", "--port", "0", "--data-dir", str(tmp_path / "other"), cwd=tmp_path) as (_, url):
         response = requests.post(f"{url}/v2/vectordb/jobs/import/list", json={}, timeout=10)
         assert response.json()["code"] == 96025
+
+
+def test_a_second_server_on_the_same_folder_leaves_the_jobs_of_the_first_alone(tmp_path: Path) -> None:
+    def state() -> str:
+        store = JobStore(path)
+        job = store.get("1")
+        store.close()
+        assert job is not None
+        return job.state
+
+    path = tmp_path / "data" / ".zilliz-local" / "milvus.jobs.sqlite"
+    with LocalServer(tmp_path / "data") as first:
+        store = JobStore(path)
+        store.add(Job("1", "books", state="Importing"))
+        store.close()
+        for port, starts in ((first.port, False), (0, True)):
+            with running("--port", str(port), cwd=tmp_path) as (process, url):
+                assert bool(url) == starts
+                process.terminate()
+                process.wait(timeout=20)
+            assert state() == "Importing"
+        first.restart()
+        assert state() == "Failed"
 
 
 def test_without_milvus_lite_scripted_jobs_run_all_the_same(tmp_path: Path) -> None:

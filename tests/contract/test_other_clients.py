@@ -26,7 +26,7 @@ NODE_SCRIPT = Path(__file__).parent / "clients" / "node_sdk.js"
 UNKNOWN = "453468002260053160"
 BROKEN = [{"id": 1, "vector": [0.5]}]
 
-pytestmark = pytest.mark.xdist_group("other_clients")
+pytestmark = [pytest.mark.full, pytest.mark.xdist_group("other_clients")]
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:

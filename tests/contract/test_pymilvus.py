@@ -81,7 +81,7 @@ def test_pymilvus_is_refused_with_a_wrong_key(any_face: LocalServer) -> None:
 
 
 def test_a_client_with_nothing_to_say_may_ping(any_face: LocalServer) -> None:
-    """Each pymilvus client pings its server every 10 s; gRPC's servers send such clients away by default."""
+    """Each pymilvus client pings its server every 10 s; gRPC's servers disconnect such clients by default."""
     states: list[grpc.ChannelConnectivity] = []
     options = {
         "grpc.keepalive_time_ms": 1000,

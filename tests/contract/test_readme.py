@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
@@ -17,8 +18,10 @@ from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
-from tests.airflow.test_dags import DONE, RUNNING, Runs, database  # noqa: F401 - a fixture
+from airflow_zilliz.sensors import ZillizImportSensor
+from tests.airflow.test_dags import DONE, RUNNING, Runs
 from tests.contract.conftest import KEYS, client_of, connect, make_collection, rows, write_json
+from tests.helpers.dag_runs import DagRunner
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,23 +35,33 @@ DRAWINGS = re.findall(
 )
 
 
+in_dags = pytest.mark.xdist_group("dags")
+
+
 def test_every_sample_has_a_test() -> None:
     tests = {name.removeprefix("test_sample_") for name in globals() if name.startswith("test_sample_")}
     assert tests == set(SAMPLES)
     assert len(FOUND) == len(SAMPLES), "two samples have the same name"
     blocks = len(SAMPLES) + len(FILES) + len(DRAWINGS)
-    assert TEXT.count("```") == 2 * blocks, "a sample without a mark is run by nobody"
+    assert TEXT.count("```") == 2 * blocks, "a sample without a mark is not run"
     assert {Path(name).parent.name for name in FILES} == {"example_dags"}
 
 
+def test_no_sample_of_the_quickstart_scrolls_sideways() -> None:
+    for name in re.findall(r"README\.md:(\w+)", (ROOT / "docs" / "index.md").read_text()):
+        for line in SAMPLES.get(name, "").splitlines():
+            assert len(line) <= 79, "a page of 1,300 px shows 79 characters"
+
+
 def test_sample_make() -> None:
-    targets = re.findall(r"^make (\w+)", SAMPLES["make"], flags=re.MULTILINE)
-    assert targets == ["demo", "ui", "test"]
+    targets = re.findall(r"^make ([\w-]+)", SAMPLES["make"], flags=re.MULTILINE)
+    assert targets == ["demo", "ui", "test", "test-full"]
     for target in targets:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
     ci = (ROOT / ".ci" / "run").read_text()
-    really_run = {target for target in targets if f"make {target}" in ci} | {"ui"}  # that one in tests/e2e/test_ui.py
-    assert really_run == set(targets)
+    assert re.findall(r"make ([\w-]+)$", ci, flags=re.MULTILINE) == ["demo", "test-full"]
+    assert re.search(r"^test-full: test ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    # the one that is left, ui, is run by tests/e2e/test_ui.py
 
 
 def test_sample_install(tmp_path: Path) -> None:
@@ -61,7 +74,7 @@ def test_sample_install(tmp_path: Path) -> None:
         metadata = archive.read(next(n for n in names if n.endswith("METADATA"))).decode()
         entry_points = archive.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
     assert {"airflow_zilliz/py.typed", "airflow_zilliz/sensors.py", "airflow_zilliz/local/app.py"} <= set(names)
-    assert not [name for name in names if name.startswith(("tests", "example_dags"))]
+    assert not [name for name in names if name.startswith(("tests", "example_dags", "dev"))]
     for extra in re.findall(r"\[(\w+)\]", SAMPLES["install"]):
         assert f"Provides-Extra: {extra}" in metadata
     assert "apache_airflow_provider" in entry_points
@@ -91,31 +104,34 @@ def endpoints(sample: str, monkeypatch: pytest.MonkeyPatch) -> list[Endpoint]:
     return found
 
 
-def test_sample_dag(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_dag(milvus: LocalServer, dag_runner: DagRunner) -> None:
     milvus.script(*RUNNING, DONE, totalRows=42)
     path = write_dag(milvus, "dag")
-    runs = Runs(milvus, database)
+    runs = Runs(milvus, dag_runner)
     assert runs.run(path, "wait_for_an_import") == {("start_import", -1): "success", ("wait", -1): "success"}
     assert runs.xcoms("wait_for_an_import", "wait")[0]["imported_rows"] == 42
     assert milvus.requests("create")[-1]["body"]["files"] == [["part-1.parquet"], ["part-2.json"]]
 
 
-def test_sample_import(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_import(milvus: LocalServer, dag_runner: DagRunner) -> None:
     milvus.script(*RUNNING, DONE, totalRows=42)
     path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme_import.py"
     path.write_text(SAMPLES["import"])
-    runs = Runs(milvus, database)
+    runs = Runs(milvus, dag_runner)
     assert runs.run(path, "import_books", files=[["a.parquet"]]) == {("import_books", -1): "success"}
     assert runs.xcoms("import_books", "import_books")[0]["imported_rows"] == 42
     assert milvus.requests("create")[-1]["body"]["files"] == [["a.parquet"]]
 
 
-def test_sample_mapped_imports(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_mapped_imports(milvus: LocalServer, dag_runner: DagRunner) -> None:
     milvus.script(*RUNNING, DONE, totalRows=42)
     path = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "readme_mapped.py"
     path.write_text(SAMPLES["mapped_imports"])
-    found = Runs(milvus, database).run(path, "imports")
-    assert found == {(task, index): "success" for task in ("start", "wait") for index in (0, 1)}
+    found = Runs(milvus, dag_runner).run(path, "imports")
+    assert found == {**{("start", index): "success" for index in (0, 1)}, ("wait", -1): "success"}
 
 
 def write_dag(server: LocalServer, name: str) -> Path:
@@ -125,29 +141,32 @@ def write_dag(server: LocalServer, name: str) -> Path:
     return path
 
 
-def run_sample(server: LocalServer, database: Path, name: str, dag_id: str, **conf: Any) -> Any:  # noqa: F811
+def run_sample(server: LocalServer, dag_runner: DagRunner, name: str, dag_id: str, **conf: Any) -> Any:
     """Run a sample that waits for one job, with the test server's address and key; return the task's XCom."""
     path = write_dag(server, name)
-    runs = Runs(server, database)
+    runs = Runs(server, dag_runner)
     ((task, _), state), *others = runs.run(path, dag_id, **conf).items()
     assert (state, others) == ("success", []), runs.output[-3000:]
-    return (runs.xcoms(dag_id, task) or [None])[0]
+    return next(iter(runs.xcoms(dag_id, task)), None)
 
 
-def test_sample_polling_sensor(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_polling_sensor(milvus: LocalServer, dag_runner: DagRunner) -> None:
     job_id = milvus.add_job(DONE, totalRows=42)
-    run_sample(milvus, database, "polling_sensor", "poll_with_a_sensor", job_id=job_id)
+    run_sample(milvus, dag_runner, "polling_sensor", "poll_with_a_sensor", job_id=job_id)
 
 
-def test_sample_migrated_sensor(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_migrated_sensor(milvus: LocalServer, dag_runner: DagRunner) -> None:
     job_id = milvus.add_job(*RUNNING, DONE, totalRows=42)
-    result = run_sample(milvus, database, "migrated_sensor", "wait_with_the_sensor", job_id=job_id)
+    result = run_sample(milvus, dag_runner, "migrated_sensor", "wait_with_the_sensor", job_id=job_id)
     assert result["imported_rows"] == 42
 
 
-def test_sample_polling_loop(milvus: LocalServer, database: Path) -> None:  # noqa: F811 - the fixture
+@in_dags
+def test_sample_polling_loop(milvus: LocalServer, dag_runner: DagRunner) -> None:
     milvus.script(DONE, totalRows=42)
-    assert run_sample(milvus, database, "polling_loop", "import_in_a_loop")["importedRows"] == 42
+    assert run_sample(milvus, dag_runner, "polling_loop", "import_in_a_loop")["importedRows"] == 42
 
 
 def test_sample_local_settings() -> None:
@@ -171,6 +190,13 @@ def test_sample_hook(milvus: LocalServer, capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     assert "100 None 42 42" in printed
     assert "Completed" in printed.splitlines()[-1]
+
+
+def test_sample_many_jobs(milvus: LocalServer) -> None:
+    start = SimpleNamespace(output=[milvus.add_job(DONE, totalRows=rows) for rows in (1, 2)])
+    sensor = eval(SAMPLES["many_jobs"], {"ZillizImportSensor": ZillizImportSensor, "start": start})
+    sensor.deferrable = False
+    assert [result["imported_rows"] for result in sensor.execute({})] == [1, 2]
 
 
 def run_local(data_dir: Path, sample: str) -> LocalServer:

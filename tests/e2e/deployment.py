@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from airflow_zilliz.local import running
-from airflow_zilliz.local.ui import CONN_ID
+from dev import airflow_process
+from dev.ui import CONN_ID
 
 T = TypeVar("T")
 #: What Airflow prints when it finds a task in a state that it did not expect, and when a trigger blocks its loop.
@@ -40,7 +40,7 @@ class Postgres:
         self.home = Path(tempfile.mkdtemp(prefix="postgres-"))
         if self._user:
             shutil.chown(self.home, self._user)
-        self.port = running.free_port()
+        self.port = airflow_process.free_port()
         self.url = f"postgresql+psycopg2://airflow@127.0.0.1:{self.port}/airflow"
 
     def start(self) -> None:
@@ -110,8 +110,8 @@ class Deployment:
     ) -> None:
         self.home = home
         self.postgres = Postgres()
-        self._port = running.free_port()
-        self._environment = running.environment(home, dags, None, self._port) | {
+        self._port = airflow_process.free_port()
+        self._environment = airflow_process.environment(home, dags, None, self._port) | {
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgres.url,
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -133,7 +133,7 @@ class Deployment:
         }
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.came_back: list[str] = []
-        self.api: running.AirflowApi
+        self.api: airflow_process.AirflowApi
 
     def __enter__(self) -> Deployment:
         try:
@@ -141,7 +141,7 @@ class Deployment:
             self._call("db", "migrate")
             for part in self._parts:
                 self.start(part)
-            self.api = running.AirflowApi(f"http://127.0.0.1:{self._port}", self._running["api-server"])
+            self.api = airflow_process.AirflowApi(f"http://127.0.0.1:{self._port}", self._running["api-server"])
             assert self.api.version
         except BaseException:
             self._end()
@@ -153,7 +153,7 @@ class Deployment:
 
     def _end(self) -> None:
         for part in list(self._running):
-            running.end_tree(self._running.pop(part))
+            airflow_process.end_tree(self._running.pop(part))
         self.postgres.stop()
 
     def _call(self, *words: str) -> None:
@@ -164,8 +164,8 @@ class Deployment:
     def start(self, part: str) -> None:
         """Start a part."""
         environment = self._environment | {
-            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(running.free_port()),
-            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(running.free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(airflow_process.free_port()),
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(airflow_process.free_port()),
         }
         with self.log_of(part).open("a") as log:
             command = [sys.executable, "-m", "airflow", *self._parts[part]]

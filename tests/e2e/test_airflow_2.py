@@ -16,8 +16,8 @@ from airflow import __version__ as airflow_version
 from packaging.version import Version
 
 from airflow_zilliz.hooks import ZillizHook
-from airflow_zilliz.local import running
 from airflow_zilliz.local.testing import LocalServer
+from dev import airflow_process
 from tests.helpers.dying import POINTS
 
 pytestmark = [
@@ -76,7 +76,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
     here = Path(__file__).parent
     (home / "dags").mkdir()
     shutil.copy(here / "dags" / "mortal.py", home / "dags")
-    shutil.copy(here.parent / "dying.py", home / "dags")
+    shutil.copy(here.parent / "helpers" / "dying.py", home / "dags")
     with pytest.MonkeyPatch.context() as patch, LocalServer(home) as server:
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         environment = {
@@ -100,7 +100,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow2]:
         try:
             yield running_airflow
         finally:
-            running.end_tree(process)
+            airflow_process.end_tree(process)
 
 
 def script(server: LocalServer, *phases: dict[str, object]) -> None:

@@ -20,11 +20,11 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
-from airflow_zilliz._transport.connection_fields import get_provider_info  # noqa: E402
-from airflow_zilliz.local import ui  # noqa: E402
-from airflow_zilliz.local.demo import DAG_ID, SENSOR  # noqa: E402
-from airflow_zilliz.local.running import AirflowApi  # noqa: E402
+from airflow_zilliz.get_provider_info import get_provider_info  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+from dev import ui  # noqa: E402
+from dev.airflow_process import AirflowApi  # noqa: E402
+from dev.demo import DAG_ID, SENSOR  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = os.environ.get("ZILLIZ_PICTURES")
@@ -195,7 +195,7 @@ def test_a_connection_is_filled_in_and_tested(person: Person) -> None:
     assert "not-the-key" not in person.page.content()
 
 
-def test_a_deferred_wait_tells_its_progress_and_ends_with_its_rows(person: Person) -> None:
+def test_a_deferred_wait_logs_its_progress_and_ends_with_its_rows(person: Person) -> None:
     person.server.script(
         {"state": "Importing", "seconds": 14, "progress": 40},
         {"state": "Importing", "seconds": 10, "progress": 80},

@@ -17,8 +17,8 @@ pytest.importorskip("airflow.providers.celery")
 
 from airflow import __version__ as airflow_version
 
-from airflow_zilliz.local import running
 from airflow_zilliz.local.testing import LocalServer
+from dev import airflow_process
 from tests.e2e.deployment import Deployment, postgres_programs
 
 pytestmark = [
@@ -38,7 +38,7 @@ def redis(home: Path) -> Iterator[str]:
     """Run a Redis that keeps nothing; yield its address."""
     import redis as client
 
-    port = running.free_port()
+    port = airflow_process.free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(home)]
     with (home / "redis.log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:

@@ -108,7 +108,7 @@ class Fleet:
         self.began[what] = self.ended
 
     def troubles(self, index: int) -> list[str]:
-        """Return what a task's log warns of; its own failure is told by Airflow."""
+        """Return the warnings in a task's log; Airflow reports its failure."""
         told = [str(entry["event"]) for entry in self.entries(index) if entry.get("level") in ("warning", "error")]
         return [line for line in told if not line.startswith(("Task failed", "Skipping masking for a secret"))]
 
@@ -155,8 +155,8 @@ def test_the_other_dies_and_what_ended_meanwhile_is_seen_by_the_one_that_comes_b
     fleet.airflow.start("triggerer-2")
 
 
-def test_the_import_server_is_away_for_a_minute(fleet: Fleet) -> None:
-    fleet.begins("the server is away")
+def test_the_import_server_is_unreachable_for_a_minute(fleet: Fleet) -> None:
+    fleet.begins("the server is unreachable")
     ended = fleet.end(25, after=20)
     fleet.server.kill()
     time.sleep(60)
@@ -201,11 +201,11 @@ def test_nothing_was_lost_or_doubled(fleet: Fleet) -> None:
         assert (value["job_id"], value["state"], value["imported_rows"]) == (fleet.jobs[index], "Completed", index)
 
 
-def test_each_log_tells_what_happened_and_nothing_else(fleet: Fleet) -> None:
+def test_each_log_has_what_happened_and_nothing_else(fleet: Fleet) -> None:
     for index in range(WAITS):
         refusals = [line for line in fleet.troubles(index) if line.startswith("The key was refused (")]
         outages = [line for line in fleet.troubles(index) if line.startswith("Could not poll import job")]
-        assert len(outages) == (index >= fleet.began["the server is away"]), fleet.log(index)
+        assert len(outages) == (index >= fleet.began["the server is unreachable"]), fleet.log(index)
         assert len(refusals) == (index >= fleet.began["the key is rotated"]), fleet.log(index)
         assert fleet.troubles(index) == outages + refusals
         assert all(fleet.jobs[index] in line and "connection refused" in line for line in outages)
@@ -217,7 +217,7 @@ def test_each_log_tells_what_happened_and_nothing_else(fleet: Fleet) -> None:
 
 
 def test_airflow_has_nothing_to_complain_of(fleet: Fleet) -> None:
-    # Airflow's scheduler and DAG processor may end when their database goes away; what runs our code must not
+    # Airflow's scheduler and DAG processor may end when their database becomes unreachable; what runs our code must not
     assert not {part for part in fleet.airflow.came_back if part.startswith("triggerer")}
     for part in ("scheduler", "triggerer-1", "triggerer-2"):
         printed = fleet.airflow.log_of(part).read_text(errors="replace").splitlines()

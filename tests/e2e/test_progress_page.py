@@ -28,8 +28,8 @@ from airflow_zilliz._progress.pages import HEADERS  # noqa: E402 - without a dri
 from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT  # noqa: E402
 from airflow_zilliz._wait.snapshot import Part, Snapshot  # noqa: E402
 from airflow_zilliz._wait.snapshot_json import snapshot_json  # noqa: E402
-from airflow_zilliz.local import running  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+from dev import airflow_process  # noqa: E402
 
 PYTHON = os.environ.get("ZILLIZ_AIRFLOW") or sys.executable
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -91,7 +91,7 @@ class Task:
 class Shown:
     """A running Airflow beside a local import server."""
 
-    api: running.AirflowApi
+    api: airflow_process.AirflowApi
     server: LocalServer
     home: Path
 
@@ -141,7 +141,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     dags = Path(__file__).parent / "dags_shown"
     with (
         LocalServer(home) as server,
-        running.airflow(home, dags, server.connection(), settings, python=PYTHON, path=PATH, login=login) as api,
+        airflow_process.airflow(
+            home, dags, server.connection(), settings, python=PYTHON, path=PATH, login=login
+        ) as api,
     ):
         assert api.version
         yield Shown(api, server, home)

@@ -24,8 +24,8 @@ psutil = pytest.importorskip("psutil")
 from airflow import __version__ as airflow_version  # noqa: E402 - Airflow 2 is skipped above
 
 from airflow_zilliz.hooks import ZillizHook  # noqa: E402
-from airflow_zilliz.local import running  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
+from dev import airflow_process  # noqa: E402
 from tests.helpers.dying import POINTS  # noqa: E402
 
 pytestmark = [
@@ -43,7 +43,7 @@ FILES = [{"name": "a.parquet", "rows": 5}]
 class Whole:
     """A running Airflow beside a local import server."""
 
-    api: running.AirflowApi
+    api: airflow_process.AirflowApi
     server: LocalServer
     home: Path
     triggerers: ExitStack = field(default_factory=ExitStack)
@@ -69,7 +69,7 @@ class Whole:
         looks = len(self.server.requests("describe"))
         self.until(lambda: len(self.server.requests("describe")) > looks, "the triggerer has the wait")
 
-    def until(self, found: Callable[[], T], what: str, within: float = 120) -> T:
+    def until(self, found: Callable[[], T | None], what: str, within: float = 120) -> T:
         end = time.monotonic() + within
         while not (value := found()):
             if time.monotonic() > end:
@@ -92,19 +92,19 @@ class Whole:
         return [job.job_id for job in jobs if job.state.value == "Importing"]
 
     def is_watched(self) -> bool:
-        """Whether the watch has looked twice: the first look's jobs are older than it."""
+        """Whether the watcher has polled twice: the jobs of the first poll are older than it."""
         looks = [look for look in self.server.requests("list") if look["body"].get("collectionName") == "books"]
         return len(looks) > 1
 
     def watched(self) -> dict[str, dict[str, Any]]:
-        """Return what the runs of the watching DAG were told, by job; no job twice."""
+        """Return what the runs of the watching DAG received, by job; no job twice."""
         told: dict[str, dict[str, Any]] = {}
         for run in self.api.call("GET", f"dags/{WATCHING}/dagRuns")["dag_runs"]:
             if run["state"] != "success":
                 continue
             path = f"dags/{WATCHING}/dagRuns/{run['dag_run_id']}/taskInstances/report/xcomEntries/return_value"
             for payload in self.api.call("GET", f"{path}?deserialize=false")["value"]:
-                assert payload["job_id"] not in told, "told twice"
+                assert payload["job_id"] not in told, "reported twice"
                 told[payload["job_id"]] = payload
         return told
 
@@ -130,7 +130,7 @@ class Whole:
 
     def _is_ours(self, process: Any) -> bool:
         try:
-            return process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow")
+            return bool(process.environ().get("AIRFLOW_HOME") == str(self.home / "airflow"))
         except psutil.Error:
             return False
 
@@ -138,7 +138,7 @@ class Whole:
         log = self.triggerers.enter_context((self.home / "triggerer.log").open("w"))
         command = [sys.executable, "-m", "airflow", "triggerer"]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.triggerers.callback(running.end_tree, process)
+        self.triggerers.callback(airflow_process.end_tree, process)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     with (
         pytest.MonkeyPatch.context() as patch,
         LocalServer(home) as server,
-        running.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
+        airflow_process.airflow(home, _dags(home / "dags"), server.connection(), settings) as api,
     ):
         patch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection())
         assert api.version
@@ -166,10 +166,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
 
 
 def _dags(folder: Path) -> Path:
-    """Make a DAGs folder: the tests' own, and the example that watches, which is to look more often here."""
+    """Make a DAGs folder: the tests' own, and the example with a watcher, which is to poll more often here."""
     here = Path(__file__).parent
     shutil.copytree(here / "dags", folder)
-    shutil.copy(here.parent / "dying.py", folder)
+    shutil.copy(here.parent / "helpers" / "dying.py", folder)
     example = (here.parents[1] / "example_dags" / f"{WATCHING}.py").read_text()
     assert "poke_interval=30" in example
     (folder / f"{WATCHING}.py").write_text(example.replace("poke_interval=30", "poke_interval=1"))
@@ -194,7 +194,7 @@ def test_a_killed_worker_s_import_is_started_once(whole: Whole) -> None:
     whole.until_task_is("success", "on_a_worker", run_id)
     assert whole.job_of("songs") == job_id
     assert "continuing with it" in whole.log("on_a_worker", run_id)
-    lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage is told")
+    lineage = whole.until(lambda: whole.lineage("COMPLETE", "on_a_worker.load"), "OpenLineage receives it")
     assert [file["name"] for file in lineage["inputs"]] == ["a.parquet"]
     (output,) = lineage["outputs"]
     assert (output["name"], output["outputFacets"]["outputStatistics"]["rowCount"]) == ("default.songs", 5)
@@ -250,13 +250,13 @@ def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_trigger
 
     whole.until(whole.is_watched, "the collection is watched")
     end("101")
-    whole.until(lambda: "101" in whole.watched(), "the watching DAG was told of a completed import")
+    whole.until(lambda: "101" in whole.watched(), "the watching DAG ran for a completed import")
     assert whole.watched()["101"]["total_rows"] == 5
 
     environment = whole.kill_triggerer()
     end("102")
     whole.start_triggerer(environment)
-    whole.until(lambda: "102" in whole.watched(), "the watching DAG was told of what completed meanwhile")
+    whole.until(lambda: "102" in whole.watched(), "the watching DAG ran for what completed meanwhile")
     assert whole.watched().keys() == {"101", "102"}
     assert ZillizHook().get_import_progress(job_id).state.value == "Importing"
     assert whole.task("two_phases", run_id)["state"] == "deferred"
@@ -272,7 +272,7 @@ def test_a_deferred_task_that_is_cleared_starts_another_job_once_the_first_is_ab
     run_id = whole.start("two_phases")
     whole.until_task_is("deferred", "two_phases", run_id)
     (first,) = whole.running("films")
-    whole.until_the_triggerer_looks()  # nobody tells a trigger that was not yet taken up: its job goes on
+    whole.until_the_triggerer_looks()  # a trigger that no triggerer has yet learns nothing: its job continues
     clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
     whole.api.call("POST", "dags/two_phases/clearTaskInstances", clearing)
     whole.until(lambda: ZillizHook().get_import_progress(first).state.value == "Failed", "the job is aborted")

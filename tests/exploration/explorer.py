@@ -43,9 +43,9 @@ from tests.exploration.world import (
 #: What no client can close; docs/operators.md names the same. By a part of the fault's or the neighbour's name.
 LIMITS = {
     "made 2 h later": "a request that takes effect hours later",
-    "frozen and sent 10 min later": "a worker that is frozen between its last write and the wire",
+    "frozen and sent 10 min later": "a worker that is frozen between its last write and the request",
     "late by": "before Airflow 3.3, a retry that starts more than three hours later than its retry_delay",
-    "twin": "two tasks that import the very same files into the same collection at once",
+    "twin": "two tasks that import the same files into the same collection at the same time",
 }
 MAX_TRIES = 5
 
@@ -170,7 +170,7 @@ def _check_once(world: World) -> Iterator[str]:
 
 
 def can_be_told(setting: Setting, choices: Choices) -> bool:
-    """Whether everything that happened can be seen by a client, so that "cannot tell" would be a failure of ours."""
+    """Whether everything that happened can be seen by a client, so that "not known" would be a failure of ours."""
     faults = " ".join(choices.faults)
     if "old name" in faults and not setting.remembers:
         return False  # the job of the deleted run is older than this run by less than what clocks may be apart
@@ -229,7 +229,7 @@ def explore(setting: Setting, most_faults: int, stop_at: int = 3) -> Report:
                 report.in_doubt += outcome.in_doubt
                 problems = list(outcome.problems)
                 if outcome.in_doubt and can_be_told(setting, choices):
-                    problems.append("it was said that it cannot be told, and it can")
+                    problems.append("it was reported as unknown, and it is known")
                 if not problems:
                     continue
                 limit = _limit_of(setting, choices)
@@ -291,8 +291,8 @@ def main() -> int:
         print(finding, end="\n\n")
     print(
         f"{total.runs:,} runs of {len(every)} settings with up to {options.faults} faults in "
-        f"{time.monotonic() - began:.0f} s: {len(total.findings)} findings; {total.in_doubt:,} runs in which it could "
-        "not be told"
+        f"{time.monotonic() - began:.0f} s: {len(total.findings)} findings; {total.in_doubt:,} runs in which "
+        "the outcome is not known"
     )
     for limit, count in total.limited.items():
         print(f"within the limit of {limit}: {count:,} runs")

@@ -38,7 +38,7 @@ OWN_KEY = "books"
 
 
 class WorkerDied(BaseException):
-    """A worker was killed: nothing of it goes on, not even an except clause of an Exception."""
+    """A worker was killed: nothing of it continues, not even an except clause of an Exception."""
 
 
 @dataclass(frozen=True)

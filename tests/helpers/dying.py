@@ -33,7 +33,7 @@ def arm(point: str | None, ti: Any) -> None:
             die()
         return response
 
-    SyncTransport.exchange = exchange_or_die  # type: ignore[method-assign] # this process is made to be killed
+    SyncTransport.exchange = exchange_or_die  # type: ignore[method-assign,assignment] # this process is made to be killed
 
     push = type(ti).xcom_push
 

@@ -1,4 +1,4 @@
-"""An event loop that tells when it stands still."""
+"""An event loop that reports when it is blocked."""
 
 from __future__ import annotations
 

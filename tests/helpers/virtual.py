@@ -30,7 +30,7 @@ class _JumpingSelector(selectors.SelectSelector):
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "nothing will ever happen any more, and somebody waits for it"
+        assert timeout is not None, "nothing will happen again, and something waits for it"
         self.loop.now += max(0.0, timeout)
         return super().select(0)
 
@@ -47,7 +47,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(  # type: ignore[override] # no thread, and so no executor
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
         """Call at once: time would jump while a thread works."""
         done = self.create_future()
         done.set_result(func(*args))
@@ -98,10 +100,10 @@ class Server:
     order: str = "stable"
     pages: bool = True
     percents: bool = False
-    list_answer: bytes | None = None
+    list_response: bytes | None = None
     troubles: list[Trouble] = field(default_factory=list)
     seed: int = 0
-    #: requests that it takes in any second for a path, all others are refused
+    #: requests that it accepts in any second for a path; it refuses all others
     per_second: int | None = None
     filters: bool = True
     refused: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -126,7 +128,7 @@ class Server:
                 return self._trouble(trouble)
         if not is_taken:
             self.refused[request.path].append(now)
-            return _answer({"code": 8, "message": "rate limit exceeded"}, 429)
+            return _response({"code": 8, "message": "rate limit exceeded"}, 429)
         assert request.body is not None
         if request.path == LIST:
             return self._list(request.body)
@@ -147,10 +149,10 @@ class Server:
         if trouble.kind == "lost":
             raise ZillizUnavailable("the connection was lost")
         if trouble.kind == "429":
-            return _answer({"code": 8, "message": "rate limit exceeded"}, 429)
+            return _response({"code": 8, "message": "rate limit exceeded"}, 429)
         if trouble.kind == "429 with Retry-After":
             return Response(429, b"{}", {"retry-after": "7"}, "u")
-        return _answer({"message": "down"}, 503)
+        return _response({"message": "down"}, 503)
 
     def state(self, job: Job) -> str:
         return job.outcome if self.loop.now >= job.end else "Importing"
@@ -163,8 +165,8 @@ class Server:
         return jobs
 
     def _list(self, body: dict[str, Any]) -> Response:
-        if self.list_answer is not None:
-            return Response(200, self.list_answer, {}, "u")
+        if self.list_response is not None:
+            return Response(200, self.list_response, {}, "u")
         jobs = self.listed(body)
         if self.order == "random":
             self.random.shuffle(jobs)
@@ -177,7 +179,7 @@ class Server:
             shown = jobs
         for job in shown:
             self.looks[job.id].append(self.loop.now)
-        return _answer({"code": 0, "data": {"count": len(jobs), "records": [self._record(job) for job in shown]}})
+        return _response({"code": 0, "data": {"count": len(jobs), "records": [self._record(job) for job in shown]}})
 
     def _record(self, job: Job) -> dict[str, Any]:
         state = self.state(job)
@@ -193,10 +195,10 @@ class Server:
         self.looks[job_id].append(self.loop.now)
         job = self.jobs.get(job_id)
         if job is None or not job.known:
-            return _answer({"code": 2100, "message": f"import job does not exist, jobID={job_id}"})
+            return _response({"code": 2100, "message": f"import job does not exist, jobID={job_id}"})
         data = {"jobId": job_id, "collectionName": job.collection, "state": self.state(job), "progress": 40}
-        return _answer({"code": 0, "data": data})
+        return _response({"code": 0, "data": data})
 
 
-def _answer(body: object, status: int = 200) -> Response:
+def _response(body: object, status: int = 200) -> Response:
     return Response(status, json.dumps(body).encode(), {}, "u")

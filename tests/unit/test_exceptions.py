@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizUnavailable
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizImportFailed, ZillizUnavailable
 
 
 @pytest.mark.parametrize("cls", [ZillizApiError, ZillizAuthError, ZillizUnavailable])
@@ -13,6 +14,13 @@ def test_an_error_says_whether_it_is_the_api_s_own(cls: type[ZillizApiError]) ->
     assert not cls("m", http_status=404).from_api
     assert not cls("m", code=403, from_api=False).from_api
     assert not pickle.loads(pickle.dumps(cls("m", code=403, from_api=False))).from_api
+
+
+def test_failed_jobs_outlive_a_pickle() -> None:
+    jobs = [ImportProgress(job_id, ImportState.FAILED) for job_id in ("1", "2")]
+    error = pickle.loads(pickle.dumps(ZillizImportFailed("m", progress=jobs[0], failed=jobs)))
+    assert (error.progress, error.failed, str(error)) == (jobs[0], tuple(jobs), "m")
+    assert ZillizImportFailed("m", progress=jobs[0]).failed == (jobs[0],)
 
 
 def test_an_error_with_another_pause_keeps_what_it_says() -> None:

@@ -23,7 +23,7 @@ class State(str, Enum):
         ({"auto_commit": " False "}, False),
     ],
 )
-def test_an_import_commits_by_itself_unless_told_otherwise(options: Any, expected: bool) -> None:
+def test_an_import_commits_by_itself_by_default(options: Any, expected: bool) -> None:
     assert commits_by_itself(options) is expected
 
 

@@ -48,7 +48,7 @@ def test_texts_have_a_mark_for_each_variable_part() -> None:
 
 @pytest.mark.parametrize("quote", QUOTES)
 def test_each_quoted_text_is_one_that_is_written(quote: str, written: set[str]) -> None:
-    assert len(quote.replace(VARIABLE, "").strip()) >= 7, "too short to tell one text from another"
+    assert len(quote.replace(VARIABLE, "").strip()) >= 7, "too short to identify a text"
     assert any(quote in text for text in written)
 
 

@@ -1,4 +1,4 @@
-"""Reads the rows of an import: a module for each format, since each has rules of its own."""
+"""Reads the rows of an import: one module for each format, since each has its own rules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def read_rows(
 ) -> Iterator[Row]:
     """Yield the rows of one file, or of one set of NumPy files (one file a field, named after it).
 
-    No more than a few thousand rows are held at a time. Each row is as the collection takes it.
+    At most a few thousand rows are in memory at a time. Each row is in the form that the collection accepts.
 
     :param options: ``sep`` and ``nullkey`` for CSV
-    :param version: what an unknown field means depends on it
+    :param version: decides what an unknown field means
     :raises ImportFileError: naming the file, the row, the field, and what is wrong
     """
     path = files[0]

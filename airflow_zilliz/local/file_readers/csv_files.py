@@ -1,4 +1,4 @@
-"""CSV: Go's CSV, numbers and truth values; vectors, arrays and JSON are JSON text in a cell."""
+"""CSV: Go's CSV, numbers and Booleans; vectors, arrays and JSON are JSON text in a cell."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from airflow_zilliz.local.row_validation import (
 def read(path: Path, schema: Schema, options: Mapping[str, str], *, skips_unknown: bool) -> Iterator[Row]:
     """Yield the rows of a ``.csv`` file; raise ImportFileError.
 
-    :param options: ``sep``, of which the first character counts, and ``nullkey``
+    :param options: ``sep``, whose first character is used, and ``nullkey``
     """
     convert = _converter(options.get("nullkey", ""))
-    # bytes that are no UTF-8 are found where a field takes text
+    # bytes that are not UTF-8 are found where a field accepts text
     with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         try:
             records = csv_records(lines, separator(options.get("sep", "")))

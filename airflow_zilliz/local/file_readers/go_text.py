@@ -1,4 +1,4 @@
-"""Text that Go reads: CSV, numbers and truth values, as its packages ``encoding/csv`` and ``strconv`` do."""
+"""Text as Go reads it: CSV, numbers and Booleans, as its packages ``encoding/csv`` and ``strconv`` do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_SEPARATORS = ("\0", '"', "\r", "\n", "\ufffd")
 
 
 def parse_int(text: str) -> int | None:
-    """Return the number of a text in base 10, None where ``ParseInt`` fails but for the range."""
+    """Return the number of a text in base 10, None where ``ParseInt`` fails, except for its range."""
     if _INTEGER.fullmatch(text) is None:
         return None
     digits = text.lstrip("+-").lstrip("0") or "0"
@@ -30,7 +30,7 @@ def parse_int(text: str) -> int | None:
 def parse_float(text: str) -> float | None:
     """Return the number of a text, infinity for one beyond float64, None where ``ParseFloat`` fails.
 
-    ``Inf`` and ``NaN``, which Go takes, are None as well: Milvus takes neither.
+    ``Inf`` and ``NaN``, which Go takes, are None as well, since Milvus accepts neither.
     """
     if _DECIMAL.fullmatch(text):
         return float(text)
@@ -43,14 +43,14 @@ def parse_float(text: str) -> float | None:
 
 
 def parse_bool(text: str) -> bool | None:
-    """Return the truth value of a text, None where ``ParseBool`` fails."""
+    """Return the Boolean of a text, None where ``ParseBool`` fails."""
     if text in _TRUE:
         return True
     return False if text in _FALSE else None
 
 
 def separator(option: str) -> str:
-    """Return the character that an option ``sep`` stands for; raise BadValue for one that Go does not take."""
+    """Return the character that an option ``sep`` stands for; raise BadValue for one that Go does not accept."""
     character = option[:1] or ","
     if character in _NO_SEPARATORS:
         raise BadValue(f"unsupported csv separator: {option!r}")
@@ -58,10 +58,10 @@ def separator(option: str) -> str:
 
 
 def csv_records(lines: Iterable[str], comma: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of its first line, and the cells, of each record.
+    """Yield each record: the number of its first line, and its cells.
 
     :param lines: with their ends; only a newline ends one
-    :raises BadValue: a quote where none may be, or a record of another length than the first
+    :raises BadValue: a misplaced quote, or a record of another length than the first
     """
     source = enumerate(map(_with_newline, lines), 1)
     length = 0

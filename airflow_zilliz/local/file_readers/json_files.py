@@ -27,7 +27,7 @@ from airflow_zilliz.local.row_validation import (
 _CHUNK = 2**20
 _SPACE = re.compile(r"[ \t\r\n]*")
 _INDEX = re.compile("[0-9]{1,10}")
-# The decoder fails this near the end of what was read, if only the rest is missing: "-Infinity", or an escape.
+# The decoder fails this close to the end of the buffer if only the rest is missing: "-Infinity", or an escape.
 _TAIL = 16
 
 
@@ -72,7 +72,7 @@ def _values(text: _Text) -> Iterator[Any]:
 
 
 class _Text:
-    """A file's text, of which no more is held than the row at hand and what was read with it."""
+    """A file's text, of which only the current row and what was read with it are in memory."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.name = name
@@ -83,7 +83,7 @@ class _Text:
         self._ended = False
 
     def peek(self) -> str:
-        """Return the next character that is no white space, an empty text at the end."""
+        """Return the next character that is not white space, an empty text at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -91,7 +91,7 @@ class _Text:
                 return self._text[self._at : self._at + 1]
 
     def take(self, character: str) -> None:
-        """Go past a character that must come next."""
+        """Skip a character that must come next."""
         found = self.peek()
         if found != character:
             what = f"{found!r}" if found else "the end of the file"
@@ -99,7 +99,7 @@ class _Text:
         self._at += 1
 
     def value(self, number: int) -> Any:
-        """Return the value that comes next, and go past it.
+        """Return the next value, and skip it.
 
         :param number: of its row, for the error
         """
@@ -112,7 +112,7 @@ class _Text:
                     continue
                 reason = "nested too deeply" if isinstance(err, RecursionError) else getattr(err, "msg", str(err))
                 raise ImportFileError(f"{self.name} row {number} is not valid JSON: {reason}") from None
-            if end == len(self._text) and self._more():  # a number may go on
+            if end == len(self._text) and self._more():  # a number may continue
                 continue
             text, self._at = self._text[self._at : end], end
             return without_lone_surrogates(value, text)
@@ -123,7 +123,7 @@ class _Text:
         return err.msg.startswith("Unterminated string") or err.pos >= len(self._text) - _TAIL
 
     def _more(self) -> bool:
-        """Read on, as much again as is held, so that a long row is not tried too often; return False at the end."""
+        """Read as much again as is in the buffer, so that a long row is retried less often; return False at the end."""
         if self._ended:
             return False
         data = self._file.read(max(_CHUNK, len(self._text) - self._at))
@@ -140,9 +140,9 @@ def _row(schema: Schema, value: object, where: str, *, skips_unknown: bool) -> R
 
 
 def convert(field: Field, value: Any) -> Any:
-    """Return a JSON value as its field takes it; raise BadValue for a value of another type.
+    """Return a JSON value as its field accepts it; raise BadValue for a value of another type.
 
-    CSV uses it for what is JSON text in a cell.
+    CSV uses it for JSON text in a cell.
     """
     if value is None:
         return None

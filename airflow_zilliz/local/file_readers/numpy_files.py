@@ -1,4 +1,4 @@
-"""NumPy: one file a field, named after it; a file's dtype is matched before its values, and nothing widens."""
+"""NumPy: one file for each field, named after it; a file's dtype is checked before its values, and nothing widens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet: a column's type is matched before its values; only whole numbers and floats widen."""
+"""Parquet: a column's type is checked before its values; only whole numbers and floats widen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(path: Path, schema: Schema) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        # a row group is not read ahead as a whole: one may be as large as the file
+        # a row group is not read as a whole, since it may be as large as the file
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD) as file:
             names = file.schema_arrow.names
             schema.check_names(names, path.name)
@@ -124,7 +124,7 @@ def _values(field: Field, array: Any, name: str, done: int) -> list[Any]:
 
 
 def _whole_vectors(field: Field, array: Any) -> list[Any] | None:
-    """Return a batch's vectors, checked all at once; None where one must be looked for, since it is null or bad."""
+    """Return a batch's vectors, checked all at once; None if one of them is null or bad and has to be found."""
     import numpy as np
     import pyarrow as pa
 
@@ -145,7 +145,7 @@ def _whole_vectors(field: Field, array: Any) -> list[Any] | None:
 
 
 def _converter(field: Field) -> Callable[[Any], Any] | None:
-    """Return what checks a value whose column has the right type; None if the type says all."""
+    """Return the check of a value whose column has the right type; None if the type is enough."""
     if field.kind in INT_BITS or field.kind == "BOOL":
         return None
     if field.kind in FLOATS:

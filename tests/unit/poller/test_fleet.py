@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._poller import poller
+from airflow_zilliz._poller import page_walker, poller
 from airflow_zilliz._protocol.constants import DESCRIBE, LIST
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport import rate_limiter
@@ -55,8 +55,10 @@ def endpoint(name: str, rate: float = 10.0) -> Endpoint:
 
 
 async def wait_for(server: Server, process: str, job: Job, target: Target, texts: list[str]) -> float:
+    """Wait for a job, and return how late its end was seen: an end before the wait began counts from there."""
     loop = server.loop
-    started = EPOCH + loop.now
+    began = loop.now
+    started = EPOCH + began
     policy = WaitPolicy(poke_interval=30.0)
     wait = ImportWait(job.id, process, target, policy, started, started, spread=spread_of(job.id, started))
     step = NOT_POLLED
@@ -70,7 +72,7 @@ async def wait_for(server: Server, process: str, job: Job, target: Target, texts
         poller.leave(watch)
     assert step.end is not None
     assert step.end.tells_of_the_job, step.end.message
-    return loop.now - job.end
+    return loop.now - max(job.end, began)
 
 
 async def fleet(server: Server, processes: int, waits: int, stagger: float, spread: float) -> Fleet:
@@ -116,20 +118,29 @@ def show(found: Fleet) -> str:
     )
 
 
-@pytest.mark.parametrize("stagger", [0.0, 0.05])
-def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stagger: float) -> None:
-    found = run_fleet(monkeypatch, processes=10, waits=1000, stagger=stagger)
-    assert found.refused <= 0.02, show(found)
-    assert found.percentile(0.99) <= 75, show(found)
-    halves = [median(delays) for delays in found.delays]
-    assert max(halves) <= 2 * min(halves), show(found)
-    assert not any("Could not poll" in text or "cannot be used" in text for text in found.texts)
+@pytest.mark.parametrize(("stagger", "runs"), [(0.0, 1), (0.05, 1), (0.2, 1), (0.5, 1), (1.5, 3)])
+def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stagger: float, runs: int) -> None:
+    """Where they come one after the other it is luck who is refused first, and so the median of some runs counts."""
+    late, unfair, refused, shown = [], [], [], []
+    for seed in range(runs):
+        rate_limiter.forget_limits()
+        random.seed(seed)
+        found = run_fleet(monkeypatch, processes=10, waits=1000, seed=seed, stagger=stagger)
+        halves = [median(delays) for delays in found.delays]
+        late.append(found.percentile(0.99))
+        unfair.append(max(halves) / min(halves))
+        refused.append(found.refused)
+        shown.append(show(found))
+        assert not any("Could not poll" in text or "cannot be used" in text for text in found.texts)
+    assert median(late) <= 75, shown
+    assert median(unfair) <= 2, shown
+    assert median(refused) <= (0.02 if stagger < 0.1 else 0.025), shown
 
 
 def test_two_processes_are_not_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run_fleet(monkeypatch, processes=2, waits=1000)
     assert found.refused == 0, show(found)
-    assert found.percentile(0.99) <= 11, show(found)
+    assert found.percentile(0.99) <= 10, show(found)
 
 
 @dataclass
@@ -212,7 +223,7 @@ def test_few_collections_are_asked_for_by_name_where_the_server_filters(monkeypa
 
 
 def test_waits_that_no_walk_reaches_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(poller, "MAX_LIST_PAGES", 3)
+    monkeypatch.setattr(page_walker, "MAX_LIST_PAGES", 3)
     server = Server(order="newest first", others=100_000)
     server.jobs = {}
     delays = run_alone(monkeypatch, server, [Job(f"job-{number}", 1300.0 + number) for number in range(40)])

@@ -39,7 +39,7 @@ def test_collections_are_asked_for_where_most_of_the_list_is_of_others(
 
 
 def test_many_collections_are_not_asked_for_one_by_one() -> None:
-    few = {f"c{number}": 1 for number in range(MAX_COLLECTIONS)}
+    few: dict[str | None, int] = {f"c{number}": 1 for number in range(MAX_COLLECTIONS)}
     assert len(known(100_000).lists(few, NOW)) == MAX_COLLECTIONS
     assert known(100_000).lists({**few, "one more": 1}, NOW) == WHOLE_LIST
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_zilliz._poller.list_health import LIST_PAUSE, LIST_RETRY, MAX_WALK_FAILURES, JobList
+from airflow_zilliz._poller.list_health import LIST_PAUSE, LIST_RETRY, MAX_WALK_FAILURES, REFUSED_FOR, JobList
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizUnavailable
 
@@ -43,7 +43,7 @@ def test_a_key_that_has_no_right_to_the_list_alone_makes_it_useless_after_a_few_
     assert jobs.is_off(NOW + LIST_RETRY)
 
 
-def test_a_list_of_a_server_that_does_not_answer_at_all_is_not_useless() -> None:
+def test_a_list_of_a_server_that_does_not_respond_at_all_is_not_useless() -> None:
     assert not fails(JobList(), 3 * MAX_WALK_FAILURES, described=False)
 
 
@@ -71,3 +71,34 @@ def test_how_long_a_list_was_is_forgotten() -> None:
     assert jobs.pages == 7
     jobs.forget_old_pages(NOW + LIST_RETRY)
     assert jobs.pages == 1
+
+
+def test_descriptions_that_are_refused_for_long_make_the_list_the_better_bet() -> None:
+    jobs = JobList()
+    for seconds in (0, REFUSED_FOR - 1):
+        jobs.on_described(SLOW_DOWN, NOW + seconds)
+        assert not jobs.is_the_better_bet
+    jobs.on_described(SLOW_DOWN, NOW + REFUSED_FOR)
+    assert jobs.is_the_better_bet
+    jobs.on_walk(1, NOW + 100, serves_all=True)
+    assert jobs.is_the_better_bet
+    jobs.on_failed_walk(SLOW_DOWN, NOW + 101)
+    assert not jobs.is_the_better_bet, "both are tried in turn"
+    jobs.on_described(JOB, NOW + 102)
+    jobs.on_described(SLOW_DOWN, NOW + 103)
+    assert not jobs.is_the_better_bet
+
+
+def test_a_list_that_is_refused_is_left_alone_after_a_few_times_and_is_not_useless() -> None:
+    jobs = JobList()
+    assert not fails(jobs, MAX_WALK_FAILURES - 1, described=True, error=SLOW_DOWN)
+    assert not jobs.is_off(NOW + MAX_WALK_FAILURES)
+    assert not jobs.on_failed_walk(SLOW_DOWN, NOW + 10)
+    assert not jobs.is_in_doubt
+    assert jobs.is_off(NOW + 10 + LIST_PAUSE - 1)
+    assert not jobs.is_off(NOW + 10 + LIST_PAUSE)
+    jobs.on_failed_walk(SLOW_DOWN, NOW + 100)
+    assert jobs.is_off(NOW + 101), "it still is"
+    jobs.on_walk(1, NOW + 200)
+    assert not fails(jobs, MAX_WALK_FAILURES - 1, described=True, error=SLOW_DOWN)
+    assert not jobs.is_off(NOW + 300)

@@ -55,7 +55,7 @@ class Story:
     ended: float = 0.0
 
     def log_notes(self, step: Decision) -> None:
-        assert self.end is None, "nothing is told after the end"
+        assert self.end is None, "nothing is logged after the end"
 
 
 async def live(server: Server, plans: list[Plan]) -> list[Story]:
@@ -144,7 +144,7 @@ servers = st.builds(
     order=st.sampled_from(["stable", "random", "newest first"]),
     pages=st.booleans(),
     percents=st.booleans(),
-    list_answer=st.sampled_from(
+    list_response=st.sampled_from(
         [None] * 8 + [b"<html>", b'{"code": 0, "data": {"records": []}}', b'{"code": 80020, "message": "no right"}']
     ),
     troubles=st.lists(troubles, max_size=4),
@@ -153,7 +153,7 @@ servers = st.builds(
 
 
 @given(server=servers, single=st.lists(plans, max_size=40), fleet=st.one_of(st.just([]), fleets))
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_wait_is_lost_wrong_or_left_alone(server: Server, single: list[Plan], fleet: list[Plan]) -> None:
     server = Server(**{name: getattr(server, name) for name in _INPUTS})
     rate_limiter.forget_limits()
@@ -167,7 +167,7 @@ def test_no_wait_is_lost_wrong_or_left_alone(server: Server, single: list[Plan],
         _check(story, server, len(stories))
 
 
-_INPUTS = ("others", "order", "pages", "percents", "list_answer", "troubles", "seed")
+_INPUTS = ("others", "order", "pages", "percents", "list_response", "troubles", "seed")
 
 
 def _check(story: Story, server: Server, waits: int) -> None:

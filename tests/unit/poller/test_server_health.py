@@ -45,7 +45,7 @@ def test_a_pause_is_as_long_as_the_server_asks_for() -> None:
     assert health.paused_by(NOW + 7) is None
 
 
-def test_an_answer_ends_the_pause_of_a_server_that_was_away() -> None:
+def test_a_response_ends_the_pause_of_a_server_that_was_unreachable() -> None:
     health = Health()
     fails(health, 5)
     health.on_answer(NOW + 6)
@@ -54,7 +54,7 @@ def test_an_answer_ends_the_pause_of_a_server_that_was_away() -> None:
     assert health.answered_at == NOW + 6
 
 
-def test_an_answer_does_not_end_a_pause_that_the_server_asked_for() -> None:
+def test_a_response_does_not_end_a_pause_that_the_server_asked_for() -> None:
     health = Health()
     health.on_failure(SLOW_DOWN, NOW, NOW)
     health.on_answer(NOW + 1)

@@ -1,4 +1,4 @@
-"""A machine that sleeps while it waits, and one whose clock is set: the loop's time goes on where it was."""
+"""A machine that sleeps while it waits, and one whose clock is set: the loop's time continues where it was."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_another_thread_runs_while_a_long_list_is_read() -> None:
     assert len(gaps) >= 5, "it would have been one gap"
 
 
-def test_short_answers_are_read_at_once_and_long_ones_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_responses_are_read_at_once_and_long_ones_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(big_json, "loads", lambda body: {"big": len(body)})
     assert Response(200, b'{"a": 1}', {}).json_object() == {"a": 1}
     assert Response(200, b" " * (BIG_BYTES + 1), {}).json_object() == {"big": BIG_BYTES + 1}

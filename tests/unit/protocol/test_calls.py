@@ -94,12 +94,12 @@ def test_data_in_a_list_of_one() -> None:
     assert job.job_id == "j"
 
 
-def test_an_answer_for_another_job_is_not_believed() -> None:
+def test_a_response_for_another_job_is_not_believed() -> None:
     with pytest.raises(ZillizUnavailable, match="responded with 'other'"):
         describe(response_of({"code": 0, "data": {**JOB, "jobId": "other", "state": "Completed"}}))
 
 
-def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
+def test_a_response_without_job_id_is_for_the_requested_job() -> None:
     (job, _), _ = describe(response_of({"code": 0, "data": {"state": "Completed"}}))
     assert job.job_id == "j"
 
@@ -141,7 +141,7 @@ def test_an_answer_without_job_id_is_for_the_one_asked() -> None:
         ({"code": 1801, "message": "can only accept json format request"}, 200, ZillizApiError),
         ({"code": 90102, "message": "cluster not in this region"}, 200, ZillizApiError),
         ({"code": 4711, "message": "a bad request"}, 400, ZillizApiError),
-        # passing states of a restart or a fail-over, and what nobody has seen yet (wire 4.3, 4.7)
+        # passing states of a restart or a fail-over, and unknown ones (wire 4.3, 4.7)
         ({"code": 65535, "message": "find no available mixcoord"}, 200, ZillizUnavailable),
         (
             {"code": 65535, "message": "rpc error: code = Unavailable desc = transport is closing"},

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 
 MILVUS = {
     "collectionName": "clue_data",
@@ -55,7 +56,7 @@ def job(**fields: Any) -> ImportProgress:
     return parsed
 
 
-def test_todays_milvus_answer() -> None:
+def test_todays_milvus_response() -> None:
     parsed = parse_job(MILVUS)
     moment = datetime(2025, 1, 16, 8, 42, 9, tzinfo=timezone.utc)
     assert parsed == ImportProgress(

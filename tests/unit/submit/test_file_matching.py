@@ -98,7 +98,7 @@ def test_of_objects_that_are_copied_first_only_the_names_count_and_never_prove(s
     assert match_files([shown], [[URL]], whole_paths=False) is match
 
 
-def test_what_lies_in_a_folder_of_objects_cannot_be_told() -> None:
+def test_what_is_in_a_folder_of_objects_is_undecided() -> None:
     folder = "https://bucket.s3.amazonaws.com/day/"
     assert match_files(["x.parquet"], [[folder]], whole_paths=False) is Match.SIMILAR
     assert match_files(["day/"], [[folder]], whole_paths=False) is Match.SIMILAR

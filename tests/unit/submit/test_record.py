@@ -56,7 +56,7 @@ def test_a_field_that_somebody_edited_is_as_if_unset_or_of_its_own_type(field: s
     record = Record.from_json({"key": "k", field: value})
     assert record is not None
     found = getattr(record, field)
-    allowed = {
+    every: dict[str, tuple[Any, ...]] = {
         "digest": (None,),
         "turn": (1,),
         "sending": (value is True,),
@@ -66,8 +66,8 @@ def test_a_field_that_somebody_edited_is_as_if_unset_or_of_its_own_type(field: s
         "job_id": (None,),
         "result": (None, {}),
         "given_up": (None, -1),
-    }[field]
-    assert found in allowed
+    }
+    assert found in every[field]
     assert not isinstance(found, bool) or field == "sending"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_zilliz._protocol.constants import CREATE, LIST
 from airflow_zilliz._protocol.import_request import create_request, digest_of
-from airflow_zilliz._protocol.models import parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._protocol.target import Target
@@ -226,7 +226,7 @@ def test_a_request_that_was_not_taken_is_refused(error: ZillizUnavailable) -> No
     def refuse(_: Request) -> Response:
         raise error
 
-    server._create = refuse  # type: ignore[method-assign] # one server that refuses
+    server._create = refuse  # type: ignore[method-assign,assignment] # one server that refuses
     with pytest.raises(ZillizUnavailable, match="no job was started and a retry is safe"):
         started(server)
     assert server.records[-1] == KEPT
@@ -275,7 +275,7 @@ def test_a_lost_response_is_found_out_in_the_list() -> None:
     assert server.created == 1
 
 
-def test_a_sibling_s_job_is_not_taken_for_a_lost_one() -> None:
+def test_a_sibling_s_job_is_not_mistaken_for_a_lost_one() -> None:
     server = Server(lose={1: "before"})
     server.on_pause = lambda: server.add("sibling", names=("night/a.parquet", "night/b.json"))
     with pytest.raises(ZillizUnavailable, match="A retry checks it again before it sends"):
@@ -283,7 +283,7 @@ def test_a_sibling_s_job_is_not_taken_for_a_lost_one() -> None:
     assert server.created == 1
 
 
-def test_of_a_server_that_shows_names_alone_a_new_job_cannot_be_told() -> None:
+def test_on_a_server_that_shows_only_names_a_new_job_is_undecided() -> None:
     server = Server(lose={1: "before"})
     server.on_pause = lambda: server.jobs.update(
         sibling={"jobId": "sibling", "collectionName": "books", "state": "Importing"}
@@ -311,7 +311,7 @@ def test_a_job_that_is_certain_is_taken_though_another_hides_its_files() -> None
     assert started(server)[0] == "new-1"
 
 
-def test_a_list_that_is_refused_later_cannot_tell() -> None:
+def test_a_list_that_is_refused_later_decides_nothing() -> None:
     server = Server(lose={1: "after"})
 
     def refuse() -> None:
@@ -343,7 +343,7 @@ def test_a_lost_request_is_not_sent_again() -> None:
     assert server.paused == sum(PATIENCE.pauses)
 
 
-def test_a_lost_response_without_a_list_cannot_be_told() -> None:
+def test_a_lost_response_without_a_list_is_undecided() -> None:
     server = Server(lose={1: "after"}, list_error=NO_LIST)
     with pytest.raises(ZillizSubmissionUnknown, match=r"response was lost .* job list cannot be used"):
         started(server)
@@ -374,19 +374,24 @@ def test_a_retry_without_a_record_sends_at_once_where_records_are_kept() -> None
 
 
 @pytest.mark.parametrize(("quiet", "waits"), [(0, 90), (60, 90), (61, 89), (149, 1), (150, 0), (1000, 0), (-30, 90)])
-def test_a_retry_looks_until_the_request_would_have_shown_its_effect(quiet: float, waits: float) -> None:
+def test_a_retry_searches_until_the_request_would_have_shown_its_effect(quiet: float, waits: float) -> None:
     server = Server()
     assert started(server, retry(replace(SENT, sent_at=NOW - quiet)))[0] == "new-1"
     assert server.paused == waits
 
 
-def test_a_job_that_appears_while_a_retry_looks_is_taken() -> None:
+def test_a_job_that_appears_while_a_retry_searches_is_taken() -> None:
     server = Server()
-    server.on_pause = lambda: (server.paused > 60 and server.add("late")) or None
+
+    def appear() -> None:
+        if server.paused > 60:
+            server.add("late")
+
+    server.on_pause = appear
     assert started(server, retry(replace(SENT, sent_at=NOW))) == ("late", FOUND)
 
 
-def test_a_retry_that_was_cleared_looks_for_long_before_airflow_3_3() -> None:
+def test_a_retry_that_was_cleared_searches_for_long_before_airflow_3_3() -> None:
     server = Server()
     assert started(server, replace(BLIND, was_cleared=True))[0] == "new-1"
     assert server.paused == 90
@@ -465,7 +470,7 @@ def test_a_job_that_is_older_than_the_run_by_what_clocks_may_be_apart_is_it(send
 
 
 @pytest.mark.parametrize("offset", [-9 * HOURS, 9 * HOURS])
-def test_ages_are_told_by_the_server_s_own_clock(offset: float) -> None:
+def test_ages_are_measured_by_the_server_s_own_clock(offset: float) -> None:
     server = Server(clock_offset=offset)
     server.add("yesterday", "Completed", createTime=server.time(ago=24 * HOURS))
     server.add("mine", createTime=server.time(ago=300))
@@ -527,7 +532,7 @@ def test_a_list_of_many_pages_is_read_to_its_end() -> None:
     assert started(server, BLIND) == ("mine", FOUND)
 
 
-def test_a_server_that_is_down_while_a_retry_looks_is_looked_at_by_the_next_one() -> None:
+def test_a_server_that_is_down_while_a_retry_searches_is_searched_by_the_next_one() -> None:
     server = Server()
     server.on_pause = lambda: setattr(server, "list_error", response_of({"message": "down"}, status=503))
     with pytest.raises(ZillizUnavailable, match="a retry searches for its job again before it sends"):
@@ -535,7 +540,7 @@ def test_a_server_that_is_down_while_a_retry_looks_is_looked_at_by_the_next_one(
     assert server.created == 0
 
 
-def test_a_list_that_is_refused_while_a_retry_looks_cannot_tell() -> None:
+def test_a_list_that_is_refused_while_a_retry_searches_decides_nothing() -> None:
     server = Server()
     server.on_pause = lambda: setattr(server, "list_error", NO_LIST)
     with pytest.raises(ZillizSubmissionUnknown, match="the list is refused"):
@@ -543,19 +548,19 @@ def test_a_list_that_is_refused_while_a_retry_looks_cannot_tell() -> None:
     assert server.created == 0
 
 
-def test_the_error_of_a_lost_response_carries_what_is_known_of_it() -> None:
+def test_the_error_of_a_lost_response_has_what_is_known_of_it() -> None:
     lost = ZillizUnavailable("busy", retry_after=7, code=2, http_status=503)
     server = Server()
 
     def lose(_: Request) -> Response:
         raise lost
 
-    server._create = lose  # type: ignore[method-assign] # one server that loses
+    server._create = lose  # type: ignore[method-assign,assignment] # one server that loses
     with pytest.raises(ZillizUnavailable) as raised:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (7, 2, 503)
     server.refuse = {}
-    server._create = lambda _: response_of({"code": 65535, "message": "x"})  # type: ignore[method-assign] # likewise
+    server._create = lambda _: response_of({"code": 65535, "message": "x"})  # type: ignore[method-assign,assignment] # likewise
     with pytest.raises(ZillizUnavailable) as raised:
         started(server)
     assert (raised.value.retry_after, raised.value.code, raised.value.http_status) == (None, 65535, 200)
@@ -598,7 +603,7 @@ def test_many_old_jobs_do_not_keep_a_retry_from_sending() -> None:
     assert started(server, BLIND)[0] == "new-1"
 
 
-def test_more_jobs_than_can_be_described_cannot_be_told() -> None:
+def test_more_jobs_than_can_be_described_are_undecided() -> None:
     server = Server()
     for number in range(MAX_CANDIDATES + 1):
         server.add(f"old-{number}", "Completed", createTime=server.time(ago=24 * HOURS))
@@ -616,7 +621,7 @@ def test_a_job_that_the_list_shows_and_whose_description_is_refused_is_not_gone(
     assert server.created == 0
 
 
-def test_a_job_whose_description_is_down_is_looked_for_by_the_next_try() -> None:
+def test_a_job_whose_description_is_down_is_searched_for_by_the_next_try() -> None:
     server = Server(describe_error=response_of({"message": "down"}, status=503))
     server.add("hidden")
     with pytest.raises(ZillizUnavailable, match="a retry searches for its job again before it sends"):
@@ -659,7 +664,7 @@ def test_a_job_that_cannot_be_described_does_not_hide_the_one_that_is_ours(error
     assert started(server, retry(SENT)) == ("1", FOUND)
 
 
-def test_a_new_job_of_the_files_that_was_completed_once_and_is_failed_now_cannot_be_told() -> None:
+def test_a_new_job_of_the_files_that_was_completed_once_and_is_failed_now_is_undecided() -> None:
     server = Server()
     server.add("mine", "Failed", completeTime=CREATED)
     with pytest.raises(ZillizSubmissionUnknown, match=r"mine \(Failed\)$|mine \(Failed\)\."):
@@ -699,7 +704,7 @@ def test_a_job_that_is_gone_from_the_list_as_well_is_gone() -> None:
     assert started(server, retry(SENT))[0] == "new-1"
 
 
-def test_a_retry_without_a_list_cannot_be_told() -> None:
+def test_a_retry_without_a_list_is_undecided() -> None:
     server = Server(list_error=NO_LIST)
     with pytest.raises(ZillizSubmissionUnknown, match="An earlier try may have started it"):
         started(server, BLIND)
@@ -852,7 +857,7 @@ def test_a_job_that_this_very_try_started_is_returned_to_it(list_error: Response
     assert started(server, FIRST) == ("new-1", origin)
 
 
-def test_a_returned_job_without_a_time_cannot_be_told_before_airflow_3_3() -> None:
+def test_a_returned_job_without_a_time_is_undecided_before_airflow_3_3() -> None:
     server = Server(heeds_keys=True)
     started(server)
     del server.jobs["new-1"]["createTime"]
@@ -860,7 +865,7 @@ def test_a_returned_job_without_a_time_cannot_be_told_before_airflow_3_3() -> No
         started(server, FIRST)
 
 
-def test_a_returned_job_whose_description_is_refused_cannot_be_told_before_airflow_3_3() -> None:
+def test_a_returned_job_whose_description_is_refused_is_undecided_before_airflow_3_3() -> None:
     server = Server(heeds_keys=True)
     started(server)
     server.describe_error = response_of({"code": 1100, "message": "no"})
@@ -931,7 +936,7 @@ def test_an_own_key_whose_job_hides_its_files_is_compared_later() -> None:
 
 
 @pytest.mark.parametrize(("state", "waits"), [("Importing", 52), ("Completed", 0)])
-def test_an_own_key_whose_job_never_shows_its_files_cannot_be_told(state: str, waits: float) -> None:
+def test_an_own_key_whose_job_never_shows_its_files_is_undecided(state: str, waits: float) -> None:
     server = Server(heeds_keys=True, shows=())
     started(server, is_own_key=True)
     server.jobs["new-1"]["state"] = state

@@ -17,7 +17,7 @@ from airflow_zilliz.exceptions import ZillizConfigError
 try:
     from airflow.sdk import ObjectStoragePath
 except ImportError:
-    from airflow.io.path import ObjectStoragePath
+    from airflow.io.path import ObjectStoragePath  # type: ignore[no-redef] # the same in its older place
 
 GROUPS = [["a.parquet"], ["b.npy", "c.npy"]]
 
@@ -67,6 +67,11 @@ class Lazy(Sequence[Any]):
         ("job_id", {"jobID": 7}, "7"),
         ("job_id", "None", None),
         ("job_id", {"job_id": None}, None),
+        ("job_id", ["job-1"], ["job-1"]),
+        ("job_id", [], []),
+        ("job_id", Lazy({"job_id": "1"}, {"jobId": 2}, "1"), ["1", "2"]),
+        ("job_id", '["1", {"job_id": "2"}]', ["1", "2"]),
+        ("job_id", "[{'job_id': '1', 'imported_rows': None}]", ["1"]),
         ("collection_name", 20240101, "20240101"),
         ("collection_name", 2024.0, "2024"),
         ("collection_name", 1.5, "1.5"),
@@ -106,10 +111,11 @@ def test_what_comes_and_what_it_means(name: str, came: Any, means: Any) -> None:
         ("options", {"a": {}}, "'a' is of type dict"),
         ("options", {1: 2}, "not dict: "),
         ("options", "timeout=3", "not str: 'timeout=3'"),
-        ("job_id", ["job-1"], r"not list: \['job-1'\].*expand"),
-        ("job_id", Lazy({"job_id": "1"}), "not Lazy: .*expand"),
+        ("job_id", ["1", None], "not list: .*its item 1 is empty"),
+        ("job_id", ["1", ["2"]], "not list: .*a list within a list"),
+        ("job_id", {"1", "2"}, "not set: .*no order"),
         ("job_id", 4.5e17, "not float: .*digits"),
-        ("job_id", {"state": "Completed"}, "a job id, or a dict with job_id.*not dict: "),
+        ("job_id", {"state": "Completed"}, "a job id, a dict with job_id.*not dict: "),
         ("job_id", object(), "not object: "),
         ("collection_name", ["books"], r"text, not list: \['books'\]"),
         ("collection_name", b"books", "not bytes: "),
@@ -197,6 +203,11 @@ def test_an_error_shows_an_excerpt(length: int, is_cut: bool) -> None:
     assert str(raised.value).endswith("..." if is_cut else f"'{'x' * length}'")
 
 
-def test_a_text_of_several_ids_is_no_id() -> None:
-    with pytest.raises(ZillizConfigError, match="expand"):
-        normalised("job_id", '["1", "2"]', "load")
+def test_a_sequence_that_cannot_be_sliced_is_read_item_by_item() -> None:
+    class Unsliced(Lazy):
+        def __getitem__(self, index: Any) -> Any:
+            if isinstance(index, slice):
+                raise TypeError
+            return super().__getitem__(index)
+
+    assert normalised("job_id", Unsliced("1", "2"), "wait") == ["1", "2"]

@@ -44,7 +44,7 @@ def test_what_is_wrong_is_said_in_words_to_act_on(body: object, status: int, wor
         run(check(CLOUD), response_of(body, status=status))
 
 
-def test_a_server_that_is_down_is_told_as_it_is() -> None:
+def test_a_server_that_is_down_is_reported_as_such() -> None:
     with pytest.raises(ZillizUnavailable, match="HTTP 503"):
         run(check(CLOUD), response_of(b"", status=503))
 

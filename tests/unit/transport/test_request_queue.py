@@ -53,6 +53,14 @@ def test_refreshes_go_last_and_take_a_small_part_of_the_rate() -> None:
     assert queue.next_at(NOW) == math.inf
 
 
+def test_refreshes_that_are_late_may_take_half_of_the_rate_and_still_go_last() -> None:
+    first, second = (Need(NOW, 1.0, is_refresh=True, is_late=True) for _ in range(2))
+    other = Need(NOW, 30.0)
+    queue = turns(first, second, other)
+    assert order(queue) == [other, first]
+    assert queue.next_at(NOW) == NOW + 1 / (EAGER_SHARE * CEILING)
+
+
 def test_polls_sooner_than_asked_for_take_half_of_the_rate_until_they_are_due() -> None:
     early, soon, due = (Need(NOW - 5, 2.0, eager_until=NOW + later) for later in (20, 0.1, -1))
     queue = turns(early, soon, due, together=2)
@@ -98,6 +106,19 @@ def test_requests_are_let_go_at_the_rate_and_the_urgent_overtake() -> None:
     assert sent == [("old 0", 0.0), ("old 1", 0.1), ("young", 0.2), ("old 2", 0.3), ("old 3", 0.4), ("old 4", 0.5)]
 
 
+@pytest.mark.parametrize(("eager_for", "at_most"), [(20.0, EAGER_SHARE * CEILING), (-20.0, math.inf)])
+def test_the_limit_knows_what_polls_sooner_than_asked_for_may_use(eager_for: float, at_most: float) -> None:
+    loop = VirtualLoop()
+
+    async def main() -> RateLimiter:
+        queue = RequestQueue(grown())
+        await queue.turn(Need(loop.now, 2.0, eager_until=loop.now + eager_for), CEILING)
+        return queue.limiter
+
+    assert loop.run_until_complete(main())._at_most == at_most
+    loop.close()
+
+
 def test_who_gives_up_takes_nobody_s_turn() -> None:
     loop = VirtualLoop()
 
@@ -114,7 +135,7 @@ def test_who_gives_up_takes_nobody_s_turn() -> None:
     loop.close()
 
 
-def test_a_long_pause_is_told_to_all_that_wait() -> None:
+def test_a_long_pause_reaches_all_that_wait() -> None:
     loop = VirtualLoop()
     error = ZillizUnavailable("HTTP 429", http_status=429, retry_after=60)
 

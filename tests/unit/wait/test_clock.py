@@ -60,5 +60,5 @@ def test_a_deadline_has_had_its_poll_once_another_one_is_made() -> None:
     assert not one.had_a_poll_since(None)
 
 
-def test_it_is_built_from_what_it_is_told_alone() -> None:
+def test_it_is_built_from_its_arguments_alone() -> None:
     assert list(signature(WaitClock).parameters) == ["now", "polled_at", "due", "last_response"]

@@ -22,7 +22,7 @@ def retry(number: int = 0) -> DescriptionRetry:
 
 
 @pytest.mark.parametrize("ending", [Ending.REACHED, Ending.JOB_FAILED])
-def test_a_server_that_does_not_answer_is_asked_until_patience_is_over(ending: Ending) -> None:
+def test_a_server_that_does_not_respond_is_retried_until_patience_is_over(ending: Ending) -> None:
     one = retry()
     assert one.pause(ending, DOWN, BEGAN + DESCRIPTION_PATIENCE[ending] - 0.1) is not None
     assert one.pause(ending, DOWN, BEGAN + DESCRIPTION_PATIENCE[ending]) is None

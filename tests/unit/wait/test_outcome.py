@@ -100,7 +100,7 @@ def test_an_end_without_reasons_is_one_whose_job_is_described_again() -> None:
 
 def test_an_end_whose_texts_may_be_shown() -> None:
     end = Outcome.of(Ending.JOB_FAILED, "bad file", progress=FAILED, listed=FAILED)
-    shown = end.scrubbed(lambda text: text.replace("bad", "***"))  # type: ignore[arg-type]
+    shown = end.scrubbed(lambda text: text.replace("bad", "***"))
     assert shown.message == "*** file"
     assert shown.progress is not None
     assert shown.listed is not None

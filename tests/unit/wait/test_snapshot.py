@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, parse_job
+from airflow_zilliz._protocol.job_parsing import parse_job
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
 from airflow_zilliz._wait.snapshot import Part, Snapshot
 from airflow_zilliz._wait.snapshot_json import MAX_JSON, MAX_PARTS, parts_of, snapshot_json

@@ -75,7 +75,7 @@ def test_running_states_wait(state: ImportState) -> None:
     assert step.delay == 2.0
 
 
-def test_failed_tells_job_collection_connection_reason_and_files() -> None:
+def test_a_failure_names_job_collection_connection_reason_and_files() -> None:
     failed = job(
         ImportState.FAILED,
         0,
@@ -94,7 +94,7 @@ def test_failed_without_reason_says_so() -> None:
     assert "gave no reason" in end_of(wait().on_progress(job(ImportState.FAILED, 0), START)).message
 
 
-def test_progress_is_told_on_change_only() -> None:
+def test_progress_is_logged_on_change_only() -> None:
     waiting = wait()
     assert texts(waiting.on_progress(job(), START + 1)) == ["Import job j-1: Importing 40 %"]
     assert texts(waiting.on_progress(job(), START + 2)) == []
@@ -118,7 +118,7 @@ def test_uncommitted_as_target_is_reached_there_and_beyond(state: ImportState) -
     assert end_of(step).ending is Ending.REACHED
 
 
-def test_an_unknown_word_waits_and_is_told_once() -> None:
+def test_an_unknown_state_waits_and_is_logged_once() -> None:
     waiting = wait()
     odd = job(ImportState.UNKNOWN, raw={"state": "Frobnicating"})
     assert any("'Frobnicating'" in text for text in texts(waiting.on_progress(odd, START + 1)))
@@ -138,7 +138,8 @@ def test_trouble_is_waited_out_for_the_tolerance() -> None:
     assert waiting.in_trouble
     step, now = fail(waiting, DOWN, START + 609, START + 700)
     end = end_of(step)
-    assert (end.ending, now) == (Ending.UNAVAILABLE, pytest.approx(START + 616, abs=7))
+    assert end.ending is Ending.UNAVAILABLE
+    assert now == pytest.approx(START + 616, abs=7)
     for fact in (
         "Could not poll import job 'j-1' of collection 'books' (connection 'my_conn', cluster in01-x) for 10 min",
         "Last error: https://z returned HTTP 503: upstream down",
@@ -154,7 +155,7 @@ def test_trouble_from_the_start_says_that_the_job_was_never_seen() -> None:
     assert "has not been seen in this wait" in end_of(waiting.on_error(DOWN, START)).message
 
 
-def test_a_good_answer_ends_the_trouble() -> None:
+def test_a_good_response_ends_the_trouble() -> None:
     waiting = wait()
     fail(waiting, DOWN, START + 2, START + 500)
     step = waiting.on_progress(job(), START + 510)
@@ -162,7 +163,7 @@ def test_a_good_answer_ends_the_trouble() -> None:
     assert fail(waiting, DOWN, START + 540, START + 1109)[0].end is None
 
 
-def test_trouble_is_told_once() -> None:
+def test_trouble_is_logged_once() -> None:
     waiting = wait()
     assert len(waiting.on_error(DOWN, START + 1).notes) == 1
     assert waiting.on_error(DOWN, START + 2).notes == ()
@@ -182,7 +183,7 @@ def test_a_pause_longer_than_the_tolerance_is_no_trouble() -> None:
     assert (end_of(last).ending, now) == (Ending.UNAVAILABLE, START + 22_400)
 
 
-def test_the_last_look_of_trouble_is_when_it_has_lasted_too_long() -> None:
+def test_the_last_poll_of_trouble_is_when_it_has_lasted_too_long() -> None:
     waiting = wait(deadline=None)
     waiting.on_progress(job(), START + 10_000)
     fail(waiting, SILENT, START + 10_030, START + 10_589)
@@ -205,6 +206,9 @@ def test_a_refused_key_is_looked_up_again_and_then_fails_at_once() -> None:
     waiting = wait()
     first = waiting.on_error(REFUSED, START + 1)
     assert (first.end, first.look_up_connection, first.delay) == (None, True, 0.0)
+    assert [level for level, text in first.notes if "looking connection 'my_conn' up again" in text] == [
+        logging.WARNING
+    ]
     end = end_of(waiting.on_error(REFUSED, START + 2))
     assert end.ending is Ending.KEY_REFUSED
     assert "The apikey is illegal. Correct the key of connection 'my_conn'" in end.message
@@ -229,7 +233,7 @@ def test_an_unknown_job_is_waited_out_for_a_minute() -> None:
     assert "Job not found" in end.message
 
 
-def test_an_unknown_job_is_an_answer_so_no_trouble() -> None:
+def test_an_unknown_job_is_a_response_so_no_trouble() -> None:
     waiting = wait()
     waiting.on_error(DOWN, START + 30)
     assert waiting.on_error(UNKNOWN, START + 40).end is None
@@ -273,7 +277,7 @@ def test_silent_fail_lets_no_error_end_the_wait_before_its_deadline(error: Zilli
 # -- time ---------------------------------------------------------------------------------------------------------
 
 
-def test_timeout_tells_the_last_state() -> None:
+def test_a_timeout_reports_the_last_state() -> None:
     waiting = wait()
     waiting.on_progress(job(progress=80), START + 10)
     end = end_of(waiting.on_progress(job(progress=80), START + 3600))
@@ -286,7 +290,7 @@ def test_a_job_that_is_done_at_the_deadline_succeeds() -> None:
     assert end_of(wait().on_progress(job(ImportState.COMPLETED), START + 9999)).ending is Ending.REACHED
 
 
-def test_the_last_look_is_at_the_deadline() -> None:
+def test_the_last_poll_is_at_the_deadline() -> None:
     assert wait().on_progress(job(), START + 3590).delay == 10
 
 
@@ -308,7 +312,7 @@ def test_the_backstop_times_out_and_says_that_no_triggerer_may_run() -> None:
 
 
 @pytest.mark.parametrize(("age", "delay"), [(0, 2.0), (10, 2.0), (50, 5.0), (299, 29.9), (300, 30.0), (3000, 30.0)])
-def test_a_young_wait_looks_more_often(age: float, delay: float) -> None:
+def test_a_young_wait_polls_more_often(age: float, delay: float) -> None:
     assert POLICY.delay(age) == pytest.approx(delay)
 
 
@@ -330,7 +334,7 @@ def test_a_clock_that_was_set_back_does_no_harm() -> None:
     assert POLICY.delay(-500) == 2.0
 
 
-def test_looks_of_a_long_wait_stay_few() -> None:
+def test_polls_of_a_long_wait_stay_few() -> None:
     age, looks = 0.0, 0
     while age < 3600:
         age += POLICY.delay(age)
@@ -347,7 +351,7 @@ def test_memory_survives_json() -> None:
     assert Checkpoint.from_json(json.loads(json.dumps(waiting.seen.as_json()))) == waiting.seen
 
 
-def test_what_was_told_before_is_not_told_again() -> None:
+def test_what_was_logged_before_is_not_logged_again() -> None:
     before = wait()
     before.on_progress(job(ImportState.UNCOMMITTED, 99), START + 1)
     assert wait(before.seen).on_progress(job(ImportState.UNCOMMITTED, 99), START + 2).notes == ()
@@ -363,7 +367,7 @@ def test_memory_that_cannot_be_read_is_forgotten(value: object) -> None:
 
 @pytest.mark.parametrize("poke_interval", [5, 30, 60, 300, 3600])
 @pytest.mark.parametrize("spread", [0.9, 1.0])
-def test_a_long_wait_costs_at_most_40_looks_more(poke_interval: float, spread: float) -> None:
+def test_a_long_wait_costs_at_most_40_polls_more(poke_interval: float, spread: float) -> None:
     policy = replace(POLICY, poke_interval=poke_interval)
     age, looks = 0.0, 0
     while age < 100 * poke_interval:
@@ -396,7 +400,7 @@ def test_a_pause_that_was_asked_for_is_never_cut_by_the_spread() -> None:
 SLOW_DOWN = ZillizUnavailable("HTTP 429", http_status=429)
 
 
-def test_a_throttled_wait_loses_no_tolerance_while_others_are_answered() -> None:
+def test_a_throttled_wait_loses_no_tolerance_while_others_get_responses() -> None:
     waiting = wait(deadline=None)
     for age in range(0, 5000, 30):
         assert waiting.on_error(SLOW_DOWN, START + age, server_responded_at=START + age - 1).end is None
@@ -405,13 +409,27 @@ def test_a_throttled_wait_loses_no_tolerance_while_others_are_answered() -> None
     assert now == pytest.approx(START + 5570, abs=30)
 
 
-def test_a_refused_first_look_is_no_end_even_without_tolerance() -> None:
+def test_a_wait_that_is_not_answered_loses_its_tolerance_although_others_are() -> None:
+    waiting, now = wait(deadline=None), START
+    while (step := waiting.on_error(DOWN, now, server_responded_at=now - 1)).end is None:
+        now += step.delay
+    assert now == pytest.approx(START + 600, abs=30)
+
+
+def test_a_refused_first_poll_does_not_end_a_wait_even_without_tolerance() -> None:
     waiting = wait(poll_failure_tolerance=0)
     assert waiting.on_error(SLOW_DOWN, START).end is None
     assert waiting.on_error(SLOW_DOWN, START + THROTTLE_GRACE).end is not None
 
 
-# -- what a list tells --------------------------------------------------------------------------------------------
+def test_a_wait_that_is_overdue_has_what_is_left_of_its_time() -> None:
+    waiting = wait(deadline=START + 60)
+    step = waiting.on_overdue(START + 59.5)
+    assert (step.end, step.delay) == (None, 0.5)
+    assert end_of(waiting.on_overdue(START + 60)).ending is Ending.TIMED_OUT
+
+
+# -- what a list shows --------------------------------------------------------------------------------------------
 
 
 def listed(state: ImportState, **raw: Any) -> ImportProgress:
@@ -426,20 +444,20 @@ def test_a_list_ends_a_wait_with_what_it_knows() -> None:
     assert (failed.ending, failed.needs_description) == (Ending.JOB_FAILED, True)
 
 
-def test_a_list_s_word_for_running_is_no_news_of_a_described_job() -> None:
+def test_a_list_s_word_for_running_is_not_new_for_a_described_job() -> None:
     waiting = wait()
     waiting.on_progress(job(progress=40), START)
     assert waiting.on_listed(listed(ImportState.IMPORTING), START + 30).notes == ()
 
 
-def test_a_list_tells_that_a_job_began() -> None:
+def test_a_list_shows_that_a_job_began() -> None:
     waiting = wait()
     waiting.on_progress(job(ImportState.PENDING, 0), START)
     assert texts(waiting.on_listed(listed(ImportState.IMPORTING), START + 30)) == ["Import job j-1: Importing"]
     assert waiting.on_listed(listed(ImportState.IMPORTING), START + 60).notes == ()
 
 
-def test_a_list_with_percentages_tells_each_change() -> None:
+def test_a_list_with_percentages_shows_each_change() -> None:
     waiting = wait()
     waiting.on_progress(job(progress=40), START)
     step = waiting.on_listed(listed(ImportState.IMPORTING, progress=70), START + 30)
@@ -451,7 +469,7 @@ def test_a_wait_for_uncommitted_does_not_rely_on_lists() -> None:
     assert not wait(target_state=ImportState.UNCOMMITTED).can_be_listed
 
 
-def test_a_useless_list_is_told_once() -> None:
+def test_a_useless_list_is_logged_once() -> None:
     waiting = wait()
     assert "cannot be used" in texts(waiting.on_list_useless(ZillizApiError("no such route"), START))[0]
     assert waiting.on_list_useless(ZillizApiError("no such route"), START + 600).notes == ()
@@ -465,7 +483,7 @@ def claimed(state: ImportState) -> ImportWait:
     return wait(claimed=end)
 
 
-def test_the_description_of_a_claimed_end_decides() -> None:
+def test_the_description_of_a_listed_end_decides() -> None:
     described = job(ImportState.COMPLETED, 100, imported_rows=7)
     assert end_of(claimed(ImportState.COMPLETED).on_progress(described, START + 1)).progress is described
     turned = claimed(ImportState.COMPLETED).on_progress(job(ImportState.FAILED, 0, reason="r"), START + 1)
@@ -480,7 +498,7 @@ def test_a_job_that_runs_on_is_waited_for_without_lists() -> None:
 
 
 @pytest.mark.parametrize("state", [ImportState.COMPLETED, ImportState.FAILED])
-def test_a_claimed_end_stands_when_no_description_can_be_had(state: ImportState) -> None:
+def test_a_listed_end_stands_when_no_description_is_available(state: ImportState) -> None:
     waiting = claimed(state)
     assert waiting.claimed is not None
     patience = DESCRIPTION_PATIENCE[waiting.claimed.ending]
@@ -489,14 +507,15 @@ def test_a_claimed_end_stands_when_no_description_can_be_had(state: ImportState)
     assert step.end is not None
     assert step.end.tells_of_the_job
     assert step.notes[-1][0] == logging.WARNING
-    assert "is not available" in step.notes[-1][1]
+    lost = "its reason is the list's, if any" if state is ImportState.FAILED else "rows are unknown"
+    assert f"from the job list, and {lost}, since its description is not available" in step.notes[-1][1]
 
 
-def test_a_claimed_end_of_a_forgotten_job_stands_at_once() -> None:
+def test_a_listed_end_of_a_forgotten_job_stands_at_once() -> None:
     assert claimed(ImportState.COMPLETED).on_error(ZillizJobNotFound("gone"), START + 1).end is not None
 
 
-def test_a_claimed_end_with_a_refused_key_looks_the_connection_up_first() -> None:
+def test_a_listed_end_with_a_refused_key_looks_the_connection_up_first() -> None:
     waiting = claimed(ImportState.COMPLETED)
     assert waiting.on_error(ZillizAuthError("401"), START + 1).look_up_connection
     assert waiting.on_error(ZillizAuthError("401"), START + 2).end is not None
@@ -505,7 +524,7 @@ def test_a_claimed_end_with_a_refused_key_looks_the_connection_up_first() -> Non
 # -- pace and stall -----------------------------------------------------------------------------------------------
 
 
-def test_two_readings_tell_the_rate_and_the_time_left() -> None:
+def test_two_readings_give_the_rate_and_the_time_left() -> None:
     waiting = wait()
     waiting.on_progress(job(imported_rows=1000, total_rows=5000), START)
     step = waiting.on_progress(job(progress=63, imported_rows=2000, total_rows=5000), START + 20)
@@ -524,6 +543,11 @@ def test_a_job_that_does_not_move_is_warned_of_once_for_each_stall() -> None:
     ):
         notes = waiting.on_progress(job(progress=progress), START + age - 3600).notes
         assert len([text for level, text in notes if level == logging.WARNING]) == warned, age
+
+
+def test_a_wait_whose_memory_has_no_state_warns_of_no_stall() -> None:
+    waiting = wait(Checkpoint(moved_at=START - 7200))
+    assert waiting.on_unchanged(START).notes == ()
 
 
 def test_no_stall_warning_where_none_is_wanted() -> None:

@@ -40,11 +40,11 @@ def warnings(waiting: ImportWait, error: ZillizError, now: float) -> list[str]:
     return [text for level, text in waiting.on_error(error, now).notes if level == logging.WARNING]
 
 
-# -- what is wrong for good, and what only seems so ---------------------------------------------------------------
+# -- what can never succeed, and what only seems so ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("error", [ODD, WRONG, ZillizApiError("no import API", http_status=404)])
-def test_an_odd_answer_after_the_job_was_seen_counts_against_the_tolerance(error: ZillizError) -> None:
+def test_an_odd_response_after_the_job_was_seen_counts_against_the_tolerance(error: ZillizError) -> None:
     waiting = wait()
     waiting.on_progress(job(progress=63), START + 10)
     assert fail(waiting, error, START + 40, START + 600)[0].end is None
@@ -128,7 +128,7 @@ def test_silent_fail_waits_for_an_unknown_job_at_its_own_pace() -> None:
 # -- one line for each trouble ------------------------------------------------------------------------------------
 
 
-def test_alternating_answers_are_one_trouble() -> None:
+def test_alternating_responses_are_one_trouble() -> None:
     waiting, lines = wait(deadline=None), []
     for turn in range(200):
         step = waiting.on_error(DOWN, START + 60 * turn) if turn % 2 else waiting.on_progress(job(), START + 60 * turn)
@@ -141,7 +141,7 @@ def test_alternating_answers_are_one_trouble() -> None:
     assert lines[0].endswith("Retrying for up to 10 min")
 
 
-def test_descriptions_that_fail_where_the_list_answers_are_one_trouble() -> None:
+def test_descriptions_that_fail_while_the_list_responds_are_one_trouble() -> None:
     waiting, lines = wait(deadline=None), []
     for turn in range(200):
         step = waiting.on_error(DOWN, START + 60 * turn) if turn % 2 else waiting.on_unchanged(START + 60 * turn)
@@ -310,12 +310,21 @@ def test_the_connection_is_looked_up_again_once_in_a_while_during_trouble(error:
     assert all(later - earlier <= LOOK_UP_EVERY + 31 for earlier, later in pairwise(ages))
 
 
-def test_each_trouble_looks_it_up_anew_and_a_server_that_is_only_busy_never() -> None:
+def test_each_trouble_looks_it_up_again_and_a_server_that_is_only_busy_never() -> None:
     waiting = wait(deadline=None, poll_failure_tolerance=10_000)
     first = looked_up_at(waiting, SILENT, START + 1100)
     waiting.on_progress(job(), START + 1130)
     assert looked_up_at(waiting, SILENT, START + 5100, began=START + 5000) == first
     assert looked_up_at(wait(deadline=None), SLOW_DOWN, START + 1500) == []
+
+
+def test_a_time_out_in_trouble_looks_nothing_up() -> None:
+    waiting = wait(deadline=START + 50)
+    for age in (1, 50):
+        assert waiting.on_error(SLOW_DOWN, START + age).end is None
+    step = waiting.on_error(DOWN, START + 52)
+    assert step.end is not None
+    assert not step.look_up_connection
 
 
 def test_the_end_of_a_wait_looks_nothing_up() -> None:
@@ -369,7 +378,7 @@ def test_a_wait_shows_nothing_of_its_inside() -> None:
         assert name not in signature(ImportWait).parameters
 
 
-def test_the_last_state_is_told_with_the_time_of_the_last_list() -> None:
+def test_the_last_state_is_reported_with_the_time_of_the_last_list() -> None:
     waiting = wait()
     waiting.on_progress(job(), START + 10)
     assert "14:13:30 UTC" in end_of(waiting.on_overdue(START + 4000)).message
@@ -437,7 +446,7 @@ def test_whoever_waits_for_uncommitted_waits_through_the_states_before(state: Im
     assert wait(target_state=ImportState.UNCOMMITTED).on_progress(job(state), START + 1).end is None
 
 
-def test_a_list_tells_of_a_described_job_what_is_more_than_running() -> None:
+def test_a_list_shows_of_a_described_job_what_is_more_than_running() -> None:
     waiting = wait()
     waiting.on_progress(job(progress=40), START)
     odd = replace(listed(ImportState.UNKNOWN), raw={"state": "Frobnicating"})

@@ -15,6 +15,11 @@ from typing import Any
 
 import requests
 
+from dev import supervisor
+
+#: Seconds for all of Airflow's processes to end, more than its supervisor gives them.
+_ENDS_WITHIN = 30.0
+
 
 class RunningError(Exception):
     """Something did not happen as it should."""
@@ -34,6 +39,8 @@ def airflow(
 ) -> Iterator[AirflowApi]:
     """Run a real Airflow with an SQLite metadata database, and end every process of it.
 
+    They end with this process, too, however that one ends.
+
     :param connection: what ``zilliz_default`` is, from the environment; None leaves it to Airflow's database
     :param settings: environment variables that differ from `environment`'s
     :param port: the API server's; None takes a free one
@@ -44,12 +51,19 @@ def airflow(
     port = port or free_port()
     variables = {**environment(home, dags, connection, port, python=python, path=path), **(settings or {})}
     with (home / "airflow.log").open("w") as log:
-        command = [python, "-m", "airflow", "standalone"]
-        process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+        command = [sys.executable, supervisor.__file__, python, "-m", "airflow", "standalone"]
+        process = subprocess.Popen(
+            command, env=variables, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
+    assert process.stdin is not None  # noqa: S101 - it is piped
     try:
         yield AirflowApi(f"http://127.0.0.1:{port}{path}", process, login)
     finally:
-        end_tree(process)
+        process.stdin.close()
+        try:
+            process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            end_tree(process)
 
 
 def environment(

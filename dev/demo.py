@@ -17,8 +17,9 @@ from typing import Any
 
 import requests
 
-from airflow_zilliz.local.running import AirflowApi, RunningError, airflow
 from airflow_zilliz.local.testing import LocalServer
+from dev.airflow_process import AirflowApi, RunningError, airflow
+from dev.supervisor import end_with_parent
 
 DAG_ID = "zilliz_import_wait"
 SENSOR = "wait_for_import"
@@ -29,12 +30,13 @@ PARQUET_ROWS, JSON_ROWS = 3000, 1500
 
 def main() -> int:
     """Run the demo; 0 only if the first job was Completed with true row counts and the second one Failed."""
-    arguments = argparse.ArgumentParser(prog="python -m airflow_zilliz.local.demo", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
     arguments.add_argument("--dags", type=Path, required=True, help="the folder of zilliz_import_wait.py")
     arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_with_parent()
     started = time.monotonic()
     server = import_server(home)
     try:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import requests
 
-from airflow_zilliz.local.demo import import_server, make_collection, say, step
-from airflow_zilliz.local.running import AirflowApi, RunningError, airflow
 from airflow_zilliz.local.testing import LocalServer
+from dev.airflow_process import AirflowApi, RunningError, airflow
+from dev.demo import import_server, make_collection, say, step
+from dev.supervisor import end_with_parent
 
 CONN_ID = "zilliz_default"
 
@@ -54,13 +55,14 @@ def opened(
 
 def main() -> int:
     """Run until Ctrl-C."""
-    arguments = argparse.ArgumentParser(prog="python -m airflow_zilliz.local.ui", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m dev.ui", description=__doc__)
     arguments.add_argument("--dags", type=Path, required=True, help="the folder of the example DAGs")
     arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
     arguments.add_argument("--port", type=int, help="Airflow's port; a free one if left out")
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_with_parent()
     step("Starting Airflow and a local import server over Milvus Lite")
     try:
         with opened(home, options.dags.resolve(), port=options.port) as (api, server):

@@ -1,0 +1,273 @@
+"""The operator that imports a dataset of any number of files; `airflow_zilliz.operators` shows it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
+from airflow_zilliz._submit.dataset import PlannedJob
+from airflow_zilliz._submit.idempotency_keys import key_of
+from airflow_zilliz._submit.ledger import Ledger, Phase, Stage
+from airflow_zilliz._submit.record import Patience
+from airflow_zilliz._submit.values import Submission
+from airflow_zilliz._tasks.arguments import check_literals, is_templated, normalise_arguments
+from airflow_zilliz._tasks.importing import PlansDataset, names_of
+from airflow_zilliz._tasks.two_phase import DEFERRABLE
+from airflow_zilliz.exceptions import ZillizError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_zilliz._tasks.dataset_run import DatasetRun
+    from airflow_zilliz._tasks.dataset_state import DatasetState
+
+#: How long a killed task waits for its jobs' abortion; Airflow kills for good after 60 s.
+ABORT_SECONDS = 25.0
+
+
+class ZillizImportDatasetOperator(PlansDataset):
+    """Import any number of files: split into jobs, submit them in waves, wait for them, and account for each file.
+
+    A retry and a cleared task go on with what is missing: jobs that are Completed are not sent again, running ones are
+    waited for, Failed ones are started again. ``return_value`` has the sums: ``jobs``, ``files``, ``collection_name``,
+    ``imported_rows``, ``total_rows``, ``file_size`` (bytes), ``complete_time``, ``duration`` (seconds). XCom ``jobs``
+    has each job's result and files; XCom ``missing`` the files that are not in after a failure.
+
+    :param collection_name: the collection (templated)
+    :param files: as for `ZillizImportOperator`, as are ``object_urls``, and ``volume_name`` with ``data_paths``
+        (templated)
+    :param source: instead of these, the URL of a folder, a file or a pattern in an object storage, which Airflow's
+        ``ObjectStoragePath`` lists at run time, such as ``"s3://aws_default@lake/books/**/*.parquet"``. NumPy files of
+        one folder are one group; hidden files, whose path has a name with ``.`` or ``_`` first, and empty ones are
+        left out (templated)
+    :param to_path: returns for the URL of a listed file, such as ``"s3://lake/books/a.parquet"``, what the target
+        wants; None for the key in its bucket on Milvus, and for the URL on Zilliz Cloud
+    :param fail_on_empty: fail if ``source`` holds no file, instead of skipping the task
+    :param max_files_per_job: files for each job, 1 to 1000 on Zilliz Cloud and to 1024 on Milvus
+    :param max_bytes_per_job: bytes for each job, at least 1, where ``source`` says the sizes; None for no limit
+    :param max_active_jobs: jobs that may run at once, at least 1. The next ones are sent as soon as a quarter of them
+        have ended
+    :param atomic: load all files before the first becomes visible, and none if a job fails: for servers with imports
+        of two phases. The commits follow each other, and are not one moment
+    :param cancel_on_kill: abort the jobs of ``atomic=True`` when the task is killed on its worker
+    :param timeout: for all jobs together, seconds or timedelta
+    :param idempotency_key: a key of your own, to which a digest of each job's files is added (templated)
+    :param zilliz_conn_id: and all others as for `ZillizImportOperator`
+    :raises ZillizImportFailed: some files are not in; the message names them
+    :raises ZillizSubmissionUnknown: it is not known of some jobs whether they were started; not retried
+    :raises ZillizConfigError: before anything is sent; also if ``atomic`` cannot be kept
+    :raises ZillizError: else as `ZillizImportSensor`, with an account of all jobs
+    """
+
+    template_fields: Sequence[str] = (*PlansDataset.template_fields, "source")
+
+    def __init__(
+        self,
+        *,
+        collection_name: str,
+        files: Groups | None = None,
+        object_urls: Groups | None = None,
+        volume_name: str | None = None,
+        data_paths: Groups | None = None,
+        source: str | None = None,
+        to_path: Callable[[str], str] | None = None,
+        fail_on_empty: bool = False,
+        max_files_per_job: int = 1000,
+        max_bytes_per_job: int | None = None,
+        max_active_jobs: int = 10,
+        atomic: bool = False,
+        partition_name: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        storage_conn_id: str | None = None,
+        idempotency_key: str | None = None,
+        cancel_on_kill: bool = False,
+        zilliz_conn_id: str = "zilliz_default",
+        cluster_id: str | None = None,
+        project_id: str | None = None,
+        region_id: str | None = None,
+        db_name: str | None = None,
+        deferrable: bool = DEFERRABLE,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = timedelta(days=7),
+        poll_failure_tolerance: timedelta | float = timedelta(minutes=10),
+        stall_warning: timedelta | float | None = timedelta(minutes=30),
+        retry_on_failure: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            collection_name=collection_name,
+            files=files,
+            object_urls=object_urls,
+            volume_name=volume_name,
+            data_paths=data_paths,
+            partition_name=partition_name,
+            options=options,
+            storage_conn_id=storage_conn_id,
+            idempotency_key=idempotency_key,
+            cancel_on_kill=cancel_on_kill,
+            zilliz_conn_id=zilliz_conn_id,
+            cluster_id=cluster_id,
+            project_id=project_id,
+            region_id=region_id,
+            db_name=db_name,
+            deferrable=deferrable,
+            poke_interval=poke_interval,
+            timeout=timeout,
+            poll_failure_tolerance=poll_failure_tolerance,
+            stall_warning=stall_warning,
+            retry_on_failure=retry_on_failure,
+            target_state="Completed",
+            **kwargs,
+        )
+        self.source = source
+        self.to_path = to_path
+        self.fail_on_empty = fail_on_empty
+        self.max_files_per_job = max_files_per_job
+        self.max_bytes_per_job = max_bytes_per_job
+        self.max_active_jobs = max_active_jobs
+        self.atomic = atomic
+        self._state: DatasetState | None = None
+        check_literals(self)
+        self._check_limits()
+
+    def execute(self, context: Context) -> Any:
+        """Import the dataset, or go on with what earlier tries left."""
+        return self._import(context, *self._time_span(context))
+
+    def execute_wave(self, context: Context, event: Any = None, **span: Any) -> Any:
+        """Take over from the trigger that waits for jobs, and send the next ones."""
+        return self._import(context, *self._span_of(span), then=lambda run: run.resume(event))
+
+    def execute_again(self, context: Context, event: Any = None, **span: Any) -> Any:
+        """Go on after the pause for a server that had no room."""
+        return self._import(context, *self._span_of(span))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; how it ended is translated here alike on every Airflow."""
+        kwargs = next_kwargs or {}
+        if next_method != "__fail__":
+            return getattr(self, next_method)(context, **kwargs)
+        reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
+        if "timeout" in reason.lower():
+            return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop())
+        return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        """Abort the jobs of a task that is killed on its worker, where that is wanted and possible."""
+        state = self._state
+        if not self.cancel_on_kill or state is None or state.ledger.phase is Phase.COMMITTING:
+            return
+        ids = [state.ledger.entries[index].job_id for index in state.ledger.at(Stage.RUNNING, Stage.LOADED)]
+        if commits_by_itself(self.options):
+            self.log.warning("%d import jobs continue: no server can stop one that commits by itself", len(ids))
+            return
+        # in a thread, for the signal may have come in the midst of a request of this one
+        aborting = threading.Thread(target=self._abort_all, args=(ids,), daemon=True)
+        aborting.start()
+        aborting.join(ABORT_SECONDS)
+
+    def _abort_all(self, ids: Sequence[str]) -> None:
+        from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
+
+        with ZillizHook(self.zilliz_conn_id) as hook:
+            for job_id in ids:
+                try:
+                    hook.abort_import(job_id, **self._ids())
+                except ZillizError as err:
+                    self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _import(
+        self,
+        context: Context,
+        started_at: float,
+        deadline: float | None,
+        execution_deadline: float | None,
+        then: Callable[[DatasetRun], Ledger] = lambda run: run.go(),
+    ) -> Any:
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
+        from airflow_zilliz._tasks.dataset_run import DatasetRun  # here, since parsing a DAG needs no polls
+        from airflow_zilliz._tasks.dataset_state import DatasetState
+        from airflow_zilliz._tasks.dataset_store import LedgerStore
+        from airflow_zilliz._tasks.job_list import Span
+
+        normalise_arguments(self)
+        if self.atomic:
+            self.options = {**(self.options or {}), "auto_commit": False}
+        store = LedgerStore(context)
+        with self._hook():
+            self._store_links(context)
+            ledger = DatasetPlan(self, context).ledger(store)
+            state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))
+            self._state = state
+            ledger = then(DatasetRun(state))
+        return self._finish_dataset(ledger, context)
+
+    def _span_of(self, span: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
+        started_at = span.get("started_at")
+        return started_at or time.time(), span.get("deadline"), span.get("execution_deadline")
+
+    def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission:
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
+
+        submission = self._submission_of(
+            DatasetPlan(self, context).sources_of(job), names_of(context["ti"]), self._storage_keys(), patience
+        )
+        if not self.idempotency_key:
+            return submission
+        # the digest makes a user's key stand for these files alone
+        return replace(submission, key=key_of(self.idempotency_key, digest=submission.digest), is_own_key=False)
+
+    def _leave_account(self, ledger: Ledger, context: Context) -> None:
+        """Leave what became of each job in XComs."""
+        from airflow_zilliz._tasks.dataset_account import completed_jobs, jobs_of, missing_of
+
+        context["ti"].xcom_push(key="jobs", value=jobs_of(ledger))
+        context["ti"].xcom_push(key="missing", value=missing_of(ledger))
+        self._note_lineage(completed_jobs(ledger), None)
+
+    def _finish_dataset(self, ledger: Ledger, context: Context) -> Any:
+        from airflow_zilliz._tasks.dataset_account import account, completed_jobs, failure_of
+        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
+        from airflow_zilliz._wait.job_results import event_of
+
+        self._leave_account(ledger, context)
+        if (error := failure_of(ledger, retry_on_failure=self.retry_on_failure)) is not None:
+            raise error
+        self.log.info("%s", account(ledger))
+        DatasetPlan(self, context).forget_listing()
+        event = event_of(completed_jobs(ledger))
+        self._tell_outlets(event, context)
+        return {**event, "files": sum(len(job.paths) for job in ledger.jobs)}
+
+    def _paths(self) -> tuple[str, ...]:
+        return ()  # each job's own files are told instead
+
+    def _check_source(self) -> None:
+        if self.source is None:
+            super()._check_source()
+            return
+        given = [name for name in ("files", "object_urls", "volume_name", "data_paths") if getattr(self, name)]
+        if given:
+            raise ValueError(f"source cannot be given together with {' and '.join(given)}")
+        if not is_templated(self.source):
+            from airflow_zilliz._submit.dataset_files import parse_source
+
+            parse_source(self.source)
+
+    def _check_limits(self) -> None:
+        self._check_source()
+        for name in ("max_files_per_job", "max_bytes_per_job", "max_active_jobs"):
+            value = getattr(self, name)
+            if value is None and name == "max_bytes_per_job":
+                continue
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")

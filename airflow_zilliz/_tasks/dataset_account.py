@@ -1,0 +1,134 @@
+"""What is said of a dataset's jobs and files: the account in a line, the results, and the failure that names files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
+from airflow_zilliz._submit.dataset import named_paths
+from airflow_zilliz._submit.ledger import Ledger, Stage
+from airflow_zilliz._wait.checkpoint import duration
+from airflow_zilliz._wait.job_results import Tally, job_of_result
+from airflow_zilliz._wait.list_outcome import MAX_NAMED
+from airflow_zilliz._wait.list_progress import counted
+from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry, ZillizSubmissionUnknown
+
+#: XComs hold the paths of so many files; of more, each job's number and its first and last file.
+MAX_PATHS = 2_000
+#: Lineage names so many files of a job.
+MAX_LINEAGE_FILES = 100
+
+_WORDS = {
+    Stage.COMPLETED: "Completed",
+    Stage.COMMITTED: "being committed",
+    Stage.LOADED: "loaded and not committed",
+    Stage.RUNNING: "running",
+    Stage.FAILED: "Failed",
+    Stage.IN_DOUBT: "in doubt",
+    Stage.OPEN: "not sent, or not known to be running",
+}
+
+
+def account(ledger: Ledger, since: float | None = None) -> str:
+    """Return how many jobs, files, rows and bytes are where.
+
+    :param since: seconds since the import began, for the rate and the time left
+    """
+    parts = []
+    for stage, word in _WORDS.items():
+        if indices := ledger.at(stage):
+            parts.append(f"{len(indices):,} jobs with {len(ledger.paths(stage)):,} files are {word}")
+    files = sum(len(job.paths) for job in ledger.jobs)
+    text = f"Of {len(ledger.jobs):,} jobs with {files:,} files: {', '.join(parts)}"
+    rows = tally_of(ledger).rows
+    if rows:
+        text += f"; {counted(rows)} rows"
+    if size := sum(ledger.jobs[index].size or 0 for index in ledger.at(Stage.COMPLETED, Stage.LOADED)):
+        text += f", {size:,} bytes"
+    done = len(ledger.paths(Stage.COMPLETED, Stage.LOADED, Stage.COMMITTED))
+    if since and done:
+        text += f", {done / since:.3g} files/s"
+        if done < files:
+            text += f", about {duration(since * (files - done) / done)} left"
+    return text
+
+
+def result_of_entry(job: ImportProgress) -> dict[str, Any]:
+    """Return what the ledger keeps of a Completed job."""
+    return {**job.result(), "create_time": job.create_time.isoformat() if job.create_time else None}
+
+
+def tally_of(ledger: Ledger) -> Tally:
+    """Return the tally of the jobs that are Completed."""
+    return Tally.of(completed_jobs(ledger))
+
+
+def completed_jobs(ledger: Ledger) -> list[ImportProgress]:
+    """Return the Completed jobs, with the first of their files."""
+    found = []
+    for index in ledger.at(Stage.COMPLETED):
+        result = ledger.entries[index].result or {}
+        job = job_of_result(result)
+        if job is None:
+            continue
+        details = tuple(
+            FileProgress(path, ImportState.COMPLETED, 100) for path in ledger.jobs[index].paths[:MAX_LINEAGE_FILES]
+        )
+        found.append(replace(job, raw={"createTime": result.get("create_time")}, details=details))
+    return found
+
+
+def jobs_of(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return each job's result and files, for XCom ``jobs``; of many files only how many, the first and the last."""
+    is_large = sum(len(job.paths) for job in ledger.jobs) > MAX_PATHS
+    found = []
+    for job, entry in zip(ledger.jobs, ledger.entries, strict=True):
+        paths = job.paths
+        found.append(
+            {
+                **(_without_create_time(entry.result) if entry.result else {"job_id": entry.job_id}),
+                "stage": entry.stage.value,
+                **({"reason": entry.reason} if entry.reason else {}),
+                "files": len(paths) if is_large else paths,
+                **({"first": paths[0], "last": paths[-1]} if is_large else {}),
+            }
+        )
+    return found
+
+
+def _without_create_time(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "create_time"}
+
+
+def missing_of(ledger: Ledger) -> list[str]:
+    """Return the files that are not in a Completed job, up to `MAX_PATHS` of them."""
+    stages = [stage for stage in Stage if stage is not Stage.COMPLETED]
+    return ledger.paths(*stages)[:MAX_PATHS]
+
+
+def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | None:
+    """Return the failure that names the files which are not in, None where all are."""
+    if len(ledger.at(Stage.COMPLETED)) == len(ledger.jobs):
+        return None
+    wrong = [index for index in range(len(ledger.jobs)) if ledger.entries[index].stage is not Stage.COMPLETED]
+    told = [
+        f"job {index + 1} ({len(ledger.jobs[index].paths):,} files: {named_paths(ledger.jobs[index].paths)}): "
+        f"{ledger.entries[index].reason or _WORDS[ledger.entries[index].stage]}"
+        for index in sorted(wrong, key=lambda index: ledger.entries[index].reason is None)[:MAX_NAMED]
+    ]
+    more = f"; and {len(wrong) - MAX_NAMED:,} more jobs" if len(wrong) > MAX_NAMED else ""
+    text = (
+        f"{account(ledger)}. Not imported: {'; '.join(told)}{more}. XCom 'missing' names the files. Once the cause is "
+        "repaired, clear the task: it imports what is missing, and nothing twice"
+    )
+    if ledger.at(Stage.IN_DOUBT):
+        return ZillizSubmissionUnknown(text)
+    failed = [
+        ImportProgress(job_id=entry.job_id or "", state=ImportState.FAILED, reason=entry.reason)
+        for entry in ledger.entries
+        if entry.stage is Stage.FAILED
+    ]
+    cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
+    return cls(text, progress=failed[0] if failed else ImportProgress("", ImportState.FAILED), failed=failed)

@@ -1,0 +1,98 @@
+"""Plans the jobs of a dataset, or finds the plan that an earlier try wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_zilliz._protocol.import_request import create_request, digest_of
+from airflow_zilliz._submit.dataset import FileGroup, PlannedJob, groups_of_lists, split
+from airflow_zilliz._submit.ledger import Ledger, Phase
+from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
+from airflow_zilliz._tasks.dataset_store import KeptListing, LedgerStore
+from airflow_zilliz._tasks.importing import PlansDataset, groups_of, names_of
+from airflow_zilliz.exceptions import ZillizConfigError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class DatasetPlan:
+    """The plan of one task."""
+
+    def __init__(self, task: PlansDataset, context: Context) -> None:
+        self._task = task
+        self._context = context
+
+    def ledger(self, store: LedgerStore) -> Ledger:
+        """Return the ledger as this try finds it; a plan is written down before anything is sent."""
+        what = self._what()
+        saved = store.load()
+        if saved is None or saved.what != what:
+            ledger = Ledger.of(self._planned(store, what), is_atomic=self._task.atomic)
+            store.save_plan(ledger, what)
+            self._task.log.info("%d files in %d jobs", sum(len(job.paths) for job in ledger.jobs), len(ledger.jobs))
+            return ledger
+        ledger = saved.ledger.for_try(self._context["ti"].try_number)
+        if self._task.source is None:
+            ledger = ledger.amended(self._given(), self._task.max_files_per_job, self._task.max_bytes_per_job)
+        if ledger.is_atomic != self._task.atomic:
+            ledger = replace(ledger, is_atomic=self._task.atomic, phase=Phase.LOADING)
+        if ledger.jobs != saved.ledger.jobs or ledger.phase is not saved.ledger.phase:
+            store.save_plan(ledger, what)
+        return ledger
+
+    def _planned(self, store: LedgerStore, what: str) -> Sequence[PlannedJob]:
+        if self._task.source is None:
+            return split(self._given(), self._task.max_files_per_job, self._task.max_bytes_per_job)
+        kept = None if store.outlives_a_try else KeptListing(names_of(self._context["ti"]), what)
+        if kept is not None and (jobs := kept.load()):
+            return jobs
+        jobs = split(self._listed(), self._task.max_files_per_job, self._task.max_bytes_per_job)
+        if kept is not None:
+            kept.save(tuple(jobs))
+        return jobs
+
+    def _listed(self) -> Sequence[FileGroup]:
+        default: Callable[[str], str] = str if self._is_cloud() else key_of_url
+        groups = list_source(str(self._task.source), self._task.to_path or default).groups
+        if groups:
+            return groups
+        if self._task.fail_on_empty:
+            raise ZillizConfigError(f"source {self._task.source!r} holds no file to import")
+        raise AirflowSkipException(f"source {self._task.source!r} holds no file to import")
+
+    def _given(self) -> list[FileGroup]:
+        return groups_of_lists(groups_of(self._task._sources()))
+
+    def _is_cloud(self) -> bool:
+        return bool(self._task._target().merged(self._task._hook().endpoint().target).ids())
+
+    def forget_listing(self) -> None:
+        """Remove what was kept for a retry, once the task has succeeded."""
+        if self._task.source is not None and self._context.get("task_state_store") is None:
+            KeptListing(names_of(self._context["ti"]), self._what()).delete()
+
+    def sources_of(self, job: PlannedJob) -> dict[str, Any]:
+        """Return a job's files as the arguments of `create_request`."""
+        groups = [list(group.paths) for group in job.groups]
+        if self._task.source is not None:
+            return {"object_urls" if self._is_cloud() else "files": groups}
+        given = self._task._sources()
+        return {name: value if name == "volume_name" else groups for name, value in given.items()}
+
+    def _what(self) -> str:
+        """Return a digest of what is imported and where to, without files: a ledger of something else is none."""
+        options = {name: value for name, value in (self._task.options or {}).items() if name != "auto_commit"}
+        request = create_request(
+            self._task.collection_name,
+            self._task._target().merged(self._task._hook().endpoint().target),
+            files=[[str(self._task.source)]],
+            partition_name=self._task.partition_name,
+            options={**options, "volume": self._task.volume_name},
+            idempotency_key=None,
+        )
+        return digest_of(request)

@@ -1,0 +1,215 @@
+"""Imports a dataset as its ledger says: sends, waits, commits, aborts, and writes down what came of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
+from airflow_zilliz._protocol.models import ImportState
+from airflow_zilliz._submit.ledger import (
+    Abort,
+    Commit,
+    Enter,
+    Entry,
+    Finish,
+    Ledger,
+    Pause,
+    Phase,
+    Send,
+    Stage,
+    Wait,
+)
+from airflow_zilliz._submit.record import PATIENCE
+from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
+from airflow_zilliz._tasks.dataset_state import DatasetState
+from airflow_zilliz._tasks.dataset_wait import DatasetWait
+from airflow_zilliz._tasks.errors import error_of
+from airflow_zilliz._tasks.many_requests import send_for_each
+from airflow_zilliz._tasks.task_state import task_try
+from airflow_zilliz._wait.list_outcome import ListOutcome
+from airflow_zilliz._wait.outcome import Ending, Outcome
+from airflow_zilliz.exceptions import (
+    ZillizApiError,
+    ZillizConfigError,
+    ZillizError,
+    ZillizSubmissionUnknown,
+    ZillizTooManyJobs,
+)
+
+if TYPE_CHECKING:
+    pass
+
+#: The shortest mean pause before an import is sent again that a server had no room for.
+MIN_ROOM_PAUSE = 10.0
+
+
+class DatasetRun:
+    """One stretch of a dataset's import on a worker."""
+
+    def __init__(self, state: DatasetState) -> None:
+        self._state = state
+        self._waiting = DatasetWait(state)
+        self._began = time.time()
+        self._has_room = True
+        self._aborts_since_now = False
+
+    # -- the ways of a task ---------------------------------------------------------------------------------------
+
+    def go(self) -> Ledger:
+        """Do what the ledger says until nothing is left to do in this try.
+
+        :raises BaseException: what Airflow takes a deferral, a failure or a timeout by
+        """
+        while True:
+            self._check_phases()
+            step = self._state.ledger.next(self._state.task.max_active_jobs, has_room=self._has_room)
+            match step:
+                case Send(index):
+                    self._send(index)
+                case Wait():
+                    self._waiting.wait(step)
+                    self._has_room = True
+                case Pause():
+                    self._pause()
+                case Enter(phase):
+                    self._enter(phase)
+                case Commit(indices):
+                    self._commit(indices)
+                case Abort(indices):
+                    self._abort(indices)
+                case Finish():
+                    return self._state.ledger
+
+    def resume(self, event: object) -> Ledger:
+        """Take over from the trigger."""
+        outcome = ListOutcome.from_event(event)
+        if outcome is None:
+            self._state.task.log.warning("The trigger's event cannot be read (%r): polling the jobs themselves", event)
+        else:
+            self._waiting.take(outcome, self._state.ids(self._state.ledger.at(Stage.RUNNING, Stage.COMMITTED)))
+        return self.go()
+
+    def end_of_backstop(self) -> Ledger:
+        """Poll once more where Airflow ended the deferral itself."""
+        step = self._state.ledger.next(self._state.task.max_active_jobs)
+        if isinstance(step, Wait):
+            self._waiting.poll_last(step.indices)
+        if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):
+            return self._state.ledger
+        text = "Timed out (timeout): no triggerer reported before the deadline, so none may be running"
+        raise self._state.failure(error_of(Outcome(Ending.TIMED_OUT, text)) or AirflowSensorTimeout(text))
+
+    # -- submitting -----------------------------------------------------------------------------------------------
+
+    def _send(self, index: int) -> None:
+        task, job = self._state.task, self._state.ledger.jobs[index]
+        # what earlier tries sent, they sent before this process began
+        patience = replace(PATIENCE, settle=max(0.0, PATIENCE.settle - (time.time() - self._began)))
+        entry = self._state.ledger.entries[index]
+        this = task_try(self._state.context, task, entry.record, remembers=self._state.store.outlives_a_try)
+        try:
+            submission = task._submission_of_job(job, self._state.context, patience)
+            submitted = task._hook().submit(submission, this, lambda record: self._state.remember(index, record))
+        except ZillizTooManyJobs as err:
+            self._has_room = False
+            task.log.info("The server runs as many jobs as it may, so job %d is sent later: %s", index + 1, err)
+        except ZillizSubmissionUnknown as err:
+            self._state.put(index, stage=Stage.IN_DOUBT, reason=str(err))
+            task.log.error("Job %d of %d: %s", index + 1, len(self._state.ledger.jobs), err)
+        except ZillizError as err:
+            raise self._state.failure(err) from None
+        else:
+            self._state.put(index, stage=Stage.RUNNING, record=submitted.record)
+            where = (submitted.job_id, index + 1, len(self._state.ledger.jobs), len(job.paths))
+            task.log.info("Import job %s (%d of %d, %d files): %s", *where, submitted.origin.name.lower())
+
+    def _pause(self) -> None:
+        """Pause before a job is sent again that the server had no room for."""
+        left = (self._state.span.deadline or time.time()) - time.time()
+        if left <= 0:
+            raise self._state.failure(
+                AirflowSensorTimeout(f"Timed out after {self._state.task.timeout:g} s: the server had no room")
+            )
+        mean = max(self._state.task.poke_interval, MIN_ROOM_PAUSE)
+        seconds = min(left, random.uniform(0.5, 1.5) * mean)  # noqa: S311 - so that tasks are not in step
+        self._has_room = True
+        if not self._state.task.deferrable:
+            time.sleep(seconds)
+            return
+        from airflow_zilliz.triggers import ZillizPauseTrigger  # here, since a worker that waits needs no trigger
+
+        self._state.store.before_deferral(self._state.ledger)
+        self._state.task.defer(
+            trigger=ZillizPauseTrigger(until=time.time() + seconds),
+            method_name="execute_again",
+            kwargs=vars(self._state.span),
+            timeout=timedelta(seconds=seconds) + BACKSTOP_MARGIN,
+        )
+
+    # -- two phases -----------------------------------------------------------------------------------------------
+
+    def _check_phases(self) -> None:
+        ledger = self._state.ledger
+        if ledger.is_atomic and ledger.phase is Phase.LOADING and (done := ledger.at(Stage.COMPLETED)):
+            raise self._state.failure(
+                ZillizConfigError(
+                    f"atomic=True cannot be kept: {len(done)} jobs are Completed before the others are loaded. Either "
+                    "the server knows no imports of two phases and commits by itself, or an earlier try ran without "
+                    "atomic. Set atomic=False and clear the task to import what is missing"
+                )
+            )
+
+    def _enter(self, phase: Phase) -> None:
+        self._state.enter(phase)
+        self._aborts_since_now = phase is Phase.ABORTING
+
+    def _commit(self, indices: Sequence[int]) -> None:
+        hook, ids = self._state.task._hook(), self._state.task._ids()
+        self._send_each(
+            indices, lambda job_id: hook.commit_import(job_id, **ids), "committed", lambda _: {"stage": Stage.COMMITTED}
+        )
+
+    def _abort(self, indices: Sequence[int]) -> None:
+        def changes(entry: Entry) -> dict[str, Any]:
+            record = entry.record.failed() if entry.record is not None else None
+            if not self._aborts_since_now:
+                return {"stage": Stage.OPEN, "record": record, "reason": None}
+            return {"stage": Stage.FAILED, "record": record, "reason": "aborted, since other jobs failed"}
+
+        self._send_each(indices, self._abort_one, "aborted", changes)
+        if not self._aborts_since_now:  # an earlier try began it, and this one starts again
+            self._enter(Phase.LOADING)
+
+    def _abort_one(self, job_id: str) -> None:
+        hook, ids = self._state.task._hook(), self._state.task._ids()
+        try:
+            hook.abort_import(job_id, **ids)
+        except ZillizApiError:
+            if hook.get_import_progress(job_id, **ids).state is not ImportState.FAILED:
+                raise
+
+    def _send_each(
+        self,
+        indices: Sequence[int],
+        send: Callable[[str], None],
+        done: str,
+        changes: Callable[[Entry], dict[str, Any]],
+    ) -> None:
+        by_id = {str(self._state.ledger.entries[index].job_id): index for index in indices}
+
+        def send_one(job_id: str) -> None:
+            send(job_id)
+            self._state.put(by_id[job_id], **changes(self._state.ledger.entries[by_id[job_id]]))
+
+        try:
+            send_for_each(list(by_id), send_one, done)
+        except ZillizError as err:
+            raise self._state.failure(err) from None
+
+    # -- accounting -----------------------------------------------------------------------------------------------

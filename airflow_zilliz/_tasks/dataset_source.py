@@ -1,0 +1,69 @@
+"""Lists the files of a dataset in an object storage, with Airflow's ``ObjectStoragePath``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from airflow_zilliz._protocol.scrubbing import mask_patterns
+from airflow_zilliz._submit.dataset_files import Found, Listing, Source, listing_of, parse_source
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
+
+log = logging.getLogger(__name__)
+
+
+def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
+    """Return the files of a dataset.
+
+    :param text: the source
+    :param to_path: returns what the target wants for a file's URL
+    :raises ZillizConfigError: the source cannot be read as one, or ``to_path`` returns no path
+    :raises ZillizUnavailable: the storage cannot be listed; nothing was sent, and a retry is safe
+    """
+    source = parse_source(text)
+    try:
+        found = list(_objects(source))
+    except Exception as err:
+        # whatever a storage's library raises: wrong keys, no connection, no such bucket
+        raise ZillizUnavailable(
+            f"source {text!r} cannot be listed ({type(err).__name__}: {mask_patterns(str(err))[:1000]}). No import was "
+            "sent, and a retry is safe",
+            was_sent=False,
+        ) from err
+    listing = listing_of((Found(path, _checked(to_path, url), size) for path, url, size in found), source)
+    log.info("%s: %s files of %s", text, f"{sum(len(group.paths) for group in listing.groups):,}", f"{len(found):,}")
+    if listing.hidden or listing.empty:
+        log.info(
+            "Left out: %d hidden files (a name of theirs begins with . or _), %d empty ones",
+            listing.hidden,
+            listing.empty,
+        )
+    return listing
+
+
+def key_of_url(url: str) -> str:
+    """Return the key that an object's URL names within its bucket, which is what Milvus's ``files`` take."""
+    return url.partition("://")[2].partition("/")[2]
+
+
+def _checked(to_path: Callable[[str], str], url: str) -> str:
+    path = to_path(url)
+    if not isinstance(path, str) or not path:
+        raise ZillizConfigError(f"to_path must return a path for {url!r}, and returned {path!r}")
+    return path
+
+
+def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
+    """Yield each object's path below the root, its URL, and its size."""
+    from airflow.providers.common.compat.sdk import ObjectStoragePath  # here, since fsspec takes long to import
+
+    root = ObjectStoragePath(source.root)
+    scheme = source.root.partition("://")[0]
+    base = str(root.path).rstrip("/")
+    # one flat listing: storages have no folders, and each of their libraries lists page by page
+    for name, info in root.fs.find(base or "/", detail=True).items():
+        if info.get("type") == "directory":
+            continue
+        size = info.get("size")
+        relative = name[len(base) :].lstrip("/") or name.rpartition("/")[2]
+        yield relative, f"{scheme}://{name}", size if isinstance(size, int) else None

@@ -1,0 +1,174 @@
+"""Waits for the jobs of a dataset, on a worker or deferred, and writes down how they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._protocol.scrubbing import Scrubber
+from airflow_zilliz._submit.ledger import Finish, Stage, Wait
+from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
+from airflow_zilliz._tasks.dataset_account import result_of_entry, tally_of
+from airflow_zilliz._tasks.dataset_state import DatasetState
+from airflow_zilliz._tasks.errors import error_of
+from airflow_zilliz._tasks.job_list import FIRST_POLL_SECONDS, LAST_POLL_SECONDS
+from airflow_zilliz._tasks.list_worker import poll_on_worker
+from airflow_zilliz._tasks.task_state import task_try
+from airflow_zilliz._wait.list_outcome import ListOutcome
+from airflow_zilliz._wait.list_wait import ListPlan, ListWait
+from airflow_zilliz._wait.outcome import Ending, Outcome
+from airflow_zilliz._wait.packing import pack
+from airflow_zilliz._wait.policy import WaitPolicy
+from airflow_zilliz.exceptions import ZillizError, ZillizJobNotFound
+
+
+class DatasetWait:
+    """The wait for a dataset's jobs."""
+
+    def __init__(self, state: DatasetState) -> None:
+        self._state = state
+
+    def wait(self, step: Wait) -> None:
+        """Wait until enough jobs have ended, on this worker or deferred."""
+        ids = self._state.ids(step.indices)
+        plan = self._plan(step)
+        wait = ListWait(plan, ids, time.time(), self._state.memory, tally_of(self._state.ledger))
+        is_deferrable = self._state.task.deferrable
+        within = FIRST_POLL_SECONDS if is_deferrable else None
+        outcome = poll_on_worker(wait, self._state.task._hook(), self._state.task.log, within) or wait.pause()
+        self.take(outcome, ids)
+        if is_deferrable and outcome.ending is None and not outcome.ended:
+            self._defer(plan, ids)
+
+    def _plan(self, step: Wait) -> ListPlan:
+        task, span = self._state.task, self._state.span
+        is_loading = self._state.ledger.is_atomic and self._state.ledger.entries[step.indices[0]].stage is Stage.RUNNING
+        return ListPlan(
+            task.zilliz_conn_id,
+            task._target(),
+            WaitPolicy(
+                target_state=ImportState.UNCOMMITTED if is_loading else ImportState.COMPLETED,
+                poke_interval=task.poke_interval,
+                poll_failure_tolerance=task.poll_failure_tolerance,
+                stall_warning=task.stall_warning,
+            ),
+            span.started_at,
+            span.deadline,
+            span.execution_deadline,
+            checkpoint_at=time.time(),
+            checkpoint_jobs=step.wake_after,
+            fail_fast=is_loading,
+            withhold_reasons=bool(task.storage_conn_id),
+        )
+
+    def _defer(self, plan: ListPlan, ids: Sequence[str]) -> None:
+        from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that waits needs no trigger
+
+        task, policy = self._state.task, plan.policy
+        ends = [end for end in (plan.deadline, plan.execution_deadline) if end is not None]
+        self._state.store.before_deferral(self._state.ledger)
+        task.defer(
+            trigger=ZillizImportListTrigger(
+                job_ids=pack(list(ids)),
+                zilliz_conn_id=task.zilliz_conn_id,
+                **task._ids(),
+                target_state=policy.target_state.value,
+                poke_interval=policy.poke_interval,
+                poll_failure_tolerance=policy.poll_failure_tolerance,
+                stall_warning=policy.stall_warning,
+                **vars(self._state.span),
+                memory=self._state.memory.packed(),
+                recorded=tally_of(self._state.ledger).as_json(),
+                checkpoint_at=plan.checkpoint_at,
+                checkpoint_jobs=plan.checkpoint_jobs,
+                fail_fast=plan.fail_fast,
+                withhold_reasons=plan.withhold_reasons,
+            ),
+            method_name="execute_wave",
+            kwargs=vars(self._state.span),
+            timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None,
+        )
+
+    def take(self, outcome: ListOutcome, ids: Sequence[str]) -> None:
+        """Write down what has ended, and fail where the wait itself ended."""
+        self._state.memory = outcome.memory
+        by_id = {entry.job_id: index for index, entry in enumerate(self._state.ledger.entries) if entry.job_id}
+        for job in outcome.ended:
+            if job.job_id in by_id:
+                self._on_end(by_id[job.job_id], job)
+        self._state.log_progress()
+        if outcome.tells_of_jobs:
+            return
+        if outcome.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT):
+            left = [by_id[job_id] for job_id in ids if job_id in by_id]
+            self.poll_last([i for i in left if self._state.ledger.entries[i].stage in (Stage.RUNNING, Stage.COMMITTED)])
+            if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):
+                return
+        elif outcome.ending is Ending.UNKNOWN_JOB and self._find_forgotten(ids, by_id):
+            return
+        ending = outcome.ending or Ending.TIMED_OUT
+        raise self._state.failure(
+            error_of(Outcome(ending, outcome.message, facts=dict(outcome.facts))) or ZillizError("")
+        )
+
+    def _on_end(self, index: int, job: ImportProgress) -> None:
+        entry = self._state.ledger.entries[index]
+        if entry.stage not in (Stage.RUNNING, Stage.COMMITTED):
+            return
+        if job.state is ImportState.FAILED:
+            # servers before 2026 turn some jobs from Completed to Failed: these loaded their rows
+            record = entry.record.failed() if entry.record is not None and job.complete_time is None else entry.record
+            reason = f"import job {job.job_id} is Failed: {self._reason_of(job)}"
+            self._state.put(index, stage=Stage.FAILED, record=record, reason=reason)
+        elif job.state is ImportState.COMPLETED:
+            self._state.put(index, stage=Stage.COMPLETED, reason=None, result=result_of_entry(job))
+        elif entry.stage is Stage.RUNNING and self._state.ledger.is_atomic:
+            # whoever else commits it, it is committed then
+            self._state.put(index, stage=Stage.LOADED if job.state is ImportState.UNCOMMITTED else Stage.COMMITTED)
+
+    def _reason_of(self, job: ImportProgress) -> str:
+        """Return why a job failed. The server is asked where the trigger withheld it: a worker knows the keys."""
+        if self._state.task.storage_conn_id:
+            try:
+                job = self._state.task._hook().get_import_progress(job.job_id, **self._state.task._ids())
+            except ZillizError:
+                return "its reason is not shown, since it may hold the keys of storage_conn_id"
+        parts = [job.reason or "the server gave no reason"]
+        parts += [f"{name}: {why}" for name, why in job.file_reasons[:3] if why != job.reason]
+        return Scrubber(self._state.task._storage_secrets())("; ".join(parts))[:2000]
+
+    def poll_last(self, indices: Sequence[int]) -> None:
+        """Poll once after the deadline: a job that is done is done, and not timed out."""
+        if not indices:
+            return
+        plan = replace(self._plan(Wait(tuple(indices))), deadline=None, execution_deadline=None, fail_fast=False)
+        wait = ListWait(plan, self._state.ids(indices), time.time(), self._state.memory, tally_of(self._state.ledger))
+        outcome = (
+            poll_on_worker(wait, self._state.task._hook(), self._state.task.log, LAST_POLL_SECONDS) or wait.pause()
+        )
+        by_id = {self._state.ledger.entries[index].job_id: index for index in indices}
+        for job in outcome.ended:
+            self._on_end(by_id[job.job_id], job)
+
+    def _find_forgotten(self, ids: Sequence[str], by_id: dict[str, int]) -> bool:
+        """Return whether jobs are unknown to the server, which are in doubt then; the others are waited for."""
+        clears = task_try(self._state.context, self._state.task, None, remembers=False).clears
+        found = False
+        for job_id in ids:
+            index = by_id.get(job_id)
+            if index is None or self._state.ledger.entries[index].stage not in (Stage.RUNNING, Stage.COMMITTED):
+                continue
+            try:
+                self._state.task._hook().get_import_progress(job_id, **self._state.task._ids())
+            except ZillizJobNotFound:
+                record = self._state.ledger.entries[index].record
+                given_up = None if record is None else replace(record, given_up=clears)
+                reason = f"import job {job_id} is unknown to the server; check whether its rows are there"
+                self._state.put(index, stage=Stage.IN_DOUBT, record=given_up, reason=reason)
+                found = True
+            except ZillizError:
+                continue
+        return found

@@ -1,0 +1,1 @@
+"""What `make demo` and `make ui` run. It is not installed with the provider."""
