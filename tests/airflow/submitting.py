@@ -37,7 +37,10 @@ class FileStore:
 
     def set(self, key: str, value: Any) -> None:
         values = json.loads(self._path.read_text()) if self._path.exists() else {}
-        self._path.write_text(json.dumps({**values, key: value}))
+        # whole or not at all, as in a database
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps({**values, key: value}))
+        part.replace(self._path)
 
 
 class TaskInstance:

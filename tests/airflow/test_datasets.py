@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -211,6 +212,26 @@ def test_a_source_is_listed_once_and_a_retry_imports_the_same_files(
     (lake / "a" / "0.json").write_text("[]")
     assert run_operator(make, TaskInstance(2), store)["files"] == 3
     assert created(server) == [["a/1.json", "a/2.json"], ["b/3.json"], ["b/3.json"]]
+
+
+def test_before_airflow_3_3_a_variable_keeps_the_listing_until_the_task_succeeds(
+    server: LocalServer, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: dict[str, str] = {}
+    variables = SimpleNamespace(
+        get=lambda key, default: values.get(key, default),
+        set=lambda key, value, description: values.update({key: value}),
+        delete=values.pop,
+    )
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Variable", variables, raising=False)
+    completed(server)
+    server.add_fault("code", code=100, message="not now", path="create", times=1)
+    with pytest.raises(ZillizApiError):
+        run_operator(of_source(lake), TaskInstance())
+    (lake / "a" / "0.json").write_text("[]")
+    assert len(values) == 1
+    assert run_operator(of_source(lake), TaskInstance(2))["files"] == 3
+    assert values == {}
 
 
 def test_a_source_splits_by_bytes(server: LocalServer, store: Path, lake: Path) -> None:
