@@ -22,6 +22,7 @@ from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks import base, job_list
 from airflow_zilliz._tasks.list_worker import with_reasons
 from airflow_zilliz._wait import list_wait
+from airflow_zilliz._wait.job_results import unpack_jobs
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
@@ -311,19 +312,20 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("fatal", range(1, 8))
 def test_a_worker_that_dies_at_any_write_loses_nothing(server: LocalServer, hourly: None, fatal: int) -> None:
-    """It dies instead of its so many-th write, and is retried; the server forgets what is written down."""
+    """It dies instead of its so many-th write, and is retried; the server forgets what is recorded."""
     early, late = jobs(server, 4, seconds=0.3, failed=1), jobs(server, 4, seconds=2.5)
     writes: list[str] = []
+    forgotten: set[str] = set()
 
-    def write(key: str, do: Callable[[], None]) -> None:
+    def write(key: str, value: Any, do: Callable[[], None]) -> None:
         writes.append(key)
         if len(writes) == fatal:
             raise Killed
         do()
-        if key == "zilliz_results_0" and writes.count("forget") == 0:
-            writes.append("forget")
-            for job_id in early:
-                server.forget_job(job_id)
+        recorded = {job.job_id for job in unpack_jobs(value)} if key == "zilliz_results_0" else set()
+        for job_id in recorded - forgotten:
+            server.forget_job(job_id)
+        forgotten.update(recorded)
 
     arguments: dict[str, Any] = {"job_id": early + late, "deferrable": True, **FAST}
     outcome = run_with_kills(arguments, write)
@@ -332,7 +334,7 @@ def test_a_worker_that_dies_at_any_write_loses_nothing(server: LocalServer, hour
     assert [result["state"] for result in outcome.xcoms["results"]] == ["Failed", *["Completed"] * 7]
 
 
-def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[], None]], None]) -> Outcome:
+def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Any, Callable[[], None]], None]) -> Outcome:
     """Run a deferrable sensor; each try begins without XComs and with the state store, as on Airflow 3.3."""
     outcome, stored = Outcome(), dict[str, Any]()
     for try_number in range(1, 4):
@@ -344,12 +346,12 @@ def run_with_kills(arguments: dict[str, Any], write: Callable[[str, Callable[[],
             task_id="wait",
             map_index=-1,
             xcom_push=lambda key, value: write(
-                key, lambda: outcome.xcoms.__setitem__(key, json.loads(json.dumps(value)))
+                key, value, lambda: outcome.xcoms.__setitem__(key, json.loads(json.dumps(value)))
             ),
             xcom_pull=lambda key, **_: outcome.xcoms.get(key),
         )
         store = SimpleNamespace(
-            get=stored.get, set=lambda key, value: write(key, lambda: stored.__setitem__(key, value))
+            get=stored.get, set=lambda key, value: write(key, value, lambda: stored.__setitem__(key, value))
         )
         context: Any = {"ti": ti, "task_state_store": store}
         try:

@@ -212,21 +212,21 @@ FILES = [
 
 
 def test_the_bar_of_a_deferred_import_moves_inside_the_task_s_page(viewer: Person, shown: Shown) -> None:
-    phases = phase("Importing", 40, 40), phase("Importing", 40, 80), phase("Completed")
+    phases = phase("Importing", 40, 55), phase("Importing", 40, 85), phase("Completed")
     job_id = shown.server.add_job(*phases, totalRows=3_000_000, collectionName="books", files=FILES)
     task = shown.start("shown", job_id=job_id)
     shown.until("deferred", task)
-    viewer.opens(f"{task.page}/details" if HAS_TASK_VIEWS else task.page)
+    viewer.opens(f"{task.page}/details")
     link = viewer.page.get_by_role("link", name="Import progress")
     playwright.expect(link).to_be_visible()
     viewer.opens(str(link.get_attribute("href")).removeprefix(f"{PATH}/"))
     frame = viewer.page.frame_locator("iframe[title='Import progress']") if HAS_TASK_VIEWS else viewer.page
-    playwright.expect(viewer.bar(frame)).to_have_attribute("value", "40")
+    playwright.expect(viewer.bar(frame)).to_have_attribute("value", "55")
     viewer.sees("Import into books", place=frame)
-    viewer.sees("1,200,000 of 3,000,000", place=frame)
+    viewer.sees("750,000 of 3,000,000", place=frame)
     viewer.keeps_a_picture("progress-1")
-    playwright.expect(viewer.bar(frame)).to_have_attribute("value", "80", timeout=90_000)
-    viewer.sees("2,400,000 of 3,000,000", place=frame)
+    playwright.expect(viewer.bar(frame)).to_have_attribute("value", "85", timeout=90_000)
+    viewer.sees("2,250,000 of 3,000,000", place=frame)
     viewer.keeps_a_picture("progress-2")
     playwright.expect(viewer.bar(frame)).to_have_attribute("value", "100", timeout=90_000)
     viewer.sees("Task: success", place=frame)
@@ -405,7 +405,9 @@ def test_pages_are_files_alone_with_strict_headers(shown: Shown) -> None:
 
 
 def test_no_log_complains_of_the_plugin(shown: Shown, ended: Task) -> None:
-    lines = [line for line in shown.logs().splitlines() if re.search("zilliz", line, re.IGNORECASE)]
+    lines = [
+        line for line in shown.logs().splitlines() if re.search("zilliz.*plugin|plugin.*zilliz", line, re.IGNORECASE)
+    ]
     assert [line for line in lines if re.search("error|exception|warning|failed", line, re.IGNORECASE)] == []
     errors = shown.api.call("GET", "plugins/importErrors")
     assert errors["total_entries"] == 0
