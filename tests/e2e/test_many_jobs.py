@@ -31,7 +31,7 @@ DAG_ID, RUN_ID = "one_wait", "all"
 #: An hour takes 8 seconds in these processes: Airflow imports this module early in each of them.
 HASTE = """
 from airflow_zilliz._wait import list_wait
-list_wait.CHECKPOINT_EVERY, list_wait.GATHERING = 8.0, 2.0
+list_wait.CHECKPOINT_EVERY, list_wait.GATHERING = 8.0, 15.0  # a trigger's first poll comes after 7 s
 """
 
 
