@@ -20,6 +20,8 @@ PRELOADED = (
     "airflow.models.dagbag",
     "airflow.api_fastapi.execution_api.routes",
     "airflow.jobs.triggerer_job_runner",
+    # Airflow 2 deletes an earlier run of the same day, for which it has to know the table of users
+    "airflow.providers.fab.auth_manager.models",
     "airflow.sdk.execution_time.supervisor",
     "airflow.sdk.execution_time.task_runner",
     "airflow_zilliz._transport.aio",
