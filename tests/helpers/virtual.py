@@ -58,6 +58,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.MonkeyPatch) -> T:
     """Run a coroutine in virtual time, against a simulated server."""
+    random.seed(server.seed)  # the rate limiter draws its pauses from it
     loop = VirtualLoop()
     server.loop = loop
     with monkeypatch.context() as patch:
