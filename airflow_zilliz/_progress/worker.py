@@ -30,6 +30,8 @@ class WorkerProgress:
     def __init__(self, context: Context, wait: ImportWait) -> None:
         self._ti: Any = context.get("ti")
         self._snapshot = Snapshot.begin(wait.job_id, wait.started_at, wait.seen)
+        #: whether an earlier process has seen the job, and so has written the XCom
+        self._continues = wait.seen.at is not None
         self._pacing = WritePacing()
         self._has_failed = False
 
@@ -53,7 +55,8 @@ class WorkerProgress:
 
     def _earlier_files(self) -> tuple[Part, ...]:
         """Return the files that another process of this wait has seen, where this one has not."""
-        if self._snapshot.parts or self._ti is None:
+        # Airflow logs an error for an XCom that is read and not there
+        if self._snapshot.parts or self._ti is None or not self._continues:
             return ()
         try:
             kept = self._ti.xcom_pull(task_ids=self._ti.task_id, key=PROGRESS_KEY, map_indexes=self._ti.map_index)
