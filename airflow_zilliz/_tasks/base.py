@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target, target_arguments
 from airflow_zilliz._tasks.arguments import normalise_arguments
-from airflow_zilliz._wait.policy import WaitPolicy, spread_of
+from airflow_zilliz._wait.policy import spread_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError
 from airflow_zilliz.links import CONSOLE_KEY, HAS_PAGES, LINKS, PROGRESS_LINK_KEY, ZillizProgressLink, console_url_of
 
@@ -259,6 +259,7 @@ class WaitsForImport(BaseOperator):
         seen: Checkpoint | None = None,
         claimed: Outcome | None = None,
     ) -> ImportWait:
+        from airflow_zilliz._tasks.waiting_task import policy_of
         from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT
         from airflow_zilliz._wait.state_machine import ImportWait  # here, since parsing a DAG needs no state machine
 
@@ -268,13 +269,7 @@ class WaitsForImport(BaseOperator):
                 f"job_id of task {self.task_id!r} is empty: did the task that submits the import return its id?"
             )
         job_id = str(self.job_id)
-        policy = WaitPolicy(
-            target_state=ImportState(self.target_state),
-            poke_interval=self.poke_interval,
-            poll_failure_tolerance=self.poll_failure_tolerance,
-            stall_warning=self.stall_warning,
-            **self._policy_options(),
-        )
+        policy = policy_of(self, ImportState(self.target_state))
         return ImportWait(
             job_id,
             self.zilliz_conn_id,

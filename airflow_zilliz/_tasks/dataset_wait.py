@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import Scrubber
@@ -17,11 +16,10 @@ from airflow_zilliz._tasks.errors import error_of
 from airflow_zilliz._tasks.job_list import FIRST_POLL_SECONDS, LAST_POLL_SECONDS
 from airflow_zilliz._tasks.list_worker import poll_on_worker
 from airflow_zilliz._tasks.task_state import task_try
+from airflow_zilliz._tasks.waiting_task import defer_for_jobs, policy_of
 from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending, Outcome
-from airflow_zilliz._wait.packing import pack
-from airflow_zilliz._wait.policy import WaitPolicy
 from airflow_zilliz.exceptions import ZillizError, ZillizJobNotFound
 
 
@@ -41,7 +39,10 @@ class DatasetWait:
         outcome = poll_on_worker(wait, self._state.task._hook(), self._state.task.log, within) or wait.pause()
         self.take(outcome, ids)
         if is_deferrable and outcome.ending is None and not outcome.ended:
-            self._defer(plan, ids)
+            state = self._state
+            state.store.before_deferral(state.ledger)
+            tally = tally_of(state.ledger)
+            defer_for_jobs(state.task, plan, ids, state.memory, tally, method="execute_wave", margin=BACKSTOP_MARGIN)
 
     def _plan(self, step: Wait) -> ListPlan:
         task, span = self._state.task, self._state.span
@@ -49,12 +50,7 @@ class DatasetWait:
         return ListPlan(
             task.zilliz_conn_id,
             task._target(),
-            WaitPolicy(
-                target_state=ImportState.UNCOMMITTED if is_loading else ImportState.COMPLETED,
-                poke_interval=task.poke_interval,
-                poll_failure_tolerance=task.poll_failure_tolerance,
-                stall_warning=task.stall_warning,
-            ),
+            policy_of(task, ImportState.UNCOMMITTED if is_loading else ImportState.COMPLETED),
             span.started_at,
             span.deadline,
             span.execution_deadline,
@@ -62,34 +58,6 @@ class DatasetWait:
             checkpoint_jobs=step.wake_after,
             fail_fast=is_loading,
             withhold_reasons=bool(task.storage_conn_id),
-        )
-
-    def _defer(self, plan: ListPlan, ids: Sequence[str]) -> None:
-        from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that waits needs no trigger
-
-        task, policy = self._state.task, plan.policy
-        ends = [end for end in (plan.deadline, plan.execution_deadline) if end is not None]
-        self._state.store.before_deferral(self._state.ledger)
-        task.defer(
-            trigger=ZillizImportListTrigger(
-                job_ids=pack(list(ids)),
-                zilliz_conn_id=task.zilliz_conn_id,
-                **task._ids(),
-                target_state=policy.target_state.value,
-                poke_interval=policy.poke_interval,
-                poll_failure_tolerance=policy.poll_failure_tolerance,
-                stall_warning=policy.stall_warning,
-                **vars(self._state.span),
-                memory=self._state.memory.packed(),
-                recorded=tally_of(self._state.ledger).as_json(),
-                checkpoint_at=plan.checkpoint_at,
-                checkpoint_jobs=plan.checkpoint_jobs,
-                fail_fast=plan.fail_fast,
-                withhold_reasons=plan.withhold_reasons,
-            ),
-            method_name="execute_wave",
-            kwargs=vars(self._state.span),
-            timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + BACKSTOP_MARGIN if ends else None,
         )
 
     def take(self, outcome: ListOutcome, ids: Sequence[str]) -> None:
@@ -144,7 +112,7 @@ class DatasetWait:
         """Poll once after the deadline: a job that is done is done, and not timed out."""
         if not indices:
             return
-        plan = replace(self._plan(Wait(tuple(indices))), deadline=None, execution_deadline=None, fail_fast=False)
+        plan = self._plan(Wait(tuple(indices))).for_last_poll
         wait = ListWait(plan, self._state.ids(indices), time.time(), self._state.memory, tally_of(self._state.ledger))
         outcome = (
             poll_on_worker(wait, self._state.task._hook(), self._state.task.log, LAST_POLL_SECONDS) or wait.pause()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_zilliz._progress.worker import write_jobs_progress
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
@@ -18,15 +18,13 @@ from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
 from airflow_zilliz._tasks.list_worker import poll_on_worker, with_reasons
 from airflow_zilliz._tasks.openlineage import is_told
-from airflow_zilliz._tasks.waiting_task import Span, WaitingTask
+from airflow_zilliz._tasks.waiting_task import Span, WaitingTask, defer_for_jobs, policy_of
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, place_of
 from airflow_zilliz._wait.list_progress import progress_of
 from airflow_zilliz._wait.list_wait import CHECKPOINT_EVERY, ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending, Outcome
-from airflow_zilliz._wait.packing import pack
-from airflow_zilliz._wait.policy import WaitPolicy
 from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry
 
 if TYPE_CHECKING:
@@ -74,13 +72,7 @@ class JobList:
         self._plan = ListPlan(
             task.zilliz_conn_id,
             task._target(),
-            WaitPolicy(
-                target_state=state,
-                poke_interval=task.poke_interval,
-                poll_failure_tolerance=task.poll_failure_tolerance,
-                stall_warning=task.stall_warning,
-                **task._policy_options(),
-            ),
+            policy_of(task, state),
             span.started_at,
             span.deadline,
             span.execution_deadline,
@@ -176,7 +168,7 @@ class JobList:
 
     def _poll_last(self, memory: Memory) -> None:
         """Poll once after the deadline: a job that is done by then counts as done."""
-        plan, self._plan = self._plan, replace(self._plan, deadline=None, execution_deadline=None, fail_fast=False)
+        plan, self._plan = self._plan, self._plan.for_last_poll
         try:
             self._take(self._poll(memory, LAST_POLL_SECONDS))
         finally:
@@ -249,36 +241,10 @@ class JobList:
         done = f"{len(self._job_ids):,} jobs: {text.partition(': ')[2] or 'none has ended'}"
         return f"{done}, {len(open_ids):,} open: {named(open_ids)}" if open_ids else done
 
-    def _defer(self, memory: Memory) -> None:
-        from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
-
-        self.records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
+    def _defer(self, memory: Memory) -> NoReturn:
+        records = self.records
+        records.save()  # also if nothing has ended: Airflow logs an error for an XCom that is read and not there
         self._show()
-        plan = self._plan
-        policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
-        ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]
-        self._task.defer(
-            trigger=ZillizImportListTrigger(
-                job_ids=pack(self.records.open_ids),
-                zilliz_conn_id=self._task.zilliz_conn_id,
-                **self._task._ids(),
-                target_state=policy.target_state.value,
-                poke_interval=policy.poke_interval,
-                poll_failure_tolerance=policy.poll_failure_tolerance,
-                stall_warning=policy.stall_warning,
-                exponential_backoff=policy.exponential_backoff,
-                max_wait=policy.max_wait,
-                ignore_errors=policy.ignore_errors,
-                **vars(span),
-                memory=memory.packed(),
-                recorded=Tally.of(self.records.jobs.values()).as_json(),
-                checkpoint_at=time.time(),
-                checkpoint_jobs=plan.checkpoint_jobs,
-                fail_fast=plan.fail_fast,
-                withhold_reasons=plan.withhold_reasons,
-                keep_files=plan.keep_files,
-            ),
-            method_name=self._method,
-            kwargs=vars(span),
-            timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + self._margin if ends else None,
-        )
+        tally = Tally.of(records.jobs.values())
+        method, margin = self._method, self._margin
+        defer_for_jobs(self._task, self._plan, records.open_ids, memory, tally, method=method, margin=margin)

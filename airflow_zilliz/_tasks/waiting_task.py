@@ -1,13 +1,20 @@
-"""What the wait for many jobs needs to know of its task."""
+"""What the wait for many jobs needs to know of its task, and how that task defers."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from airflow_zilliz._protocol.models import ImportProgress
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target
+from airflow_zilliz._wait.job_results import Tally
+from airflow_zilliz._wait.list_memory import Memory
+from airflow_zilliz._wait.list_plan import ListPlan
+from airflow_zilliz._wait.packing import pack
+from airflow_zilliz._wait.policy import WaitPolicy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -54,3 +61,63 @@ class Span:
     started_at: float
     deadline: float | None = None
     execution_deadline: float | None = None
+
+
+def policy_of(task: WaitingTask, target_state: ImportState) -> WaitPolicy:
+    """Return what a task asks of each of its waits."""
+    return WaitPolicy(
+        target_state=target_state,
+        poke_interval=task.poke_interval,
+        poll_failure_tolerance=task.poll_failure_tolerance,
+        stall_warning=task.stall_warning,
+        **task._policy_options(),
+    )
+
+
+def defer_for_jobs(
+    task: WaitingTask,
+    plan: ListPlan,
+    job_ids: Sequence[str],
+    memory: Memory,
+    recorded: Tally,
+    *,
+    method: str,
+    margin: timedelta,
+) -> NoReturn:
+    """Defer a task until some of its jobs have ended.
+
+    :param job_ids: the open jobs
+    :param memory: what is remembered of them
+    :param recorded: the jobs that have ended and are recorded
+    :param method: the method with which Airflow resumes the task, with the wait's span as its arguments
+    :param margin: how long after the plan's end Airflow itself ends the deferral, in case no triggerer is running
+    """
+    from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
+
+    policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
+    ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]
+    task.defer(
+        trigger=ZillizImportListTrigger(
+            job_ids=pack(list(job_ids)),
+            zilliz_conn_id=task.zilliz_conn_id,
+            **task._ids(),
+            target_state=policy.target_state.value,
+            poke_interval=policy.poke_interval,
+            poll_failure_tolerance=policy.poll_failure_tolerance,
+            stall_warning=policy.stall_warning,
+            exponential_backoff=policy.exponential_backoff,
+            max_wait=policy.max_wait,
+            ignore_errors=policy.ignore_errors,
+            **vars(span),
+            memory=memory.packed(),
+            recorded=recorded.as_json(),
+            checkpoint_at=plan.checkpoint_at if plan.checkpoint_at is not None else time.time(),
+            checkpoint_jobs=plan.checkpoint_jobs,
+            fail_fast=plan.fail_fast,
+            withhold_reasons=plan.withhold_reasons,
+            keep_files=plan.keep_files,
+        ),
+        method_name=method,
+        kwargs=vars(span),
+        timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + margin if ends else None,
+    )

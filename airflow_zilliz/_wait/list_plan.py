@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from airflow_zilliz._protocol.target import Target
@@ -36,6 +36,11 @@ class ListPlan:
     fail_fast: bool = False
     withhold_reasons: bool = False
     keep_files: bool = False
+
+    @property
+    def for_last_poll(self) -> ListPlan:
+        """The same for the poll after the deadline, which nothing ends early."""
+        return replace(self, deadline=None, execution_deadline=None, fail_fast=False)
 
 
 class Again(NamedTuple):
