@@ -206,12 +206,16 @@ class WaitsForImport(BaseOperator):
             return getattr(self, next_method)(context, **kwargs)
         reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
         if "timeout" in reason.lower():
-            if isinstance(self.job_id, list):
-                return self._job_list(context).end_of_backstop(execution_timeout=self._ends_by_execution_timeout)
-            return self._finish(self._end_of_backstop(), context)
+            return self._on_backstop(context)
         self._on_broken_trigger(reason)
         # The sensor base would turn a broken trigger into a skip under soft_fail; poke mode does not, nor does this.
         return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
+
+    def _on_backstop(self, context: Context) -> Any:
+        """Finish after Airflow ended the deferral itself."""
+        if isinstance(self.job_id, list):
+            return self._job_list(context).end_of_backstop(execution_timeout=self._ends_by_execution_timeout)
+        return self._finish(self._end_of_backstop(), context)
 
     def _on_broken_trigger(self, reason: str) -> None:
         """Raise a milder exception than Airflow would, if the task asks for that."""

@@ -9,8 +9,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
 from airflow_zilliz._submit.dataset import PlannedJob
 from airflow_zilliz._submit.idempotency_keys import key_of
@@ -151,17 +149,6 @@ class ZillizImportDatasetOperator(PlansDataset):
         """Go on after the pause for a server that had no room."""
         return self._import(context, *self._span_of(span))
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after a deferral; how it ended is translated here alike on every Airflow."""
-        kwargs = next_kwargs or {}
-        if next_method != "__fail__":
-            return getattr(self, next_method)(context, **kwargs)
-        reason = str(getattr(kwargs.get("error"), "value", kwargs.get("error")))
-        if "timeout" in reason.lower():
-            late = self._ends_by_execution_timeout
-            return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop(late))
-        return BaseOperator.resume_execution(self, next_method, next_kwargs, context)
-
     def on_kill(self) -> None:
         """Abort the jobs of a task that is killed on its worker, where that is wanted and possible."""
         state = self._state
@@ -187,6 +174,10 @@ class ZillizImportDatasetOperator(PlansDataset):
                     self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _on_backstop(self, context: Context) -> Any:
+        late = self._ends_by_execution_timeout
+        return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop(late))
 
     def _import(
         self,

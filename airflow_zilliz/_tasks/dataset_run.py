@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
@@ -42,9 +42,6 @@ from airflow_zilliz.exceptions import (
     ZillizSubmissionUnknown,
     ZillizTooManyJobs,
 )
-
-if TYPE_CHECKING:
-    pass
 
 #: The shortest mean pause before an import is sent again that a server had no room for.
 MIN_ROOM_PAUSE = 10.0
@@ -103,10 +100,8 @@ class DatasetRun:
             self._waiting.poll_last(step.indices)
         if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):
             return self._state.ledger
-        ending, name = Ending.TIMED_OUT, "timeout"
-        if is_execution_timeout:
-            ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
-        text = f"Timed out ({name}): no triggerer reported before the deadline, so none may be running"
+        ending = Ending.of_deadline(execution_timeout=is_execution_timeout)
+        text = f"Timed out ({ending.deadline_name}): no triggerer reported before the deadline, so none may be running"
         raise self._state.failure(error_of(Outcome(ending, text)) or AirflowSensorTimeout(text))
 
     # -- submitting -----------------------------------------------------------------------------------------------

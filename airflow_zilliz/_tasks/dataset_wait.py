@@ -70,7 +70,7 @@ class DatasetWait:
         self._state.log_progress()
         if outcome.tells_of_jobs:
             return
-        if outcome.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT):
+        if outcome.ending is not None and outcome.ending.is_timeout:
             left = [by_id[job_id] for job_id in ids if job_id in by_id]
             self.poll_last([i for i in left if self._state.ledger.entries[i].stage in (Stage.RUNNING, Stage.COMMITTED)])
             if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):

@@ -112,7 +112,7 @@ class JobList:
         if outcome is None:
             self._task.log.warning("The trigger's event cannot be read (%r): polling the jobs themselves", event)
             outcome = self._poll(NO_MEMORY, FIRST_POLL_SECONDS)
-        elif outcome.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT):
+        elif outcome.ending is not None and outcome.ending.is_timeout:
             # the trigger may have come too late to poll, or may not have reached the server
             self._take(outcome)
             self._poll_last(outcome.memory)
@@ -122,10 +122,10 @@ class JobList:
         """Poll once more after Airflow ended the deferral itself, and finish with the jobs that have ended by then."""
         self.records.load(xcom=True)
         self._poll_last(NO_MEMORY)
-        ending, name = Ending.TIMED_OUT, "timeout"
-        if execution_timeout:
-            ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
-        text = f"Timed out ({name}): no triggerer reported before the deadline, so none may be running. "
+        ending = Ending.of_deadline(execution_timeout=execution_timeout)
+        text = (
+            f"Timed out ({ending.deadline_name}): no triggerer reported before the deadline, so none may be running. "
+        )
         return self._go_on(ListOutcome(ending, message=text + self._whole_wait()))
 
     # -- polling on the worker ------------------------------------------------------------------------------------

@@ -261,7 +261,7 @@ class ListWait:
 
     def _time_out(self, now: float) -> ListOutcome:
         end = next(iter(self._timed_out.values()))
-        name = "execution_timeout" if end.ending is Ending.EXECUTION_TIMED_OUT else "timeout"
+        name = end.ending.deadline_name
         waited = duration(now - self.plan.started_at)
         text = f"Timed out ({name}) after {waited}. {self._whole_wait(None)}; the jobs themselves were not touched"
         return self._outcome(end.ending, text, end)

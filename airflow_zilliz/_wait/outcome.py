@@ -31,6 +31,21 @@ class Ending(str, Enum):
     API_ERROR = "api_error"
     MISCONFIGURED = "misconfigured"
 
+    @classmethod
+    def of_deadline(cls, *, execution_timeout: bool) -> Ending:
+        """Return the ending for a deadline that passed, the task's ``execution_timeout`` or its ``timeout``."""
+        return cls.EXECUTION_TIMED_OUT if execution_timeout else cls.TIMED_OUT
+
+    @property
+    def is_timeout(self) -> bool:
+        """Whether a deadline passed."""
+        return self in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT)
+
+    @property
+    def deadline_name(self) -> str:
+        """The argument that a passed deadline comes from."""
+        return "execution_timeout" if self is Ending.EXECUTION_TIMED_OUT else "timeout"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -70,7 +85,7 @@ class Outcome:
     @property
     def is_timeout(self) -> bool:
         """Whether a deadline passed."""
-        return self.ending in (Ending.TIMED_OUT, Ending.EXECUTION_TIMED_OUT)
+        return self.ending.is_timeout
 
     @property
     def needs_description(self) -> bool:

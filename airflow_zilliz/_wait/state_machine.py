@@ -254,13 +254,11 @@ class ImportWait:
 
         :param execution_timeout: whether that was the earlier deadline, instead of the wait's own timeout
         """
-        ending, name = Ending.TIMED_OUT, "timeout"
-        if execution_timeout:
-            ending, name = Ending.EXECUTION_TIMED_OUT, "execution_timeout"
+        ending = Ending.of_deadline(execution_timeout=execution_timeout)
         return Outcome(
             ending,
-            f"Timed out ({name}) waiting for {self.subject}: no triggerer reported before the deadline, so "
-            f"none may be running. {self._untouched()}",
+            f"Timed out ({ending.deadline_name}) waiting for {self.subject}: no triggerer reported before the "
+            f"deadline, so none may be running. {self._untouched()}",
         )
 
     @property
@@ -434,10 +432,11 @@ class ImportWait:
 
     def _time_out(self, now: float) -> Decision:
         in_time = self.deadline is None or now < self.deadline
-        ending, name = (Ending.EXECUTION_TIMED_OUT, "execution_timeout") if in_time else (Ending.TIMED_OUT, "timeout")
+        ending = Ending.of_deadline(execution_timeout=in_time)
         waited = duration(now - self.started_at)
         return self._end(
-            ending, f"Timed out ({name}) after {waited} of waiting for {self.subject}. {self._untouched()}"
+            ending,
+            f"Timed out ({ending.deadline_name}) after {waited} of waiting for {self.subject}. {self._untouched()}",
         )
 
     def _end(
