@@ -185,12 +185,12 @@ class JobList:
     # -- what comes next ------------------------------------------------------------------------------------------
 
     def _take(self, outcome: ListOutcome) -> None:
-        """Record the ended jobs."""
-        ended = outcome.ended
+        """Record the ended jobs, except those that are recorded: an outcome may be taken again."""
+        ended = tuple(job for job in outcome.ended if job.job_id not in self.records.jobs)
         if self._plan.withhold_reasons:
             ended = with_reasons(ended, self._task._hook(), self._task._ids())
         self.records.take(ended, "The trigger's event")
-        if outcome.ended:
+        if ended:
             self.records.save()
 
     def _has_to_go_on(self, outcome: ListOutcome) -> bool:

@@ -128,6 +128,8 @@ class JobRecords:
         return jobs
 
     def _to_store(self) -> None:
+        if self._stored == len(self.jobs):
+            return
         jobs = list(self.jobs.values())
         for begin in range(self._stored // _PIECE * _PIECE, len(jobs), _PIECE):
             if not self._set(f"{_STORE_KEY}_{begin // _PIECE}", pack_jobs(jobs[begin : begin + _PIECE])):
