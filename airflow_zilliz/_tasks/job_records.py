@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
+from airflow_zilliz._tasks.task_state import StateStore
 from airflow_zilliz._wait.job_results import job_of_result, pack_jobs, result_of, unpack_jobs
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
 
@@ -34,7 +35,7 @@ class JobRecords:
 
     def __init__(self, context: Context, job_ids: Sequence[str], target_state: ImportState) -> None:
         self._ti: Any = context.get("ti")
-        self._store: Any = context.get("task_state_store")
+        self._store = StateStore(context)
         self._job_ids = job_ids
         self._known = frozenset(job_ids)
         self._target_state = target_state
@@ -46,7 +47,7 @@ class JobRecords:
     @property
     def outlives_a_process(self) -> bool:
         """Whether there is a store."""
-        return self._store is not None
+        return self._store.exists
 
     @property
     def open_ids(self) -> list[str]:
@@ -90,7 +91,7 @@ class JobRecords:
 
     def load_memory(self) -> tuple[Memory, tuple[str, float]]:
         """Return what an earlier poll of this try remembered of the open jobs, and its last line of progress."""
-        kept = self._get(_MEMORY_KEY)
+        kept = self._store.get(_MEMORY_KEY)
         if not isinstance(kept, Mapping) or kept.get("try_number") != getattr(self._ti, "try_number", None):
             return NO_MEMORY, ("", 0.0)
         line, due = kept.get("line"), kept.get("line_due")
@@ -101,7 +102,7 @@ class JobRecords:
         """Return whether the memory is kept for the next poll."""
         number = getattr(self._ti, "try_number", None)
         value = {"try_number": number, "memory": memory.packed(), "line": logged[0], "line_due": logged[1]}
-        return self._store is not None and self._set(_MEMORY_KEY, value)
+        return self._store.set(_MEMORY_KEY, value)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ class JobRecords:
 
     def _from_store(self) -> list[ImportProgress]:
         jobs: list[ImportProgress] = []
-        while piece := unpack_jobs(self._get(f"{_STORE_KEY}_{len(jobs) // _PIECE}")):
+        while piece := unpack_jobs(self._store.get(f"{_STORE_KEY}_{len(jobs) // _PIECE}")):
             jobs.extend(piece)
             if len(piece) < _PIECE:
                 break
@@ -132,23 +133,6 @@ class JobRecords:
             return
         jobs = list(self.jobs.values())
         for begin in range(self._stored // _PIECE * _PIECE, len(jobs), _PIECE):
-            if not self._set(f"{_STORE_KEY}_{begin // _PIECE}", pack_jobs(jobs[begin : begin + _PIECE])):
+            if not self._store.set(f"{_STORE_KEY}_{begin // _PIECE}", pack_jobs(jobs[begin : begin + _PIECE])):
                 return
         self._stored = len(jobs)
-
-    def _get(self, key: str) -> Any:
-        try:
-            return self._store.get(key) if self._store is not None else None
-        except Exception as err:  # noqa: BLE001 - any failure of a store leaves what is known without it
-            log.warning("The task state store cannot be read: %s", err)
-            return None
-
-    def _set(self, key: str, value: Any) -> bool:
-        if self._store is None:
-            return False
-        try:
-            self._store.set(key, value)
-        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be written: %s", err)
-            return False
-        return True

@@ -121,32 +121,55 @@ def _least_pause(task: Any) -> float:
     return min((span.total_seconds() for span in spans if isinstance(span, timedelta)), default=0.0)
 
 
+class StateStore:
+    """Airflow 3.3's task state store. A failure is logged and no more, since nothing that is kept here is needed."""
+
+    def __init__(self, context: Context) -> None:
+        self._store: Any = context.get("task_state_store")
+
+    @property
+    def exists(self) -> bool:
+        """Whether this Airflow has one."""
+        return self._store is not None
+
+    def get(self, key: str, consequence: str = "") -> Any:
+        """Return a value, None if there is none or it cannot be read.
+
+        :param consequence: what the log says follows from a failure
+        """
+        try:
+            return self._store.get(key) if self._store is not None else None
+        except Exception as err:  # noqa: BLE001 - any failure of a store leaves what is known without it
+            log.warning("The task state store cannot be read%s: %s", consequence, err)
+            return None
+
+    def set(self, key: str, value: Any) -> bool:
+        """Return whether a value was stored."""
+        if self._store is None:
+            return False
+        try:
+            self._store.set(key, value)
+        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
+            log.warning("The task state store cannot be written: %s", err)
+            return False
+        return True
+
+
 class WaitMemory:
     """What a rescheduled sensor remembers between polls: in Airflow 3.3's task state store, nothing before."""
 
     def __init__(self, context: Context) -> None:
-        self._store: Any = context.get("task_state_store")
+        self._store = StateStore(context)
         # the store outlives a try, but a wait does not
         self._try_number = getattr(context.get("ti"), "try_number", None)
 
     def load(self) -> Checkpoint:
         """Return the checkpoint of the last poll, an empty one if it cannot be read."""
-        try:
-            kept = self._store.get(_WAIT_KEY) if self._store is not None else None
-        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be read, so this poll starts without earlier state: %s", err)
-            return EMPTY_CHECKPOINT
+        kept = self._store.get(_WAIT_KEY, ", so this poll starts without earlier state")
         if not isinstance(kept, Mapping) or kept.get("try_number") != self._try_number:
             return EMPTY_CHECKPOINT
         return Checkpoint.from_json(kept.get("seen"))
 
     def save(self, seen: Checkpoint) -> bool:
         """Return whether the checkpoint was stored."""
-        if self._store is None:
-            return False
-        try:
-            self._store.set(_WAIT_KEY, {"try_number": self._try_number, "seen": seen.as_json()})
-        except Exception as err:  # noqa: BLE001 - any failure of a store must not fail the wait
-            log.warning("The task state store cannot be written: %s", err)
-            return False
-        return True
+        return self._store.set(_WAIT_KEY, {"try_number": self._try_number, "seen": seen.as_json()})
