@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseOperator
 
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
-from airflow_zilliz._protocol.job_parsing import parse_job
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin, check_key
@@ -201,7 +200,9 @@ class ZillizImportOperator(StartsImports):
             "nothing is imported again. To import the same files again, set another idempotency_key",
             submitted.job_id,
         )
-        job = parse_job({**result, "jobId": submitted.job_id, "collectionName": self.collection_name, **_wire(result)})
+        from airflow_zilliz._wait.job_results import job_of_result  # here, since parsing a DAG needs no results
+
+        job = job_of_result({**result, "job_id": submitted.job_id, "collection_name": self.collection_name})
         if job is not None:
             self._tell_outlets(job.event(), context)
         return result
@@ -310,14 +311,3 @@ class ZillizImportOperator(StartsImports):
         """
         names = names_of(context["ti"]) if context is not None else ()
         return self._submission_of(self._sources(), names, storage, PATIENCE)
-
-
-def _wire(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result's fields under the names that servers use."""
-    names = {
-        "imported_rows": "importedRows",
-        "total_rows": "totalRows",
-        "file_size": "fileSize",
-        "complete_time": "completeTime",
-    }
-    return {wire: result.get(name) for name, wire in names.items()}
