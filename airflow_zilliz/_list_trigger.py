@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_zilliz._poller.list_poll import ListPoll
-from airflow_zilliz._poller.task_log import log, log_notes
+from airflow_zilliz._poller.task_log import log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import jobs_progress
 from airflow_zilliz._protocol.models import ImportState
-from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import Memory
 from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.packing import pack, unpack
-from airflow_zilliz._wait.policy import WaitPolicy
 from airflow_zilliz._wait.state_machine import Decision
-from airflow_zilliz._wait.texts import IGNORED
+from airflow_zilliz._wait_trigger import WaitTrigger
 
 
-class ListTrigger(BaseTrigger):
+class ListTrigger(WaitTrigger):
     """Poll many import jobs until all have ended, and fire one event: see `ListOutcome`. It only reads.
 
     It fires earlier to record what has ended: an hour after the last time, or when the event has no room for more.
@@ -133,8 +130,7 @@ class ListTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, together with all other waits on the same target, and fire once."""
-        if self._unknown:
-            await log(self.log, logging.WARNING, IGNORED, ", ".join(self._unknown))
+        await log_ignored(self.log, self._unknown)
         # thousands of ids and memories take longer than the loop may be blocked
         wait = await asyncio.to_thread(self._wait)
         progress = jobs_progress(getattr(self, "task_instance", None), self.started_at)
@@ -147,11 +143,6 @@ class ListTrigger(BaseTrigger):
         event = await asyncio.to_thread(outcome.as_event)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call] # Airflow leaves it untyped
 
-    def log_notes(self, step: Decision) -> None:
-        """Write lines into the task's log."""
-        for level, text in step.notes:
-            self.log.log(level, "%s", text)
-
     @abstractmethod
     def _first_delay(self) -> float:
         """Return the seconds before which a trigger may not fire."""
@@ -160,19 +151,10 @@ class ListTrigger(BaseTrigger):
         await log_notes(self, Decision(notes=notes))
 
     def _wait(self) -> ListWait:
-        policy = WaitPolicy(
-            target_state=ImportState.from_word(self.target_state),
-            poke_interval=self.poke_interval,
-            poll_failure_tolerance=self.poll_failure_tolerance,
-            stall_warning=self.stall_warning,
-            exponential_backoff=self.exponential_backoff,
-            max_wait=self.max_wait,
-            ignore_errors=self.ignore_errors,
-        )
         plan = ListPlan(
             self.zilliz_conn_id,
-            Target(self.cluster_id, self.project_id, self.region_id, self.db_name),
-            policy,
+            self._place(),
+            self._wanted(),
             self.started_at,
             self.deadline,
             self.execution_deadline,

@@ -16,17 +16,17 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_zilliz._list_trigger import ListTrigger
 from airflow_zilliz._poller.completion_tracker import Completions
 from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
-from airflow_zilliz._poller.task_log import log, log_notes
+from airflow_zilliz._poller.task_log import log, log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.target import Target, target_arguments
+from airflow_zilliz._protocol.target import target_arguments
 from airflow_zilliz._transport.driver import aexchange, run_async
 from airflow_zilliz._wait.checkpoint import Checkpoint
 from airflow_zilliz._wait.outcome import Outcome
-from airflow_zilliz._wait.policy import WaitPolicy, spread_of
-from airflow_zilliz._wait.state_machine import NOT_POLLED, Decision, ImportWait
-from airflow_zilliz._wait.texts import IGNORED
+from airflow_zilliz._wait.policy import spread_of
+from airflow_zilliz._wait.state_machine import NOT_POLLED, ImportWait
+from airflow_zilliz._wait_trigger import WaitTrigger
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 
@@ -42,17 +42,8 @@ else:
 #: notices that at once, or, if it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
 SHORTEST_FIRST_DELAY = 2.0 + conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
 
-# thousands of waits have the same ones
-_target = functools.lru_cache(maxsize=128)(Target)
-_policy = functools.lru_cache(maxsize=128)(WaitPolicy)
 
-
-async def _log_ignored(logger: Any, names: list[str]) -> None:
-    if names:
-        await log(logger, logging.WARNING, IGNORED, ", ".join(names))
-
-
-class ZillizImportTrigger(BaseTrigger):
+class ZillizImportTrigger(WaitTrigger):
     """Poll one import job until its wait ends, and fire one event that says how: see `Outcome.as_event`. It only reads.
 
     All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text. Each but
@@ -140,7 +131,7 @@ class ZillizImportTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, together with the other waits on the same target, and fire once at the end of the wait."""
-        await _log_ignored(self.log, self._unknown)
+        await log_ignored(self.log, self._unknown)
         wait = self._wait()
         progress = wait_progress(getattr(self, "task_instance", None), wait, withhold_reasons=self.withhold_reasons)
         try:
@@ -177,31 +168,16 @@ class ZillizImportTrigger(BaseTrigger):
             looked_up_after = loop.time()
             await asyncio.sleep(step.delay)
 
-    def log_notes(self, step: Decision) -> None:
-        """Write what a step says into the task's log."""
-        for level, text in step.notes:
-            self.log.log(level, "%s", text)
-
     def _wait(self) -> ImportWait:
-        policy = _policy(
-            target_state=ImportState.from_word(self.target_state),
-            poke_interval=self.poke_interval,
-            poll_failure_tolerance=self.poll_failure_tolerance,
-            stall_warning=self.stall_warning,
-            exponential_backoff=self.exponential_backoff,
-            max_wait=self.max_wait,
-            ignore_errors=self.ignore_errors,
-        )
         seen = Checkpoint.from_json(self.seen)
         if seen.trouble_since is not None:
             # the time without a triggerer says nothing about the server, so trouble counts from here again
             seen = replace(seen, trouble_since=time.time(), polled_at=None, due=None)
-        target = _target(self.cluster_id, self.project_id, self.region_id, self.db_name)
         return ImportWait(
             self.job_id,
             self.zilliz_conn_id,
-            target,
-            policy,
+            self._place(),
+            self._wanted(),
             self.started_at,
             time.time(),
             seen,
@@ -230,7 +206,7 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
             return
         try:
             endpoint = await endpoint_of_connection(self.zilliz_conn_id)
-            target = _target(**target_arguments(self)).merged(endpoint.target)
+            target = self._place().merged(endpoint.target)
             await run_async(calls.abort(self.job_id, target), functools.partial(aexchange, endpoint))
         except ZillizError as err:
             await log(
@@ -345,7 +321,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Poll the job list for ever; trouble is logged once and tolerated, since nothing would report an end."""
-        await _log_ignored(self.log, self._unknown)
+        await log_ignored(self.log, self._unknown)
         hook = ZillizHook(self.zilliz_conn_id)
         completions: Completions | None = None
         trouble = ""

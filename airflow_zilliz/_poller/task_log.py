@@ -6,6 +6,7 @@ A trigger's log is a pipe to its triggerer's supervisor, and writing into a full
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from airflow_zilliz._wait.state_machine import Decision
+from airflow_zilliz._wait.texts import IGNORED
 
 
 class TaskLog(Protocol):
@@ -64,6 +66,12 @@ async def log_notes(owner: TaskLog, step: Decision) -> None:
 async def log(logger: Any, level: int, text: str, *values: object) -> None:
     """Log a line that belongs to no step, also off the loop."""
     await asyncio.to_thread(logger.log, level, text, *values)
+
+
+async def log_ignored(logger: Any, names: list[str]) -> None:
+    """Log the arguments of a newer version, if there are any."""
+    if names:
+        await log(logger, logging.WARNING, IGNORED, ", ".join(names))
 
 
 def _write(lines: Iterable[_Line]) -> list[tuple[_Line, Exception | None]]:

@@ -118,10 +118,7 @@ class WaitsForImport(BaseOperator):
 
         :param unknown: arguments of a newer version, which are ignored after a rollback to this one
         """
-        if unknown:
-            from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
-
-            self.log.warning(IGNORED, ", ".join(sorted(unknown)))
+        self._log_ignored(unknown)
         from airflow_zilliz._wait.checkpoint import Checkpoint  # here, since parsing a DAG needs no outcome
         from airflow_zilliz._wait.outcome import Outcome
 
@@ -162,11 +159,14 @@ class WaitsForImport(BaseOperator):
 
         :param unknown: as for `execute_complete`
         """
+        self._log_ignored(unknown)
+        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
+
+    def _log_ignored(self, unknown: Mapping[str, Any]) -> None:
         if unknown:
             from airflow_zilliz._wait.texts import IGNORED  # here, since parsing a DAG needs no texts of a wait
 
             self.log.warning(IGNORED, ", ".join(sorted(unknown)))
-        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
 
     def _job_list(
         self,

@@ -1,0 +1,47 @@
+"""What the triggers share that wait for jobs: their arguments as values, and their lines in the task's log."""
+
+from __future__ import annotations
+
+import functools
+
+from airflow.triggers.base import BaseTrigger
+
+from airflow_zilliz._protocol.models import ImportState
+from airflow_zilliz._protocol.target import Target, target_arguments
+from airflow_zilliz._wait.policy import WaitPolicy
+from airflow_zilliz._wait.state_machine import Decision
+
+# thousands of waits have the same ones
+_target = functools.lru_cache(maxsize=128)(Target)
+_policy = functools.lru_cache(maxsize=128)(WaitPolicy)
+
+
+class WaitTrigger(BaseTrigger):
+    """A trigger that waits for one job or many."""
+
+    target_state: str
+    poke_interval: float
+    poll_failure_tolerance: float
+    stall_warning: float | None
+    exponential_backoff: bool
+    max_wait: float | None
+    ignore_errors: bool
+
+    def log_notes(self, step: Decision) -> None:
+        """Write what a step says into the task's log."""
+        for level, text in step.notes:
+            self.log.log(level, "%s", text)
+
+    def _place(self) -> Target:
+        return _target(**target_arguments(self))
+
+    def _wanted(self) -> WaitPolicy:
+        return _policy(
+            target_state=ImportState.from_word(self.target_state),
+            poke_interval=self.poke_interval,
+            poll_failure_tolerance=self.poll_failure_tolerance,
+            stall_warning=self.stall_warning,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait,
+            ignore_errors=self.ignore_errors,
+        )
