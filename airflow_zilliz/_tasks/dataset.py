@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_zilliz._protocol.import_request import Groups, commits_by_itself
-from airflow_zilliz._submit.dataset import PlannedJob
 from airflow_zilliz._submit.idempotency_keys import key_of
 from airflow_zilliz._submit.ledger import Ledger, Phase, Stage
 from airflow_zilliz._submit.record import Patience
@@ -133,7 +132,6 @@ class ZillizImportDatasetOperator(PlansDataset):
         self.max_active_jobs = max_active_jobs
         self.atomic = atomic
         self._state: DatasetState | None = None
-        self._plan: DatasetPlan | None = None
         check_literals(self)
         self._check_limits()
 
@@ -199,22 +197,19 @@ class ZillizImportDatasetOperator(PlansDataset):
         store = LedgerStore(context)
         with self._hook():
             self._store_links(context)
-            self._plan = DatasetPlan(self, context)
-            ledger = self._plan.ledger(store)
-            state = DatasetState(self, context, store, ledger, Span(started_at, deadline, execution_deadline))
+            plan = DatasetPlan(self, context)
+            span = Span(started_at, deadline, execution_deadline)
+            state = DatasetState(self, context, plan, store, plan.ledger(store), span)
             self._state = state
             ledger = then(DatasetRun(state))
-        return self._finish_dataset(ledger, context)
+        return self._finish_dataset(ledger, plan, context)
 
     def _span_of(self, span: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
         started_at = span.get("started_at")
         return started_at or time.time(), span.get("deadline"), span.get("execution_deadline")
 
-    def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission:
-        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
-
-        plan = self._plan or DatasetPlan(self, context)
-        submission = self._submission_of(plan.sources_of(job), names_of(context["ti"]), self._storage_keys(), patience)
+    def _submission_of_job(self, sources: Mapping[str, Any], context: Context, patience: Patience) -> Submission:
+        submission = self._submission_of(sources, names_of(context["ti"]), self._storage_keys(), patience)
         if not self.idempotency_key:
             return submission
         # the digest makes a user's key stand for these files alone
@@ -228,16 +223,15 @@ class ZillizImportDatasetOperator(PlansDataset):
         context["ti"].xcom_push(key="missing", value=missing_of(ledger))
         self._note_lineage(completed_jobs(ledger), None)
 
-    def _finish_dataset(self, ledger: Ledger, context: Context) -> Any:
+    def _finish_dataset(self, ledger: Ledger, plan: DatasetPlan, context: Context) -> Any:
         from airflow_zilliz._tasks.dataset_account import account, completed_jobs, failure_of
-        from airflow_zilliz._tasks.dataset_plan import DatasetPlan
         from airflow_zilliz._wait.job_results import event_of
 
         self._leave_account(ledger, context)
         if (error := failure_of(ledger, retry_on_failure=self.retry_on_failure)) is not None:
             raise error
         self.log.info("%s", account(ledger))
-        DatasetPlan(self, context).forget_listing()
+        plan.forget_listing()
         event = event_of(completed_jobs(ledger))
         self._tell_outlets(event, context)
         return {**event, "files": sum(len(job.paths) for job in ledger.jobs)}

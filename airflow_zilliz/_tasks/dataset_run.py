@@ -113,7 +113,7 @@ class DatasetRun:
         entry = self._state.ledger.entries[index]
         this = task_try(self._state.context, task, entry.record, remembers=self._state.store.outlives_a_try)
         try:
-            submission = task._submission_of_job(job, self._state.context, patience)
+            submission = task._submission_of_job(self._state.plan.sources_of(job), self._state.context, patience)
             submitted = task._hook().submit(submission, this, lambda record: self._state.remember(index, record))
         except ZillizTooManyJobs as err:
             self._has_room = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,9 +19,9 @@ from airflow_zilliz.exceptions import ZillizUnavailable
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_zilliz._submit.dataset import PlannedJob
     from airflow_zilliz._submit.record import Patience
     from airflow_zilliz._submit.values import Submission
+    from airflow_zilliz._tasks.dataset_plan import DatasetPlan
 
 #: Between two lines of progress, in seconds.
 LINE_EVERY = 60.0
@@ -36,7 +36,7 @@ class DatasetTask(WaitingTask, Protocol):
 
     def _storage_secrets(self) -> tuple[str, ...]: ...
 
-    def _submission_of_job(self, job: PlannedJob, context: Context, patience: Patience) -> Submission: ...
+    def _submission_of_job(self, sources: Mapping[str, Any], context: Context, patience: Patience) -> Submission: ...
 
     def _leave_account(self, ledger: Ledger, context: Context) -> None: ...
 
@@ -44,13 +44,17 @@ class DatasetTask(WaitingTask, Protocol):
 class DatasetState:
     """What the parts of a dataset's import share.
 
+    :param plan: how the files are split
     :param store: where the ledger is written down
     :param ledger: as this try finds it, and written down
     """
 
-    def __init__(self, task: DatasetTask, context: Context, store: LedgerStore, ledger: Ledger, span: Span) -> None:
+    def __init__(
+        self, task: DatasetTask, context: Context, plan: DatasetPlan, store: LedgerStore, ledger: Ledger, span: Span
+    ) -> None:
         self.task = task
         self.context = context
+        self.plan = plan
         self.store = store
         self.ledger = ledger
         self.span = span
