@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -19,9 +17,9 @@ from airflow_zilliz._submit.storage_keys import NO_STORAGE, StorageKeys
 from airflow_zilliz._submit.submit_once import Submitted
 from airflow_zilliz._submit.values import Submission, forgotten
 from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
-from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
 from airflow_zilliz._tasks.dataset import ZillizImportDatasetOperator
 from airflow_zilliz._tasks.importing import StartsImports, names_of
+from airflow_zilliz._tasks.room_pause import pause, room_pause
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz._tasks.two_phase import (
     DEFERRABLE,
@@ -30,7 +28,6 @@ from airflow_zilliz._tasks.two_phase import (
 )
 from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz.exceptions import (
-    ZillizError,
     ZillizImportFailed,
     ZillizJobNotFound,
     ZillizTooManyJobs,
@@ -49,10 +46,6 @@ __all__ = [
 ]
 
 JOB_ID_KEY = "job_id"
-#: How long a killed task waits until its job is aborted; Airflow kills it with -9 after 60 s.
-ABORT_SECONDS = 25.0
-#: The shortest mean pause before an import is sent again after "too many jobs".
-MIN_ROOM_PAUSE = 10.0
 #: How long the next try leaves a triggerer for that.
 SETTLING_SECONDS = 10.0
 
@@ -216,19 +209,7 @@ class ZillizImportOperator(StartsImports):
         elif commits_by_itself(self.options):
             self.log.warning("Import job %s continues: no server can stop one that commits by itself", self.job_id)
         else:
-            # in a thread, since the signal may have interrupted a request of this one
-            aborting = threading.Thread(target=self._abort, args=(str(self.job_id),), daemon=True)
-            aborting.start()
-            aborting.join(ABORT_SECONDS)
-
-    def _abort(self, job_id: str) -> None:
-        try:
-            with self._hook() as hook:
-                hook.abort_import(job_id, **self._ids())
-        except ZillizError as err:
-            self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
-        else:
-            self.log.info("Import job %s was aborted, since its task was killed", job_id)
+            self._abort_in_time([str(self.job_id)])
 
     def _trigger_class(self) -> type[ZillizImportTrigger]:
         from airflow_zilliz.triggers import ZillizImportTrigger, ZillizOwnedImportTrigger
@@ -275,19 +256,9 @@ class ZillizImportOperator(StartsImports):
             raise AirflowSensorTimeout(
                 f"The import into collection {self.collection_name!r} was not started within {self.timeout:g} s: {err}"
             )
-        seconds = min(left, random.uniform(0.5, 1.5) * max(self.poke_interval, MIN_ROOM_PAUSE))  # noqa: S311 - not in step
+        seconds = room_pause(self.poke_interval, left)
         self.log.info("The server runs as many jobs as it may; nothing was started. Retrying in %.0f s", seconds)
-        if not self.deferrable:
-            time.sleep(seconds)
-            return
-        from airflow_zilliz.triggers import ZillizPauseTrigger  # here, since parsing a DAG needs no trigger
-
-        self.defer(
-            trigger=ZillizPauseTrigger(until=time.time() + seconds),
-            method_name="execute_again",
-            kwargs={"submit_by": submit_by},
-            timeout=timedelta(seconds=seconds) + BACKSTOP_MARGIN,
-        )
+        pause(self, seconds, {"submit_by": submit_by})
 
     def _log_origin(self, submitted: Submitted) -> None:
         where = (submitted.job_id, self.collection_name)

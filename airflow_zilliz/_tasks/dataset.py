@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ from airflow_zilliz._submit.values import Submission
 from airflow_zilliz._tasks.arguments import check_literals, is_templated, normalise_arguments
 from airflow_zilliz._tasks.importing import PlansDataset, names_of
 from airflow_zilliz._tasks.two_phase import DEFERRABLE
-from airflow_zilliz.exceptions import ZillizError
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
     from airflow_zilliz._tasks.dataset_plan import DatasetPlan
     from airflow_zilliz._tasks.dataset_run import DatasetRun
     from airflow_zilliz._tasks.dataset_state import DatasetState
-
-#: How long a killed task waits for its jobs' abortion; Airflow kills for good after 60 s.
-ABORT_SECONDS = 25.0
 
 
 class ZillizImportDatasetOperator(PlansDataset):
@@ -156,20 +151,7 @@ class ZillizImportDatasetOperator(PlansDataset):
         if commits_by_itself(self.options):
             self.log.warning("%d import jobs continue: no server can stop one that commits by itself", len(ids))
             return
-        # in a thread, for the signal may have come in the midst of a request of this one
-        aborting = threading.Thread(target=self._abort_all, args=(ids,), daemon=True)
-        aborting.start()
-        aborting.join(ABORT_SECONDS)
-
-    def _abort_all(self, ids: Sequence[str]) -> None:
-        from airflow_zilliz.hooks import ZillizHook  # here, since parsing a DAG needs no HTTP client
-
-        with ZillizHook(self.zilliz_conn_id) as hook:
-            for job_id in ids:
-                try:
-                    hook.abort_import(job_id, **self._ids())
-                except ZillizError as err:
-                    self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
+        self._abort_in_time([str(job_id) for job_id in ids])
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout
@@ -27,11 +25,11 @@ from airflow_zilliz._submit.ledger import (
 )
 from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin
-from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
 from airflow_zilliz._tasks.dataset_state import DatasetState
 from airflow_zilliz._tasks.dataset_wait import DatasetWait
 from airflow_zilliz._tasks.errors import error_of
 from airflow_zilliz._tasks.many_requests import send_for_each
+from airflow_zilliz._tasks.room_pause import pause, room_pause
 from airflow_zilliz._tasks.task_state import task_try
 from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.outcome import Ending, Outcome
@@ -42,9 +40,6 @@ from airflow_zilliz.exceptions import (
     ZillizSubmissionUnknown,
     ZillizTooManyJobs,
 )
-
-#: The shortest mean pause before an import is sent again that a server had no room for.
-MIN_ROOM_PAUSE = 10.0
 
 
 class DatasetRun:
@@ -136,21 +131,10 @@ class DatasetRun:
             raise self._state.failure(
                 AirflowSensorTimeout(f"Timed out after {self._state.task.timeout:g} s: the server had no room")
             )
-        mean = max(self._state.task.poke_interval, MIN_ROOM_PAUSE)
-        seconds = min(left, random.uniform(0.5, 1.5) * mean)  # noqa: S311 - so that tasks are not in step
         self._has_room = True
-        if not self._state.task.deferrable:
-            time.sleep(seconds)
-            return
-        from airflow_zilliz.triggers import ZillizPauseTrigger  # here, since a worker that waits needs no trigger
-
-        self._state.store.before_deferral(self._state.ledger)
-        self._state.task.defer(
-            trigger=ZillizPauseTrigger(until=time.time() + seconds),
-            method_name="execute_again",
-            kwargs=vars(self._state.span),
-            timeout=timedelta(seconds=seconds) + BACKSTOP_MARGIN,
-        )
+        if self._state.task.deferrable:
+            self._state.store.before_deferral(self._state.ledger)
+        pause(self._state.task, room_pause(self._state.task.poke_interval, left), vars(self._state.span))
 
     # -- two phases -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_zilliz.hooks import ZillizHook
+
+#: How long a killed task waits until its jobs are aborted; Airflow kills it with -9 after 60 s.
+ABORT_SECONDS = 25.0
 
 
 class StartsImports(ImportOperatorBase):
@@ -119,6 +123,23 @@ class StartsImports(ImportOperatorBase):
                 f"{self.storage_conn_id!r}, which cannot be looked up now"
             )
         return super()._finish(end, context)
+
+    def _abort_in_time(self, job_ids: Sequence[str]) -> None:
+        """Abort the jobs of a killed task, as long as that takes no longer than the task has."""
+        # in a thread, since the signal may have interrupted a request of this one
+        aborting = threading.Thread(target=self._abort_all, args=(job_ids,), daemon=True)
+        aborting.start()
+        aborting.join(ABORT_SECONDS)
+
+    def _abort_all(self, job_ids: Sequence[str]) -> None:
+        with self._hook() as hook:
+            for job_id in job_ids:
+                try:
+                    hook.abort_import(job_id, **self._ids())
+                except ZillizError as err:
+                    self.log.warning("The task was killed, but import job %s could not be aborted: %s", job_id, err)
+                else:
+                    self.log.info("Import job %s was aborted, since its task was killed", job_id)
 
     def _submission_of(
         self, sources: Mapping[str, Any], names: Sequence[Any], storage: StorageKeys, patience: Patience

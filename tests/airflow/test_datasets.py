@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
-from airflow_zilliz._tasks import dataset_run, dataset_store
+from airflow_zilliz._tasks import dataset_run, dataset_store, room_pause
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -40,7 +40,7 @@ def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: N
     server_process.clear()
     monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
     monkeypatch.setattr(dataset_run, "PATIENCE", QUICK)
-    monkeypatch.setattr(dataset_run, "MIN_ROOM_PAUSE", 0.1)
+    monkeypatch.setattr(room_pause, "MIN_ROOM_PAUSE", 0.1)
     return server_process
 
 

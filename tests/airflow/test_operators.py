@@ -24,7 +24,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz import operators, triggers
 from airflow_zilliz._submit.storage_keys import StorageKeys
-from airflow_zilliz._tasks import importing
+from airflow_zilliz._tasks import importing, room_pause
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -369,7 +369,7 @@ FULL = "The number of jobs has reached the limit, please try again later."
 def test_a_server_that_is_full_is_waited_for(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deferrable: bool
 ) -> None:
-    monkeypatch.setattr(operators, "MIN_ROOM_PAUSE", 0.1)
+    monkeypatch.setattr(room_pause, "MIN_ROOM_PAUSE", 0.1)
     monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.1)
     server.add_fault("status", path="create", status=200, code=2100, message=FULL, times=2)
     result = run_operator(lambda: an_import(deferrable=deferrable), TaskInstance())
@@ -381,7 +381,7 @@ def test_a_server_that_is_full_is_waited_for(
 def test_a_server_that_stays_full_ends_the_task_at_its_timeout(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operators, "MIN_ROOM_PAUSE", 0.1)
+    monkeypatch.setattr(room_pause, "MIN_ROOM_PAUSE", 0.1)
     server.add_fault("status", path="create", status=200, code=2100, message=FULL, times=None)
     with pytest.raises(AirflowSensorTimeout, match=r"'books' was not started within 1 s: .*has reached the limit"):
         run_operator(lambda: an_import(timeout=1), TaskInstance())

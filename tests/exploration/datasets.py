@@ -18,7 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from airflow_zilliz._tasks import dataset_account, dataset_run, dataset_state, dataset_wait
+from airflow_zilliz._tasks import dataset_account, dataset_run, dataset_state, dataset_wait, room_pause
 from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.list_wait import ListWait
 from airflow_zilliz.exceptions import ZillizError, ZillizSubmissionUnknown
@@ -176,9 +176,9 @@ class virtual_modules:  # noqa: N801 - used as a context manager is
             monotonic=lambda: self._world[-1].now,
             sleep=lambda seconds: self._world[-1].sleep(seconds),
         )
-        modules = (dataset_run, dataset_wait, dataset_state)
+        modules = (dataset_run, dataset_wait, dataset_state, room_pause)
         self._patches: list[Any] = [mock.patch.object(module, "time", clock) for module in modules]
-        self._patches.append(mock.patch.object(dataset_run, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))
+        self._patches.append(mock.patch.object(room_pause, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))
         log = mock.NonCallableMagicMock()
         self._patches.append(mock.patch.object(ZillizImportDatasetOperator, "log", log, create=True))
         self._patches.append(mock.patch.object(dataset_account, "duration", lambda seconds: f"{seconds:.0f} s"))
