@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 class WorkerProgress:
     """The progress of one wait during one stretch on a worker. Whatever goes wrong here, the wait goes on."""
 
-    def __init__(self, context: Context, wait: ImportWait) -> None:
+    def __init__(self, context: Context, wait: ImportWait, *, forgot: bool = False) -> None:
         self._ti: Any = context.get("ti")
         self._snapshot = Snapshot.begin(wait.job_id, wait.started_at, wait.seen)
         #: whether an earlier process has seen the job, and so has written the XCom
-        self._continues = wait.seen.at is not None
+        self._continues = forgot or wait.seen.at is not None
         self._pacing = WritePacing()
         self._has_failed = False
 
@@ -99,6 +99,9 @@ def write_jobs_progress(
         log.warning("The progress of the imports cannot be written to XCom %s: %s", PROGRESS_KEY, err)
 
 
-def worker_progress(context: Context, wait: ImportWait) -> WorkerProgress | None:
-    """Return what writes a wait's progress, None where that is switched off."""
-    return WorkerProgress(context, wait) if is_shown() else None
+def worker_progress(context: Context, wait: ImportWait, *, forgot: bool) -> WorkerProgress | None:
+    """Return what writes a wait's progress, None where that is switched off.
+
+    :param forgot: whether an earlier process may have seen the job although the wait does not know it
+    """
+    return WorkerProgress(context, wait, forgot=forgot) if is_shown() else None

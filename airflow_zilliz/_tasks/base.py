@@ -92,11 +92,11 @@ class WaitsForImport(BaseOperator):
                     return self._finish(step.end, context)
                 (pause or self._pause)(wait, step)
 
-    def _show(self, wait: ImportWait, context: Context) -> None:
+    def _show(self, wait: ImportWait, context: Context, *, forgot: bool = False) -> None:
         """Let the wait's progress be shown from here on."""
         from airflow_zilliz._progress.worker import worker_progress  # here, since parsing a DAG needs no progress
 
-        self._progress = worker_progress(context or {}, wait)
+        self._progress = worker_progress(context or {}, wait, forgot=forgot)
 
     def _pause(self, wait: ImportWait, step: Decision) -> None:
         if self.deferrable:
@@ -124,20 +124,21 @@ class WaitsForImport(BaseOperator):
 
         end = Outcome.from_event(event)
         span = (started_at or time.time(), deadline, execution_deadline)
+        forgot = seen is None  # `airflow dags test` of Airflow 2 passes nothing but the event
         if end is None:
             self.log.warning("The trigger's event cannot be read (%r): polling the job itself", event)
         elif end.is_timeout:
             # the trigger may have come too late to poll, or may not have reached the server
             wait = self._begin(*span, seen=Checkpoint.from_json(seen))
-            self._show(wait, context)
+            self._show(wait, context, forgot=forgot)
             return self._finish(self._last_poll(wait) or end, context)
         elif not end.needs_description:
             if end.progress is not None:
                 self.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
-            self._show(self._begin(*span, seen=Checkpoint.from_json(seen)), context)
+            self._show(self._begin(*span, seen=Checkpoint.from_json(seen)), context, forgot=forgot)
             return self._finish(end, context)
         wait = self._begin(*span, seen=Checkpoint.from_json(seen), claimed=end)
-        self._show(wait, context)
+        self._show(wait, context, forgot=forgot)
         with self._hook() as hook:
             while (step := self._poll(hook, wait)).end is None:
                 if wait.claimed is None:
