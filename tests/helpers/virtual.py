@@ -20,6 +20,7 @@ from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._transport import driver
 from airflow_zilliz._transport.endpoint import Endpoint
+from airflow_zilliz._transport.rate_limiter import RateLimiter
 from airflow_zilliz.exceptions import ZillizUnavailable
 
 T = TypeVar("T")
@@ -58,10 +59,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.MonkeyPatch) -> T:
     """Run a coroutine in virtual time, against a simulated server."""
-    random.seed(server.seed)  # the rate limiter draws its pauses from it
     loop = VirtualLoop()
     server.loop = loop
+    # of its own, since threads that other tests left draw from the one that all share
+    draw = random.Random(server.seed).random
     with monkeypatch.context() as patch:
+        patch.setattr(RateLimiter.__init__, "__defaults__", (draw, ()))
         patch.setattr(poller, "time", SimpleNamespace(time=lambda: EPOCH + loop.now + server.asleep))
         patch.setattr(driver, "asend", server.carry)
         try:

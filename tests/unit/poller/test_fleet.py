@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -47,7 +46,6 @@ class Fleet:
 @pytest.fixture(autouse=True)
 def no_limits_yet() -> None:
     rate_limiter.forget_limits()
-    random.seed(0)  # of which pauses vary
 
 
 def endpoint(name: str, rate: float = 10.0) -> Endpoint:
@@ -124,7 +122,6 @@ def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stag
     late, unfair, refused, shown = [], [], [], []
     for seed in range(runs):
         rate_limiter.forget_limits()
-        random.seed(seed)
         found = run_fleet(monkeypatch, processes=10, waits=1000, seed=seed, stagger=stagger)
         halves = [median(delays) for delays in found.delays]
         late.append(found.percentile(0.99))
@@ -139,7 +136,7 @@ def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stag
 
 def test_two_processes_are_not_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run_fleet(monkeypatch, processes=2, waits=1000)
-    assert found.refused <= 0.005, show(found)  # a request or two, as the order of ends has it
+    assert found.refused == 0, show(found)
     assert found.percentile(0.99) <= 10, show(found)
 
 
