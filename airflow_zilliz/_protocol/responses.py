@@ -203,7 +203,7 @@ def raise_unrouted(*responses: Response) -> NoReturn:
     text = f"{response.source} does not exist on this server (HTTP {response.status}, {excerpt(response)})"
     advice = (
         "the endpoint is not an import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such "
-        "as http://localhost:19530, without a path"
+        "as http://localhost:19530 (2.4 or newer), without a path"
     )
     if page is None:
         raise ZillizApiError(f"{text}: {advice}", request_id=response.request_id, **facts)
