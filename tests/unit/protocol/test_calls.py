@@ -117,6 +117,7 @@ def test_a_response_without_job_id_is_for_the_requested_job() -> None:
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 403, ZillizAuthError),
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 200, ZillizAuthError),
         ({"code": 21119, "message": "The apikey is illegal."}, 200, ZillizAuthError),
+        ({"code": 21119, "message": "The apikey is illegal"}, 401, ZillizAuthError),
         ({"code": 80001, "message": "The token is illegal"}, 200, ZillizAuthError),
         ({"code": 96014, "message": "no permission"}, 200, ZillizAuthError),
         (
