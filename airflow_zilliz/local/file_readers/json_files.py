@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow_zilliz.local.import_errors import BadValue, ImportFileError, shown
-from airflow_zilliz.local.json_text import DECODER, json_text, parse_json, without_lone_surrogates
+from airflow_zilliz.local.json_text import DECODER, json_text, without_lone_surrogates
 from airflow_zilliz.local.row_validation import (
     FLOATS,
     INT_BITS,
@@ -22,6 +22,7 @@ from airflow_zilliz.local.row_validation import (
     checked_length,
     checked_sparse,
     checked_text,
+    json_value,
 )
 
 _CHUNK = 2**20
@@ -69,6 +70,8 @@ def _values(text: _Text) -> Iterator[Any]:
         number += 1
         yield text.value(number)
     text.take("]")
+    if (rest := text.peek()) not in ("", "]", "}"):  # Go's decoder ends at a bracket, and takes the rest for rows
+        raise ImportFileError(f"{text.name} must end with its list of rows, found {rest!r} behind it")
 
 
 class _Text:
@@ -172,10 +175,11 @@ def _text(field: Field, value: Any) -> Any:
 
 
 def _json(field: Field, value: Any) -> str:
-    parsed = parse_json(value) if isinstance(value, str) else value
-    if not isinstance(parsed, dict):
-        raise BadValue.must_be("a JSON object", value)
-    return json_text(parsed)
+    if isinstance(value, str):
+        return json_value(value)
+    if not isinstance(value, dict):
+        raise BadValue.must_be("an object, or JSON as text", value)
+    return json_text(value)
 
 
 def _array(field: Field, value: Any) -> list[Any]:
