@@ -85,7 +85,9 @@ def _check_type(field: Field, arrow: Any, name: str, *, fixed_size_lists: bool) 
         return
     if not _takes(field, arrow) or (types.is_fixed_size_list(arrow) and not fixed_size_lists):
         kind = f"ARRAY of {field.element}" if field.kind == "ARRAY" else field.kind
-        raise ImportFileError(f"{name}: field {field.name!r} of type {kind} takes no column of type {arrow}")
+        wanted = " or ".join(_WIDENING.get(field.kind, ()))
+        instead = f"; it takes {wanted}" if wanted else ""
+        raise ImportFileError(f"{name}: field {field.name!r} of type {kind} takes no column of type {arrow}{instead}")
 
 
 def _takes(field: Field, arrow: Any) -> bool:

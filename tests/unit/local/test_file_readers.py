@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,21 @@ def test_what_is_no_such_json_fails(writer: Writer, name: str, content: str) -> 
         writer.text(name, content, schema_of())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", '\ufeff[{"id": 1}]', "a.json must be JSON in UTF-8, without a byte order mark"),
+        ("a.jsonl", '{"id": 1}'.encode("utf-16"), "a.jsonl must be JSON in UTF-8, without a byte order mark"),
+        ("a.json", '{"id": 1}\n{"id": 2}', "one row a line needs the extension .jsonl"),
+        ("a.csv", "id;x\n1;a\n", "a.csv header ['id;x']: value of field 'id' is missing"),
+        ("a.csv", "\ufeffid,x\n1,a\n", r"a.csv header ['\ufeffid', 'x']: value of field 'id' is missing"),
+    ],
+)
+def test_the_reason_says_what_the_writer_did(writer: Writer, name: str, content: str | bytes, reason: str) -> None:
+    with pytest.raises(ImportFileError, match=re.escape(reason)):
+        writer.text(name, content, schema_of())
+
+
 ARRAY = {"element": "INT64", "max_capacity": 4}
 
 
@@ -256,10 +272,12 @@ ARRAY = {"element": "INT64", "max_capacity": 4}
         *[("SPARSE_FLOAT_VECTOR", v) for v in ('{"a": 1}', '{"-1": 1}', '{"1": "2"}', '{"1": -2}', "[1]", "{}")],
         ("SPARSE_FLOAT_VECTOR", '{"indices": [1], "values": [1, 2]}'),
         ("SPARSE_FLOAT_VECTOR", '{"4294967295": 1}'),
+        ("SPARSE_FLOAT_VECTOR", '{"indices": [1, 1], "values": [1, 2]}'),
+        ("SPARSE_FLOAT_VECTOR", '{"1": 1, "01": 2}'),
     ],
 )
 def test_no_json_value_is_converted(writer: Writer, kind: str, value: str) -> None:
-    """R57, R58, R59, R60, R63, R64."""
+    """R57, R58, R59, R60, R63, R64, R113."""
     with pytest.raises(ImportFileError, match=r"a\.json row 1"):
         writer.raw(value, one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
 
@@ -492,7 +510,7 @@ def test_what_pandas_writes_for_text_by_default_fails(writer: Writer) -> None:
     path = writer.folder / "pandas.parquet"
     pd.DataFrame({"id": [1], "x": ["a"]}).to_parquet(path)
     assert str(pq.read_schema(path).field("x").type) == "large_string", "pandas 3"
-    with pytest.raises(ImportFileError, match="takes no column of type large_string"):
+    with pytest.raises(ImportFileError, match=r"takes no column of type large_string; it takes string$"):
         read(path, one("VARCHAR"))
 
 
