@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from airflow_zilliz.local.import_errors import BadValue, ImportFileError, shown
-from airflow_zilliz.local.json_text import DECODER, json_text, without_lone_surrogates
+from airflow_zilliz.local.json_text import DECODER, json_text, parse_json, without_lone_surrogates
 from airflow_zilliz.local.row_validation import (
     FLOATS,
     INT_BITS,
@@ -22,7 +22,6 @@ from airflow_zilliz.local.row_validation import (
     checked_length,
     checked_sparse,
     checked_text,
-    json_value,
 )
 
 _CHUNK = 2**20
@@ -178,11 +177,10 @@ def _text(field: Field, value: Any) -> Any:
 
 
 def _json(field: Field, value: Any) -> str:
-    if isinstance(value, str):
-        return json_value(value)
-    if not isinstance(value, dict):
-        raise BadValue.must_be("an object, or JSON as text", value)
-    return json_text(value)
+    parsed = parse_json(value) if isinstance(value, str) else value
+    if not isinstance(parsed, dict):
+        raise BadValue.must_be("a JSON object", value)
+    return json_text(parsed)
 
 
 def _array(field: Field, value: Any) -> list[Any]:

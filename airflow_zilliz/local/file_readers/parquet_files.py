@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_zilliz.local.file_readers import json_files
-from airflow_zilliz.local.file_readers.parquet_types import column_types
 from airflow_zilliz.local.import_errors import BadValue, ImportFileError
 from airflow_zilliz.local.json_text import parse_json
 from airflow_zilliz.local.row_validation import (
@@ -47,14 +46,14 @@ def read(path: Path, schema: Schema, *, fixed_size_lists: bool = True) -> Iterat
     try:
         # a row group is not read as a whole, since it may be as large as the file
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD) as file:
-            names = file.schema_arrow.names
+            arrow = file.schema_arrow
+            names = arrow.names
             schema.check_names(names, path.name)
             fields = [field for field in schema.fields if field.name in names]
-            types = column_types(file)
             for field in fields:
-                _check_type(field, types[field.name], path.name, fixed_size_lists=fixed_size_lists)
+                _check_type(field, arrow.field(field.name).type, path.name, fixed_size_lists=fixed_size_lists)
             meta = [META] if schema.dynamic and META in names else []
-            if meta and str(types[META]) != "string":
+            if meta and str(arrow.field(META).type) != "string":
                 raise ImportFileError(f"{path.name}: field {META!r} must be a column of type string")
             done = 0
             columns = [*(field.name for field in fields), *meta]
