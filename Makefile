@@ -15,7 +15,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-progress bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (1
 
 bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
 	$(NEW)/bin/python benchmarks/bench_list.py
+
+bench-progress: $(NEW)/.test-ready ## 1,000 waits with and without the XCom of their progress, on PostgreSQL (half an hour)
+	$(NEW)/bin/python benchmarks/bench_progress.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
