@@ -53,6 +53,7 @@ def main() -> int:
     arguments = parser.parse_args()
     server = subprocess.Popen([sys.executable, HERE / "limited_server.py"], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
+    runs: list[Figures] = []
     try:
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
         for number, which in enumerate(arguments.order.split(",")):
@@ -62,12 +63,15 @@ def main() -> int:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
                 bench = Bench(Path(home), url, arguments.waits, is_shown=which == "on")
                 try:
-                    print(bench.run(arguments.seconds).row, flush=True)
+                    figures = bench.run(arguments.seconds)
+                    print(figures.row, flush=True)
+                    runs.append(figures)
                 finally:
                     bench.stop()
     finally:
         server.terminate()
         server.wait()
+    print("\n".join(block for figures in runs for block in figures.told_blocks), flush=True)
     return 0
 
 
@@ -117,8 +121,15 @@ class Figures:
     written: int
     delays: list[float]
     refused: int
+    began: float
     blocks: list[Any]
     busy: float
+
+    @property
+    def told_blocks(self) -> list[str]:
+        """When the loop was blocked, counted from when the jobs began to move."""
+        name = "on" if self.is_shown else "off"
+        return [f"{name}, after {block.at - self.began:.0f} s:{block}" for block in self.blocks]
 
     @property
     def row(self) -> str:
@@ -193,7 +204,7 @@ class Bench:
         lines = (self._home / "triggerer.log").read_text(errors="replace").splitlines()
         blocks = [block for line in lines if BLOCKED in line and (block := explain(line, samples)).at >= began]
         busy = sum(sample.is_ours for sample in samples) / max(len(samples), 1)
-        return Figures(self._is_shown, cost, written, delays, refused, blocks, busy)
+        return Figures(self._is_shown, cost, written, delays, refused, began, blocks, busy)
 
     def stop(self) -> None:
         """End all processes, and delete the database."""
