@@ -138,9 +138,11 @@ class ImportProgress:
     @property
     def create_time(self) -> datetime | None:
         """When the job was created, aware; None on servers before 2025 and in Zilliz Cloud's pages (wire 2.1)."""
+        if (word := self.raw.get("createTime")) is None:
+            return None
         from airflow_zilliz._protocol.times import time_of  # here, since parsing a DAG reads no job
 
-        return time_of(self.raw.get("createTime"))
+        return time_of(word)
 
     @property
     def duration(self) -> float | None:

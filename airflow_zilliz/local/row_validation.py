@@ -223,6 +223,8 @@ def checked_sparse(pairs: Sequence[tuple[int, float]]) -> dict[int, float]:
     for index, weight in pairs:
         if not 0 <= index < _SPARSE_END:
             raise BadValue.must_be(f"a sparse vector of indices below {_SPARSE_END}", index)
+        if index in vector:
+            raise BadValue(f"has the index {index} twice")
         vector[index] = checked_float("FLOAT", weight)
         if weight < 0:
             raise BadValue.must_be("a sparse vector of weights that are not negative", weight)

@@ -23,6 +23,7 @@ class MilvusVersion:
     :param commits_completed_jobs: whether ``commit`` of a Completed ordinary job is a success; others refuse it
     :param skips_unknown_fields: whether JSON and CSV rows may have unknown fields if the collection has no dynamic
         field; they are skipped. Other versions fail the job
+    :param fixed_size_lists: whether a Parquet column of vectors or ARRAYs may be a ``fixed_size_list``
     :param unknown_job_code: ``code`` for a job id that the server does not know (wire 4.2)
     :param invalid_job_id_code: ``code`` of ``describe`` for a job id that is not an int64 (wire 4.2)
     :param retention: seconds that an ended job is kept (wire 3.5)
@@ -36,6 +37,7 @@ class MilvusVersion:
     two_phases: bool
     commits_completed_jobs: bool
     skips_unknown_fields: bool
+    fixed_size_lists: bool
     unknown_job_code: int
     invalid_job_id_code: int
     retention: float
@@ -51,6 +53,7 @@ _V2_4 = MilvusVersion(
     two_phases=False,
     commits_completed_jobs=False,
     skips_unknown_fields=False,
+    fixed_size_lists=False,
     unknown_job_code=2100,
     invalid_job_id_code=2100,
     retention=3 * _HOUR,
@@ -64,6 +67,7 @@ _V2_5 = MilvusVersion(
     two_phases=False,
     commits_completed_jobs=False,
     skips_unknown_fields=False,
+    fixed_size_lists=False,
     unknown_job_code=2100,
     invalid_job_id_code=2100,
     retention=3 * _HOUR,
@@ -79,6 +83,7 @@ _V2_6 = MilvusVersion(
     two_phases=True,
     commits_completed_jobs=False,
     skips_unknown_fields=True,
+    fixed_size_lists=True,
     unknown_job_code=2101,
     invalid_job_id_code=1100,
     retention=48 * _HOUR,
@@ -92,6 +97,7 @@ _V3_0 = MilvusVersion(
     two_phases=True,
     commits_completed_jobs=True,
     skips_unknown_fields=True,
+    fixed_size_lists=True,
     unknown_job_code=2101,
     invalid_job_id_code=1100,
     retention=48 * _HOUR,

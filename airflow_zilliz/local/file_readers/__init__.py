@@ -28,7 +28,7 @@ def read_rows(
             case ".npy":
                 yield from numpy_files.read(files, schema)
             case ".parquet":
-                yield from parquet_files.read(path, schema)
+                yield from parquet_files.read(path, schema, fixed_size_lists=version.fixed_size_lists)
             case ".csv":
                 yield from csv_files.read(path, schema, options, skips_unknown=version.skips_unknown_fields)
             case ".json":

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_zilliz.local.file_readers import json_files
 from airflow_zilliz.local.file_readers.go_text import csv_records, parse_bool, parse_float, parse_int, separator
-from airflow_zilliz.local.import_errors import BadValue, ImportFileError
+from airflow_zilliz.local.import_errors import BadValue, ImportFileError, shown
 from airflow_zilliz.local.json_text import parse_json
 from airflow_zilliz.local.row_validation import (
     FLOATS,
@@ -36,7 +36,7 @@ def read(path: Path, schema: Schema, options: Mapping[str, str], *, skips_unknow
             _, header = next(records, (0, []))
             if not header:
                 raise ImportFileError(f"{path.name} has no header line")
-            schema.check_names(header, f"{path.name} header")
+            schema.check_names(header, f"{path.name} header {shown(header)}")
             for number, (_, cells) in enumerate(records, 1):
                 values = dict(zip(header, cells, strict=True))
                 yield schema.row(values, convert, f"{path.name} row {number}", skips_unknown=skips_unknown)

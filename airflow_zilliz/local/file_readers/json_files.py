@@ -25,6 +25,7 @@ from airflow_zilliz.local.row_validation import (
 )
 
 _CHUNK = 2**20
+_NO_ROWS = 'must be a JSON list of rows, or an object with a list "rows"; one row a line needs the extension .jsonl'
 _SPACE = re.compile(r"[ \t\r\n]*")
 _INDEX = re.compile("[0-9]{1,10}")
 # The decoder fails this close to the end of the buffer if only the rest is missing: "-Infinity", or an escape.
@@ -57,10 +58,10 @@ def _values(text: _Text) -> Iterator[Any]:
             return
         key = text.value(0)
         if not isinstance(key, str) or key.lower() != "rows":
-            raise ImportFileError(f'{text.name} must be a JSON list of rows, or an object with a list "rows"')
+            raise ImportFileError(f"{text.name} {_NO_ROWS}")
         text.take(":")
     if text.peek() != "[":
-        raise ImportFileError(f'{text.name} must be a JSON list of rows, or an object with a list "rows"')
+        raise ImportFileError(f"{text.name} {_NO_ROWS}")
     text.take("[")
     number = 0
     while text.peek() != "]":
@@ -69,6 +70,8 @@ def _values(text: _Text) -> Iterator[Any]:
         number += 1
         yield text.value(number)
     text.take("]")
+    if (rest := text.peek()) not in ("", "]", "}"):  # Go's decoder ends at a bracket, and takes the rest for rows
+        raise ImportFileError(f"{text.name} must end with its list of rows, found {rest!r} behind it")
 
 
 class _Text:
@@ -81,6 +84,8 @@ class _Text:
         self._text = ""
         self._at = 0
         self._ended = False
+        if self.peek() in ("\ufeff", "\ufffd"):
+            raise ImportFileError(f"{name} must be JSON in UTF-8, without a byte order mark")
 
     def peek(self) -> str:
         """Return the next character that is not white space, an empty text at the end."""

@@ -22,6 +22,7 @@ from airflow_zilliz.local.row_validation import (
 _ROWS_AT_ONCE = 1000
 _TEXT = "U or S"
 _SMALL = 2**20
+_FORMATS = (1, 2)
 _DTYPES = {
     "BOOL": ("bool",),
     "INT8": ("int8",),
@@ -66,16 +67,23 @@ def _rows(
         yield row
 
 
-def _column(field: Field, path: Path) -> Any:
+def _load(path: Path) -> Any:
     import numpy as np
 
     mode = "r" if path.stat().st_size > _SMALL else None
     try:
+        with path.open("rb") as file:
+            major, _ = np.lib.format.read_magic(file)
         column = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type] # None is a mode too
     except (ValueError, EOFError, SyntaxError, MemoryError) as err:
         raise ImportFileError(f"{path.name} is not a readable NumPy file: {err}") from None
-    if not isinstance(column, np.ndarray):  # an archive
-        raise ImportFileError(f"{path.name} is not a readable NumPy file")
+    if major not in _FORMATS:
+        raise ImportFileError(f"{path.name} has NumPy's file format {major}, of which Milvus reads 1 and 2")
+    return column
+
+
+def _column(field: Field, path: Path) -> Any:
+    column = _load(path)
     dtype = _TEXT if column.dtype.kind in "US" else column.dtype.name
     wanted = _DTYPES.get(field.kind, ())
     if dtype not in wanted:
@@ -89,6 +97,11 @@ def _column(field: Field, path: Path) -> Any:
             f"{path.name}: field {field.name!r} must have the shape of a {field.kind}, got {column.shape}"
         )
     if dimensions == 2:
+        if not column.flags.c_contiguous:
+            raise ImportFileError(
+                f"{path.name}: field {field.name!r} is in Fortran order, in which Milvus reads wrong vectors without an"
+                " error; write numpy.ascontiguousarray of it"
+            )
         try:
             checked_length(field, column.shape[1])
         except BadValue as err:
@@ -98,6 +111,8 @@ def _column(field: Field, path: Path) -> Any:
 
 def _values(field: Field, column: Any, name: str, first: int) -> list[Any]:
     values: list[Any] = column.tolist()
+    if column.dtype.kind in "US":
+        values = [_text(value, column.dtype.itemsize) for value in values]
     for index, value in enumerate(values):
         try:
             values[index] = _value(field, value)
@@ -106,13 +121,24 @@ def _values(field: Field, column: Any, name: str, first: int) -> list[Any]:
     return values
 
 
+def _text(value: str | bytes, size: int) -> str:
+    """Return a text as Milvus reads it.
+
+    It drops the NULs of a ``U``, and ends an ``S`` at its first NUL, unless it begins with that one.
+
+    :param size: bytes that the file has for each value
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    padded = value.ljust(size, b"\0")
+    return (padded.partition(b"\0")[0] or padded).decode("utf-8", "surrogateescape")
+
+
 def _value(field: Field, value: Any) -> Any:
     if field.kind in FLOATS:
         return checked_float(field.kind, value)
     if field.kind == "FLOAT_VECTOR":
         return [checked_float("FLOAT", number) for number in value]
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "surrogateescape")
     if field.kind == "JSON":
         return json_value(value)
     return checked_text(field, value) if isinstance(value, str) else value

@@ -26,6 +26,7 @@ from airflow_zilliz.local.row_validation import (
 _ROWS_AT_ONCE = 1000
 _READ_AHEAD = 2**20
 _INTS = ("int8", "int16", "int32", "int64")
+_INDICES = ("int32", "uint32", "int64", "uint64")
 _WIDENING = {
     **{kind: _INTS[: index + 1] for index, kind in enumerate(INT_BITS)},
     **dict.fromkeys(FLOATS, (*_INTS, "float", "double")),
@@ -34,21 +35,25 @@ _WIDENING = {
 }
 
 
-def read(path: Path, schema: Schema) -> Iterator[Row]:
-    """Yield the rows of a ``.parquet`` file; raise ImportFileError."""
+def read(path: Path, schema: Schema, *, fixed_size_lists: bool = True) -> Iterator[Row]:
+    """Yield the rows of a ``.parquet`` file; raise ImportFileError.
+
+    :param fixed_size_lists: whether vectors and ARRAYs may be a ``fixed_size_list``
+    """
     import pyarrow
     import pyarrow.parquet
 
     try:
         # a row group is not read as a whole, since it may be as large as the file
         with pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD) as file:
-            names = file.schema_arrow.names
+            arrow = file.schema_arrow
+            names = arrow.names
             schema.check_names(names, path.name)
             fields = [field for field in schema.fields if field.name in names]
             for field in fields:
-                _check_type(field, file.schema_arrow.field(field.name).type, path.name)
+                _check_type(field, arrow.field(field.name).type, path.name, fixed_size_lists=fixed_size_lists)
             meta = [META] if schema.dynamic and META in names else []
-            if meta and str(file.schema_arrow.field(META).type) != "string":
+            if meta and str(arrow.field(META).type) != "string":
                 raise ImportFileError(f"{path.name}: field {META!r} must be a column of type string")
             done = 0
             columns = [*(field.name for field in fields), *meta]
@@ -72,10 +77,16 @@ def _rows(schema: Schema, fields: list[Field], batch: Any, name: str, done: int)
 # -- types --------------------------------------------------------------------------------------------------------
 
 
-def _check_type(field: Field, arrow: Any, name: str) -> None:
-    if not _takes(field, arrow):
+def _check_type(field: Field, arrow: Any, name: str, *, fixed_size_lists: bool) -> None:
+    from pyarrow import types
+
+    if types.is_null(arrow) and field.optional:  # what pandas writes for a column of None
+        return
+    if not _takes(field, arrow) or (types.is_fixed_size_list(arrow) and not fixed_size_lists):
         kind = f"ARRAY of {field.element}" if field.kind == "ARRAY" else field.kind
-        raise ImportFileError(f"{name}: field {field.name!r} of type {kind} takes no column of type {arrow}")
+        wanted = " or ".join(_WIDENING.get(field.kind, ()))
+        instead = f"; it takes {wanted}" if wanted else ""
+        raise ImportFileError(f"{name}: field {field.name!r} of type {kind} takes no column of type {arrow}{instead}")
 
 
 def _takes(field: Field, arrow: Any) -> bool:
@@ -97,8 +108,8 @@ def _has_indices_and_values(arrow: Any) -> bool:
     lists = by_name.keys() >= {"indices", "values"} and all(types.is_list(by_name[n]) for n in ("indices", "values"))
     return (
         lists
-        and types.is_integer(by_name["indices"].value_type)
-        and str(by_name["values"].value_type) in _WIDENING["FLOAT"]
+        and str(by_name["indices"].value_type) in _INDICES
+        and str(by_name["values"].value_type) in ("float", "double")
     )
 
 
@@ -128,13 +139,15 @@ def _whole_vectors(field: Field, array: Any) -> list[Any] | None:
     import numpy as np
     import pyarrow as pa
 
+    if array.null_count:
+        return None
     flat = array.flatten()
     lengths = {field.dim}
-    if pa.types.is_list(array.type):
+    if not pa.types.is_fixed_size_list(array.type):
         lengths = set(np.diff(array.offsets.to_numpy()).tolist())
     elif array.type.list_size != field.dim:
         return None
-    if array.null_count or flat.null_count or lengths != {field.dim}:
+    if flat.null_count or lengths != {field.dim}:
         return None
     with np.errstate(over="ignore"):
         numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32)

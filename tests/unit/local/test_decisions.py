@@ -130,6 +130,7 @@ def test_the_docs_have_these_versions() -> None:
         "two phases: `auto_commit`, `commit`, `abort`": "two_phases",
         "`commit` of a Completed ordinary job succeeds": "commits_completed_jobs",
         "unknown fields of JSON and CSV are skipped": "skips_unknown_fields",
+        "a Parquet column may be a `fixed_size_list`": "fixed_size_lists",
         "code of an unknown job": "unknown_job_code",
         "code of a job id that is not a number": "invalid_job_id_code",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -199,12 +200,14 @@ def test_arrays_have_a_capacity_and_no_null_elements(writer: Writer) -> None:
         ("a.json", '{"ROWS": [{"id": 1}]}', 1),
         ("a.json", "[]", 0),
         ("a.json", '{"rows": []}', 0),
+        ("a.json", '{"rows": [{"id": 1}]', 1),
+        ("a.json", '{"rows": [{"id": 1}]} {"rows": [{"id": 2}]}', 1),
         ("a.jsonl", '{"id": 1}\n\n{"id": 2}', 2),
         ("a.ndjson", '{"id": 1}\n{"id": 2}\n', 2),
     ],
 )
 def test_rows_are_a_list_an_object_or_lines(writer: Writer, name: str, content: str, count: int) -> None:
-    """R51, R52, R53, R56."""
+    """R51, R52, R53, R56, R106."""
     assert len(writer.text(name, content, schema_of())) == count
 
 
@@ -220,6 +223,10 @@ def test_rows_are_a_list_an_object_or_lines(writer: Writer, name: str, content: 
         ("a.json", '[{"id": 1},]'),
         ("a.json", '[{"id": 1}'),
         ("a.json", "[1]"),
+        ("a.json", '[{"id": 1}]\n[{"id": 2}]'),
+        ("a.json", '[{"id": 1}] {"id": 2}'),
+        ("a.json", '[{"id": 1}], '),
+        ("a.json", '{"rows": [{"id": 1}], "more": [{"id": 2}]}'),
         ("a.json", '\ufeff[{"id": 1}]'),
         ("a.json", '[{"id": 1, "y": ' + "[" * 100_000 + "]" * 100_000 + "}]"),
         ("a.json", '[{"id": ' + "9" * 5000 + "}]"),
@@ -227,8 +234,23 @@ def test_rows_are_a_list_an_object_or_lines(writer: Writer, name: str, content: 
     ],
 )
 def test_what_is_no_such_json_fails(writer: Writer, name: str, content: str) -> None:
-    """R54, R55."""
+    """R54, R55, R106."""
     with pytest.raises(ImportFileError, match=r"^a\."):
+        writer.text(name, content, schema_of())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", '\ufeff[{"id": 1}]', "a.json must be JSON in UTF-8, without a byte order mark"),
+        ("a.jsonl", '{"id": 1}'.encode("utf-16"), "a.jsonl must be JSON in UTF-8, without a byte order mark"),
+        ("a.json", '{"id": 1}\n{"id": 2}', "one row a line needs the extension .jsonl"),
+        ("a.csv", "id;x\n1;a\n", "a.csv header ['id;x']: value of field 'id' is missing"),
+        ("a.csv", "\ufeffid,x\n1,a\n", r"a.csv header ['\ufeffid', 'x']: value of field 'id' is missing"),
+    ],
+)
+def test_the_reason_says_what_the_writer_did(writer: Writer, name: str, content: str | bytes, reason: str) -> None:
+    with pytest.raises(ImportFileError, match=re.escape(reason)):
         writer.text(name, content, schema_of())
 
 
@@ -250,10 +272,12 @@ ARRAY = {"element": "INT64", "max_capacity": 4}
         *[("SPARSE_FLOAT_VECTOR", v) for v in ('{"a": 1}', '{"-1": 1}', '{"1": "2"}', '{"1": -2}', "[1]", "{}")],
         ("SPARSE_FLOAT_VECTOR", '{"indices": [1], "values": [1, 2]}'),
         ("SPARSE_FLOAT_VECTOR", '{"4294967295": 1}'),
+        ("SPARSE_FLOAT_VECTOR", '{"indices": [1, 1], "values": [1, 2]}'),
+        ("SPARSE_FLOAT_VECTOR", '{"1": 1, "01": 2}'),
     ],
 )
 def test_no_json_value_is_converted(writer: Writer, kind: str, value: str) -> None:
-    """R57, R58, R59, R60, R63, R64."""
+    """R57, R58, R59, R60, R63, R64, R113."""
     with pytest.raises(ImportFileError, match=r"a\.json row 1"):
         writer.raw(value, one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
 
@@ -396,7 +420,6 @@ TAKEN: list[tuple[str, Any]] = [
 ]
 REFUSED: list[tuple[str, Any, Any]] = [
     ("VARCHAR", pa.large_string(), "a"),
-    ("VARCHAR", pa.string_view(), "a"),
     ("VARCHAR", pa.dictionary(pa.int32(), pa.string()), "a"),
     ("VARCHAR", pa.date32(), 1),
     ("VARCHAR", pa.int64(), 1),
@@ -408,30 +431,55 @@ REFUSED: list[tuple[str, Any, Any]] = [
     ("FLOAT", pa.float16(), np.float16(1)),
     ("FLOAT", pa.bool_(), True),
     ("BOOL", pa.int8(), 1),
-    ("FLOAT_VECTOR", pa.large_list(pa.float32()), [1, 2]),
     ("FLOAT_VECTOR", pa.string(), "[1, 2]"),
     ("FLOAT_VECTOR", LIST(pa.float16()), [np.float16(1), np.float16(2)]),
-    ("ARRAY", pa.large_list(pa.int64()), [1, 2]),
     ("ARRAY", LIST(pa.float64()), [1.0]),
     ("JSON", pa.struct([("a", pa.int64())]), {"a": 1}),
+    ("VARCHAR", pa.string_view(), "a"),
+    ("FLOAT_VECTOR", pa.large_list(pa.float32()), [1, 2]),
+    ("ARRAY", pa.large_list(pa.int64()), [1, 2]),
+    ("JSON", pa.json_(pa.string()), "{}"),
     ("SPARSE_FLOAT_VECTOR", pa.struct([("a", pa.int64())]), {"a": 1}),
+    *[
+        ("SPARSE_FLOAT_VECTOR", pa.struct([("indices", LIST(i)), ("values", LIST(v))]), {"indices": [1], "values": [2]})
+        for i, v in ((pa.int16(), pa.float32()), (pa.uint8(), pa.float32()), (pa.uint32(), pa.int64()))
+    ],
+    ("FLOAT_VECTOR", pa.null(), None),
 ]
 
 
 @pytest.mark.parametrize(("kind", "arrow"), TAKEN, ids=str)
 def test_a_column_that_widens(writer: Writer, kind: str, arrow: Any) -> None:
-    """R84, R87, R88, R89, R90."""
+    """R82, R84, R87, R88, R89, R90, R107."""
     is_list = kind in ("ARRAY", "FLOAT_VECTOR")
-    value: Any = [1, 2] if is_list else (True if kind == "BOOL" else 1)
+    value: Any = [1, 2] if is_list else {"BOOL": True, "VARCHAR": "a"}.get(kind, 1)
     options = ARRAY if kind == "ARRAY" else {"dim": 2}
     assert writer.parquet(pa.array([value], arrow), one(kind, **options)) == [value]
 
 
 @pytest.mark.parametrize(("kind", "arrow", "value"), REFUSED, ids=str)
 def test_a_column_of_another_type(writer: Writer, kind: str, arrow: Any, value: Any) -> None:
-    """R82, R85, R86, R87, R89, R90, R91."""
+    """R82, R85, R86, R87, R89, R90, R91, R92, R107, R108."""
     with pytest.raises(ImportFileError, match=r"a\.parquet: field 'x' of type .* takes no column of type"):
         writer.parquet(pa.array([value], arrow), one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
+
+
+@pytest.mark.parametrize("kind", ["INT8", "DOUBLE", "BOOL", "VARCHAR", "JSON", "ARRAY", "FLOAT_VECTOR"])
+def test_a_column_of_nulls_alone_has_no_type(writer: Writer, kind: str) -> None:
+    """R108."""
+    options = ARRAY if kind == "ARRAY" else {"dim": 2}
+    assert writer.parquet(pa.nulls(2), one(kind, optional=True, **options)) == [None, None]
+
+
+@pytest.mark.parametrize(("kind", "options"), [("FLOAT_VECTOR", {"dim": 2}), ("ARRAY", ARRAY)])
+def test_a_list_of_a_fixed_size_is_for_newer_servers(writer: Writer, kind: str, options: Any) -> None:
+    """R109."""
+    path = writer.folder / "fixed.parquet"
+    array = pa.array([[1, 2]], LIST(pa.int64(), 2))
+    pq.write_table(pa.table({"id": pa.array([1], pa.int64()), "x": array}), path)
+    assert read(path, one(kind, **options)) == [{"id": 1, "x": [1, 2]}]
+    with pytest.raises(ImportFileError, match="takes no column of type fixed_size_list"):
+        read(path, one(kind, **options), "2.5")
 
 
 def test_the_index_that_pandas_writes_is_ignored(writer: Writer) -> None:
@@ -452,7 +500,7 @@ def test_what_pandas_writes_for_text_by_default_fails(writer: Writer) -> None:
     path = writer.folder / "pandas.parquet"
     pd.DataFrame({"id": [1], "x": ["a"]}).to_parquet(path)
     assert str(pq.read_schema(path).field("x").type) == "large_string", "pandas 3"
-    with pytest.raises(ImportFileError, match="takes no column of type large_string"):
+    with pytest.raises(ImportFileError, match=r"takes no column of type large_string; it takes string$"):
         read(path, one("VARCHAR"))
 
 
@@ -530,6 +578,10 @@ def test_dtypes_match_exactly(writer: Writer, kind: str, array: Any) -> None:
         ("FLOAT_VECTOR", np.array([[1.0, 2.0]], np.float64), [1.0, 2.0]),
         ("VARCHAR", np.array(["ä"]), "ä"),
         ("VARCHAR", np.array([b"a"]), "a"),
+        ("VARCHAR", np.array([b"a\0b"]), "a"),
+        ("VARCHAR", np.array([b""], "S3"), "\0\0\0"),
+        ("VARCHAR", np.array(["a\0b"]), "ab"),
+        ("VARCHAR", np.array([""], "U3"), ""),
         ("INT64", np.array([1], ">i8"), 1),
         ("JSON", np.array(['{"a": 1}']), '{"a": 1}'),
         ("BOOL", np.array([True]), True),
@@ -537,8 +589,30 @@ def test_dtypes_match_exactly(writer: Writer, kind: str, array: Any) -> None:
     ids=str,
 )
 def test_numpy_values(writer: Writer, kind: str, array: Any, expected: Any) -> None:
-    """R93, R96, R97."""
+    """R93, R96, R97, R110."""
     assert writer.numpy(array, one(kind, dim=2)) == [{"id": 0, "x": expected}]
+
+
+def test_vectors_in_fortran_order_fail(writer: Writer) -> None:
+    """R111."""
+    array = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    with pytest.raises(ImportFileError, match=r"x\.npy: field 'x' is in Fortran order, in which Milvus reads wrong"):
+        writer.numpy(np.asfortranarray(array), one("FLOAT_VECTOR", dim=2))
+    one_column = np.asfortranarray(array[:, :1])
+    assert [row["x"] for row in writer.numpy(one_column, one("FLOAT_VECTOR", dim=1))] == [[1.0], [3.0]]
+
+
+@pytest.mark.parametrize(("version", "is_read"), [((1, 0), True), ((2, 0), True), ((3, 0), False)])
+def test_milvus_knows_two_file_formats(writer: Writer, version: tuple[int, int], is_read: bool) -> None:
+    """R112."""
+    path = writer.folder / "id.npy"
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.array([5]), version)
+    if is_read:
+        assert read(path, schema_of()) == [{"id": 5}]
+        return
+    with pytest.raises(ImportFileError, match=r"id\.npy has NumPy's file format 3, of which Milvus reads 1 and 2"):
+        read(path, schema_of())
 
 
 def test_a_meta_file_counts_and_a_missing_field_fails(writer: Writer) -> None:
