@@ -15,7 +15,7 @@ DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-pages test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-progress bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server,
 test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (6 minutes)
 
 # Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
-test-full: test test-rest test-old docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
+test-full: test test-rest test-old test-pages docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
@@ -49,6 +49,9 @@ test-rest: $(NEW)/.test-ready
 
 test-old: $(OLD)/.test-ready
 	$(OLD)/$(PYTEST) 3 --hypothesis-profile=quick tests/unit tests/airflow tests/e2e/test_airflow_2.py
+
+test-pages: $(NEW)/.test-ready ## the pages that show imports, in a browser, on Airflow 3.1 and 3.2
+	$(NEW)/bin/python tests/matrix.py --pages
 
 coverage: $(NEW)/.test-ready ## branch coverage of the unit, contract and Airflow tests
 	$(NEW)/$(PYTEST) 4 --cov --cov-report=term:skip-covered tests/airflow tests/contract tests/unit
@@ -96,6 +99,9 @@ bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (1
 
 bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
 	$(NEW)/bin/python benchmarks/bench_list.py
+
+bench-progress: $(NEW)/.test-ready ## 1,000 waits with and without the XCom of their progress, on PostgreSQL (half an hour)
+	$(NEW)/bin/python benchmarks/bench_progress.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py

@@ -21,10 +21,18 @@ class Jobs:
 
     :param failing: every so many-th job fails, 0 for none
     :param clusters: over how many clusters they lie, each with a list of its own; 0 for one list of all
+    :param moves: seconds for which each moves before its end, and its percentage is in lists, too, as in Milvus's;
+        0 for one that stays and is in none
     """
 
     def __init__(
-        self, number: int = 0, begin: float = 0.0, spread: float = 1.0, failing: int = 0, clusters: int = 0
+        self,
+        number: int = 0,
+        begin: float = 0.0,
+        spread: float = 1.0,
+        failing: int = 0,
+        clusters: int = 0,
+        moves: float = 0.0,
     ) -> None:
         ends = [begin + spread * (place + 1) / number for place in range(number)]
         random.Random(7).shuffle(ends)
@@ -32,6 +40,13 @@ class Jobs:
         self.ids = list(self.ends)
         self.clusters = clusters
         self.failing = failing
+        self.moves = moves
+
+    def percent(self, job_id: str) -> int:
+        """Return the percentage of a job that has not ended."""
+        if not self.moves:
+            return 40
+        return max(0, min(99, int(100 * (1 - (self.ends[job_id] - time.time()) / self.moves))))
 
     def state(self, job_id: str) -> str:
         if time.time() < self.ends[job_id]:
@@ -94,15 +109,15 @@ class Server:
 
     def describe(self, job_id: str) -> dict[str, Any]:
         state = self.jobs.state(job_id)
-        done = state == "Completed"
         if state == "Failed":
             return {"jobId": job_id, "collectionName": "books", "state": state, "reason": f"row 8 of {job_id} is bad"}
+        percent = 100 if state == "Completed" else self.jobs.percent(job_id)
         return {
             "jobId": job_id,
             "collectionName": "books",
             "state": state,
-            "progress": 100 if done else 40,
-            "importedRows": 1000 if done else 400,
+            "progress": percent,
+            "importedRows": 10 * percent,
             "totalRows": 1000,
         }
 
@@ -110,10 +125,17 @@ class Server:
         page = body.get("currentPage", 1)
         listed = self.jobs.of_cluster(body["clusterId"])
         ids = listed[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
-        words = {"Importing": "InProgress"}
+        moves = self.jobs.moves
+        words = {} if moves else {"Importing": "InProgress"}
         states = ((job_id, self.jobs.state(job_id)) for job_id in ids)
         records = [
-            {"collectionName": "books", "jobId": job_id, "state": words.get(state, state)} for job_id, state in states
+            {
+                "collectionName": "books",
+                "jobId": job_id,
+                "state": words.get(state, state),
+                **({"progress": self.jobs.percent(job_id)} if moves else {}),
+            }
+            for job_id, state in states
         ]
         return {"count": len(listed), "currentPage": page, "pageSize": PAGE_SIZE, "records": records}
 

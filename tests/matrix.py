@@ -3,16 +3,22 @@
 `make test-all` runs it. Each pair has an environment of its own below ``.venvs``, its packages pinned as of the time of
 that Airflow. Afterwards the README's table says what was run, and how it went; a pair that was not run, since --only
 named others, keeps what the table said of it for as long as it is of the same release.
+
+`make test-pages` runs the browser's tests with those Airflows that have pages and are not the one of this environment,
+which has the browser's driver.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +30,22 @@ BEGIN, END = "<!-- matrix -->\n", "<!-- /matrix -->"
 
 #: What is run everywhere. The rest of tests/contract is about the local server's Milvus and the README, not Airflow.
 EVERYWHERE = ("tests/unit", "tests/airflow", "tests/contract/test_hook.py", "tests/contract/test_hostile.py")
+PAGES = "tests/e2e/test_progress_page.py"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
 @dataclass(frozen=True)
 class Release:
-    """An Airflow to test on."""
+    """An Airflow to test on.
+
+    :param has_pages: whether `make test-pages` opens its pages
+    """
 
     series: str
     pins: tuple[str, ...]
     pythons: tuple[str, ...] = PYTHONS
     tests: tuple[str, ...] = EVERYWHERE
+    has_pages: bool = False
 
     @property
     def version(self) -> str:
@@ -51,8 +62,8 @@ RELEASES = (
         ("requirements/demo.txt", "requirements/dev.txt"),
         tests=("tests/unit", "tests/airflow", "tests/contract"),
     ),
-    Release("3.2", ("requirements/airflow-3.2.txt",)),
-    Release("3.1", ("requirements/airflow-3.1.txt",)),
+    Release("3.2", ("requirements/airflow-3.2.txt",), has_pages=True),
+    Release("3.1", ("requirements/airflow-3.1.txt",), has_pages=True),
     Release("3.0", ("requirements/airflow-3.0.txt",), PYTHONS[:3]),
     Release("2.11", ("requirements/airflow-2.11.txt",), PYTHONS[:3]),
 )
@@ -78,12 +89,15 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="python tests/matrix.py", description=__doc__)
     arguments.add_argument("--only", action="append", help="an Airflow series or a pair, such as 3.1 or 3.1-py3.12")
     arguments.add_argument("--install", action="store_true", help="make the environments, and run nothing")
+    arguments.add_argument("--pages", action="store_true", help="run the browser's tests alone, on this Python")
     arguments.add_argument("--table", action="store_true", help="write the table of the last runs, and run nothing")
     arguments.add_argument("-n", "--processes", default="4", help="how many tests at once; most of them wait")
     options = arguments.parse_args()
     if options.table:
         write_table(last_results())
         return 0
+    if options.pages:
+        return show_pages()
     found = {name: path for name in PYTHONS if (path := interpreter(name))}
     say(f"Pythons here: {', '.join(found)}")
     results: dict[tuple[str, str], Result] = {}
@@ -103,6 +117,24 @@ def main() -> int:
         return 1
     write_table(results)
     return 0 if all(result.is_good for result in results.values()) else 1
+
+
+def show_pages() -> int:
+    """Run the browser's tests with each Airflow, all at once since they mostly wait; 0 only if they pass."""
+    python = "{}.{}".format(*sys.version_info)
+
+    def shown(release: Release) -> bool:
+        airflow = install(release, python, sys.executable)
+        log = home_of(release, python) / "pages.log"
+        result = call_pytest(sys.executable, [PAGES], log, {"ZILLIZ_AIRFLOW": str(airflow)})
+        say(f"The pages of Airflow {release.version}: {in_words(result)}")
+        if not result.is_good:
+            print(log.read_text(errors="replace"))
+        return not result.failed and result.passed + result.skipped > 0
+
+    releases = [release for release in RELEASES if release.has_pages]
+    with ThreadPoolExecutor(len(releases)) as pool:
+        return 0 if all(list(pool.map(shown, releases))) else 1
 
 
 def is_wanted(series: str, python: str, only: list[str] | None) -> bool:
@@ -130,7 +162,7 @@ def home_of(release: Release, python: str) -> Path:
 
 def last_results() -> dict[tuple[str, str], Result]:
     """Return how the tests went when each pair was run last."""
-    reports = {(r.series, python): home_of(r, python) / "report.xml" for r in RELEASES for python in r.pythons}
+    reports = {(r.series, python): home_of(r, python) / "tests.xml" for r in RELEASES for python in r.pythons}
     return {pair: read(report, 0) for pair, report in reports.items() if report.exists()}
 
 
@@ -153,22 +185,29 @@ def install(release: Release, python: str, command: str) -> Path:
 
 def run(release: Release, python: str, command: Path, processes: str) -> Result:
     """Run a pair's tests; their output is in a log beside its environment."""
-    home = home_of(release, python)
-    report, log = home / "report.xml", home / "tests.log"
+    log = home_of(release, python) / "tests.log"
+    return call_pytest(command, ["-n", processes, "--dist", "loadgroup", *release.tests], log)
+
+
+def call_pytest(
+    python: str | Path, arguments: list[str], log: Path, variables: Mapping[str, str] | None = None
+) -> Result:
+    """Run tests, with their output in a log and what became of them in a report beside it."""
+    report = log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    arguments = ["-n", processes, "--dist", "loadgroup", f"--junitxml={report}", "-p", "no:cacheprovider"]
     began = time.monotonic()
     with log.open("w") as output:
         subprocess.run(
-            [str(command), "-m", "pytest", *arguments, *release.tests],
+            [str(python), "-m", "pytest", f"--junitxml={report}", "-p", "no:cacheprovider", *arguments],
             cwd=ROOT,
+            env={**os.environ, **(variables or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             check=False,
         )
     took = time.monotonic() - began
     if not report.exists():
-        say(f"Airflow {release.version}, Python {python}: no test ran, see {log}")
+        say(f"No test ran, see {log}")
         return Result(0, 0, 1, took)
     return read(report, took)
 
