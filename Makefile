@@ -98,8 +98,11 @@ bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
 	$(NEW)/bin/python benchmarks/bench_triggerer.py
 
-bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
+bench-list: $(NEW)/.test-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
 	$(NEW)/bin/python benchmarks/bench_list.py
+
+bench-dataset: $(NEW)/.test-ready ## a dataset of 50 jobs in one task beside 50 mapped tasks, on PostgreSQL (10 minutes)
+	$(NEW)/bin/python benchmarks/bench_dataset.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
