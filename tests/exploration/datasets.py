@@ -124,8 +124,8 @@ class DatasetTaskInstance(TaskInstance):
         if key.startswith("zilliz_dataset"):
             self.world.may_die(f"after XCom {key.rstrip('0123456789_')}")
 
-    def xcom_pull(self, *, key: str, **_: Any) -> Any:
-        return self.xcoms.get(key)
+    def xcom_pull(self, **wanted: Any) -> Any:
+        return self.xcoms.get(wanted["key"])
 
 
 class Store:
