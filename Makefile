@@ -10,12 +10,13 @@ PIP := -m pip --disable-pip-version-check --quiet --no-input
 NEW := .venv
 OLD := .venv-2.11
 DIST := .venv-dist
+S3 := .venv-s3
 # The day as of which each Airflow between is resolved.
 DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
 
-.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-pages test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-progress bench-import mutants pins clean
+.PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-pages test-s3 test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-progress bench-dataset bench-import mutants pins clean
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server,
 test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (6 minutes)
 
 # Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
-test-full: test test-rest test-old test-pages docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
+test-full: test test-rest test-old test-pages test-s3 docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/ruff check .
@@ -52,6 +53,9 @@ test-old: $(OLD)/.test-ready
 
 test-pages: $(NEW)/.test-ready ## the pages that show imports, in a browser, on Airflow 3.1 and 3.2
 	$(NEW)/bin/python tests/matrix.py --pages
+
+test-s3: $(S3)/.test-ready ## datasets that are listed over S3, in an environment of its own (half a minute)
+	$(S3)/bin/python -m pytest tests/contract/test_object_storage.py
 
 coverage: $(NEW)/.test-ready ## branch coverage of the unit, contract and Airflow tests
 	$(NEW)/$(PYTEST) 4 --cov --cov-report=term:skip-covered tests/airflow tests/contract tests/unit
@@ -97,11 +101,14 @@ bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
 	$(NEW)/bin/python benchmarks/bench_triggerer.py
 
-bench-list: $(NEW)/.bench-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
+bench-list: $(NEW)/.test-ready ## one task for 1,000 jobs beside 1,000 mapped tasks, on PostgreSQL (25 minutes)
 	$(NEW)/bin/python benchmarks/bench_list.py
 
 bench-progress: $(NEW)/.test-ready ## 1,000 waits with and without the XCom of their progress, on PostgreSQL (half an hour)
 	$(NEW)/bin/python benchmarks/bench_progress.py
+
+bench-dataset: $(NEW)/.test-ready ## a dataset of 50 jobs in one task beside 50 mapped tasks, on PostgreSQL (10 minutes)
+	$(NEW)/bin/python benchmarks/bench_dataset.py
 
 bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
 	$(NEW)/bin/python benchmarks/bench_import.py
@@ -142,6 +149,12 @@ $(DIST)/.dist-ready: requirements/dist.txt
 	$(DIST)/bin/python $(PIP) install --no-deps -r requirements/dist.txt
 	touch $@
 
+$(S3)/.test-ready: requirements/s3.txt pyproject.toml
+	$(PYTHON) -m venv $(S3)
+	$(S3)/bin/python $(PIP) install --no-deps -r requirements/s3.txt
+	$(S3)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
 	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
@@ -159,8 +172,9 @@ pins: ## renew requirements/*.txt (needs uv)
 	$(UV) requirements/audit.in -c requirements/dev.txt -o requirements/audit.txt
 	$(UV) requirements/docs.in -c requirements/dev.txt -o requirements/docs.txt
 	$(UV) requirements/dist.in -o requirements/dist.txt
+	$(UV) requirements/s3.in -o requirements/s3.txt
 	$(foreach v,3.0 3.1 3.2,$(UV) --exclude-newer $(DAY_$(v)) $(COMPAT) requirements/airflow-$(v).in -o requirements/airflow-$(v).txt;)
 	$(UV) --exclude-newer $(OLD_DAY) requirements/airflow-2.11.in -o requirements/airflow-2.11.txt
 
 clean: ## remove the environments and all generated files
-	rm -rf $(NEW) $(OLD) $(DIST) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(NEW) $(OLD) $(DIST) $(S3) .venvs dist .demo .ui .soak .site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

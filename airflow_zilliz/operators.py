@@ -18,7 +18,7 @@ from airflow_zilliz._submit.submit_once import Submitted
 from airflow_zilliz._submit.values import Submission, forgotten
 from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
 from airflow_zilliz._tasks.dataset import ZillizImportDatasetOperator
-from airflow_zilliz._tasks.importing import StartsImports, names_of
+from airflow_zilliz._tasks.importing import SETTLING_SECONDS, StartsImports, names_of
 from airflow_zilliz._tasks.room_pause import pause, room_pause
 from airflow_zilliz._tasks.task_state import ImportMemory
 from airflow_zilliz._tasks.two_phase import (
@@ -46,8 +46,6 @@ __all__ = [
 ]
 
 JOB_ID_KEY = "job_id"
-#: How long the next try leaves a triggerer for that.
-SETTLING_SECONDS = 10.0
 
 
 class ZillizImportOperator(StartsImports):

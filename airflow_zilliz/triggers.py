@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_zilliz._killed_task import abort_after_kill
 from airflow_zilliz._list_trigger import ListTrigger
 from airflow_zilliz._poller.completion_tracker import Completions
-from airflow_zilliz._poller.poller import changes_of, endpoint_of_connection, join, leave
+from airflow_zilliz._poller.poller import changes_of, join, leave
 from airflow_zilliz._poller.task_log import log, log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
-from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.target import target_arguments
-from airflow_zilliz._transport.driver import aexchange, run_async
 from airflow_zilliz._wait.checkpoint import Checkpoint
 from airflow_zilliz._wait.outcome import Outcome
+from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz._wait.policy import spread_of
 from airflow_zilliz._wait.state_machine import NOT_POLLED, ImportWait
 from airflow_zilliz._wait_trigger import WaitTrigger
@@ -188,59 +187,11 @@ class ZillizImportTrigger(WaitTrigger):
 
 
 class ZillizOwnedImportTrigger(ZillizImportTrigger):
-    """Waits for a two-phase job that its task started, and aborts it when a user kills or clears the task.
-
-    Airflow calls `on_kill` from 3.3 on, on 3.3.2 also where a trigger merely moves to another triggerer
-    (apache/airflow 73454): the task is still deferred then, and the job is left alone.
-    """
+    """Waits for a two-phase job that its task started, and aborts it when a user kills or clears the task."""
 
     async def on_kill(self) -> None:
         """Abort the job, unless its task is still deferred."""
-        if not await self._task_was_killed():
-            await log(
-                self.log,
-                logging.INFO,
-                "Import job %s continues: its task is still deferred, or its state is unknown",
-                self.job_id,
-            )
-            return
-        try:
-            endpoint = await endpoint_of_connection(self.zilliz_conn_id)
-            target = self._place().merged(endpoint.target)
-            await run_async(calls.abort(self.job_id, target), functools.partial(aexchange, endpoint))
-        except ZillizError as err:
-            await log(
-                self.log,
-                logging.WARNING,
-                "The task was killed, but import job %s could not be aborted: %s",
-                self.job_id,
-                err,
-            )
-        else:
-            await log(self.log, logging.INFO, "Import job %s was aborted, since its task was killed", self.job_id)
-
-    async def _task_was_killed(self) -> bool:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        ti: Any = self.task_instance
-        try:
-            states = await asyncio.to_thread(
-                RuntimeTaskInstance.get_task_states,
-                dag_id=ti.dag_id,
-                task_ids=[ti.task_id],
-                run_ids=[ti.run_id],
-                map_index=ti.map_index,
-            )
-        except Exception as err:  # noqa: BLE001 - whatever hides the state, the job is left alone
-            await log(
-                self.log,
-                logging.WARNING,
-                "Whether the task of import job %s was killed is unknown: %s",
-                self.job_id,
-                err,
-            )
-            return False
-        return was_killed(states, ti.run_id, ti.task_id, ti.map_index)
+        await abort_after_kill(self, [self.job_id])
 
 
 class ZillizImportListTrigger(ListTrigger):
@@ -248,6 +199,29 @@ class ZillizImportListTrigger(ListTrigger):
 
     def _first_delay(self) -> float:
         return float(SHORTEST_FIRST_DELAY)
+
+
+class ZillizOwnedImportListTrigger(ZillizImportListTrigger):
+    """Waits for two-phase jobs that its task started, and aborts them when a user kills or clears the task.
+
+    :param owned_ids: what to abort, packed by `pack`, or as a list: the open jobs, and those that are Uncommitted
+    :param arguments: as for `ZillizImportListTrigger`
+    """
+
+    def __init__(self, *, owned_ids: str | Sequence[str] = (), **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.owned_ids = owned_ids if isinstance(owned_ids, str) else pack(list(owned_ids))
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the constructor's arguments."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "owned_ids": self.owned_ids}
+
+    async def on_kill(self) -> None:
+        """Abort the jobs, unless their task is still deferred."""
+        owned = unpack(self.owned_ids)
+        if isinstance(owned, list) and owned:
+            await abort_after_kill(self, owned)
 
 
 class ZillizPauseTrigger(BaseTrigger):
@@ -379,14 +353,3 @@ class ZillizImportEventTrigger(BaseEventTrigger):
 
     def _ids(self) -> dict[str, Any]:
         return target_arguments(self)
-
-
-def was_killed(states: Mapping[str, Mapping[str, Any]], run_id: str, task_id: str, map_index: int) -> bool:
-    """Whether a user ended a deferred task, rather than Airflow moving it to another triggerer.
-
-    :param states: the states of the run's tasks, as Airflow's ``get_task_states`` returns them
-    """
-    found = states.get(run_id, {})
-    name = f"{task_id}_{map_index}" if map_index is not None and map_index >= 0 else task_id
-    # a result without the task shows nothing: a user can still abort the job
-    return name in found and str(found[name]).rsplit(".", 1)[-1].lower() != "deferred"

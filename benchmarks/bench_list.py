@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,19 +19,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+
+from airflow_costs import AirflowCosts  # noqa: E402 - as the next one
 
 from tests.e2e.deployment import BAD_WORDS, Deployment  # noqa: E402 - the tests are no package that is installed
 
 SPREAD = 300.0
 POKE_INTERVAL = 30.0
 BLOCKED = "async thread was blocked"
-#: What the scheduler prints when a worker's process of a task has ended.
-WORKER_ENDED = re.compile(r"Received executor event with state (?:success|failed).*task_id='wait'")
 
 
 def main() -> int:
@@ -122,6 +120,7 @@ class Runner:
 
     def __init__(self, airflow: Deployment, url: str, spread: float, within: float) -> None:
         self._airflow = airflow
+        self._costs = AirflowCosts(airflow)
         self._url = url
         self._spread = spread
         self._within = within
@@ -136,7 +135,8 @@ class Runner:
         self._run_id = run_id
         self._plan(jobs, time.time() + 10**6)
         self._airflow.api.wait_for_dag(dag_id)
-        starts, cpu, triggerer = self._starts(), self._cpu(), self._cpu("triggerer-1")
+        costs = self._costs
+        starts, cpu, triggerer = costs.worker_starts("wait"), costs.cpu(), costs.cpu("triggerer-1")
         began = time.monotonic()
         self._airflow.api.start(dag_id, run_id, **({"jobs": jobs} if tasks == 1 else {}))
         self._until(lambda: self._count(dag_id, "deferred") == tasks, "all are deferred")
@@ -157,13 +157,13 @@ class Runner:
             last = max(end.timestamp() for end in found.values()) - max(ends.values())
         return Form(
             "one task" if tasks == 1 else f"{tasks:,} mapped tasks",
-            self._starts() - starts,
+            costs.worker_starts("wait") - starts,
             deferred,
             delays[len(delays) // 2],
             delays[int(0.99 * (len(delays) - 1))],
             last,
-            self._cpu() - cpu,
-            self._cpu("triggerer-1") - triggerer,
+            costs.cpu() - cpu,
+            costs.cpu("triggerer-1") - triggerer,
             requests.get(f"{self._url}/counts", timeout=10).json().get("429", 0),
         )
 
@@ -189,22 +189,6 @@ class Runner:
         body = {"number": number, "begin": begin, "spread": self._spread}
         ends: dict[str, float] = requests.post(f"{self._url}/plan", json=body, timeout=10).json()
         return ends
-
-    def _starts(self) -> int:
-        """Return how many processes of a waiting task have ended on workers."""
-        return len(WORKER_ENDED.findall(self._airflow.log_of("scheduler").read_text(errors="replace")))
-
-    def _cpu(self, *parts: str) -> float:
-        """Return the CPU seconds of Airflow's processes, those that have ended included."""
-        names = parts or ("api-server", "dag-processor", "scheduler", "triggerer-1")
-        total = 0.0
-        for process in (one for name in names for one in self._airflow.processes(name)):
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            total += times.user + times.system + times.children_user + times.children_system
-        return total
 
     def _until(self, happened: Callable[[], bool], what: str) -> None:
         self._airflow.until(happened, what, self._within)

@@ -14,7 +14,7 @@ from airflow_zilliz._submit.ledger import Ledger, Phase, Stage
 from airflow_zilliz._submit.record import Patience
 from airflow_zilliz._submit.values import Submission
 from airflow_zilliz._tasks.arguments import check_literals, is_templated, normalise_arguments
-from airflow_zilliz._tasks.importing import PlansDataset, names_of
+from airflow_zilliz._tasks.importing import SETTLING_SECONDS, PlansDataset, names_of
 from airflow_zilliz._tasks.two_phase import DEFERRABLE
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class ZillizImportDatasetOperator(PlansDataset):
         have ended
     :param atomic: load all files before the first becomes visible, and none if a job fails: for servers with imports
         of two phases. The commits follow each other, and are not one moment
-    :param cancel_on_kill: abort the jobs of ``atomic=True`` when the task is killed on its worker
+    :param cancel_on_kill: abort the jobs of ``atomic=True`` when a user kills or clears the task before the first
+        commit: on its worker and, from Airflow 3.3 on, while it is deferred
     :param timeout: for all jobs together, seconds or timedelta
     :param idempotency_key: a key of your own, to which a digest of each job's files is added (templated)
     :param zilliz_conn_id: and all others as for `ZillizImportOperator`
@@ -132,6 +133,8 @@ class ZillizImportDatasetOperator(PlansDataset):
 
     def execute(self, context: Context) -> Any:
         """Import the dataset, or go on with what earlier tries left."""
+        if self.cancel_on_kill and self.atomic and context["ti"].try_number > 1:
+            time.sleep(SETTLING_SECONDS)  # a triggerer may be aborting the jobs of a task that was cleared
         return self._import(context, *self._time_span(context))
 
     def execute_wave(self, context: Context, event: Any = None, **span: Any) -> Any:
@@ -144,16 +147,23 @@ class ZillizImportDatasetOperator(PlansDataset):
 
     def on_kill(self) -> None:
         """Abort the jobs of a task that is killed on its worker, where that is wanted and possible."""
-        state = self._state
-        if not self.cancel_on_kill or state is None or state.ledger.phase is Phase.COMMITTING:
-            return
-        ids = [state.ledger.entries[index].job_id for index in state.ledger.at(Stage.RUNNING, Stage.LOADED)]
-        if commits_by_itself(self.options):
-            self.log.warning("%d import jobs continue: no server can stop one that commits by itself", len(ids))
-            return
-        self._abort_in_time([str(job_id) for job_id in ids])
+        job_ids = self._jobs_to_abort()
+        if job_ids and commits_by_itself(self.options):
+            from airflow_zilliz._wait.texts import plural  # here, since parsing a DAG needs no texts of a wait
+
+            left = plural(len(job_ids), "import job")
+            self.log.warning("%s not aborted: no server can stop one that commits by itself", left)
+        elif job_ids:
+            self._abort_in_time(job_ids)
 
     # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _jobs_to_abort(self) -> list[str]:
+        """Return the jobs that a kill is to abort now; what is being committed is finished instead."""
+        state = self._state
+        if not self.cancel_on_kill or state is None or state.ledger.phase is Phase.COMMITTING:
+            return []
+        return state.ids(state.ledger.at(Stage.RUNNING, Stage.LOADED))
 
     def _on_backstop(self, context: Context) -> Any:
         late = self._ends_by_execution_timeout
@@ -199,11 +209,11 @@ class ZillizImportDatasetOperator(PlansDataset):
 
     def _leave_account(self, ledger: Ledger, context: Context) -> None:
         """Leave what became of each job in XComs."""
-        from airflow_zilliz._tasks.dataset_account import completed_jobs, jobs_of, missing_of
+        from airflow_zilliz._tasks.dataset_account import completed_jobs, failed_jobs, jobs_of, missing_of
 
         context["ti"].xcom_push(key="jobs", value=jobs_of(ledger))
         context["ti"].xcom_push(key="missing", value=missing_of(ledger))
-        self._note_lineage(completed_jobs(ledger), None)
+        self._note_lineage([*completed_jobs(ledger), *failed_jobs(ledger)], None)
 
     def _finish_dataset(self, ledger: Ledger, plan: DatasetPlan, context: Context) -> Any:
         from airflow_zilliz._tasks.dataset_account import account, completed_jobs, failure_of

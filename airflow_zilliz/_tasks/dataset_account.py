@@ -13,6 +13,7 @@ from airflow_zilliz._wait.checkpoint import duration
 from airflow_zilliz._wait.job_results import Tally, job_of_result
 from airflow_zilliz._wait.list_outcome import MAX_NAMED
 from airflow_zilliz._wait.list_progress import counted
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry, ZillizSubmissionUnknown
 
 #: XComs hold the paths of so many files; of more, each job's number and its first and last file.
@@ -39,9 +40,10 @@ def account(ledger: Ledger, since: float | None = None) -> str:
     parts = []
     for stage, word in _WORDS.items():
         if indices := ledger.at(stage):
-            parts.append(f"{len(indices):,} jobs with {len(ledger.paths(stage)):,} files are {word}")
+            verb = "is" if len(indices) == 1 else "are"
+            parts.append(f"{_jobs_with_files(len(indices), len(ledger.paths(stage)))} {verb} {word}")
     files = sum(len(job.paths) for job in ledger.jobs)
-    text = f"Of {len(ledger.jobs):,} jobs with {files:,} files: {', '.join(parts)}"
+    text = f"Of {_jobs_with_files(len(ledger.jobs), files)}: {', '.join(parts)}"
     rows = tally_of(ledger).rows
     if rows:
         text += f"; {counted(rows)} rows"
@@ -50,9 +52,13 @@ def account(ledger: Ledger, since: float | None = None) -> str:
     done = len(ledger.paths(Stage.COMPLETED, Stage.LOADED, Stage.COMMITTED))
     if since and done:
         text += f", {done / since:.3g} files/s"
-        if done < files:
-            text += f", about {duration(since * (files - done) / done)} left"
+        if left := len(ledger.paths(Stage.OPEN, Stage.RUNNING)):
+            text += f", about {duration(since * left / done)} left"
     return text
+
+
+def _jobs_with_files(jobs: int, files: int) -> str:
+    return f"{plural(jobs, 'job')} with {plural(files, 'file')}"
 
 
 def result_of_entry(job: ImportProgress) -> dict[str, Any]:
@@ -73,11 +79,32 @@ def completed_jobs(ledger: Ledger) -> list[ImportProgress]:
         job = job_of_result(result)
         if job is None:
             continue
-        details = tuple(
-            FileProgress(path, ImportState.COMPLETED, 100) for path in ledger.jobs[index].paths[:MAX_LINEAGE_FILES]
-        )
+        details = _details(ledger, index, ImportState.COMPLETED)
         found.append(replace(job, raw={"createTime": result.get("create_time")}, details=details))
     return found
+
+
+def failed_jobs(ledger: Ledger) -> list[ImportProgress]:
+    """Return the Failed jobs with their reasons, and with the first of their files."""
+    found = []
+    for index in ledger.at(Stage.FAILED):
+        entry = ledger.entries[index]
+        result = entry.result or {}
+        found.append(
+            ImportProgress(
+                str(result.get("job_id") or ""),
+                ImportState.FAILED,
+                reason=entry.reason,
+                collection_name=result.get("collection_name"),
+                details=_details(ledger, index, ImportState.FAILED),
+            )
+        )
+    return found
+
+
+def _details(ledger: Ledger, index: int, state: ImportState) -> tuple[FileProgress, ...]:
+    percent = 100 if state is ImportState.COMPLETED else 0
+    return tuple(FileProgress(path, state, percent) for path in ledger.jobs[index].paths[:MAX_LINEAGE_FILES])
 
 
 def jobs_of(ledger: Ledger) -> list[dict[str, Any]]:
@@ -114,21 +141,17 @@ def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | Non
         return None
     wrong = [index for index in range(len(ledger.jobs)) if ledger.entries[index].stage is not Stage.COMPLETED]
     told = [
-        f"job {index + 1} ({len(ledger.jobs[index].paths):,} files: {named_paths(ledger.jobs[index].paths)}): "
-        f"{ledger.entries[index].reason or _WORDS[ledger.entries[index].stage]}"
+        f"job {index + 1} ({plural(len(ledger.jobs[index].paths), 'file')}: {named_paths(ledger.jobs[index].paths)}): "
+        f"{(ledger.entries[index].reason or _WORDS[ledger.entries[index].stage]).rstrip('.')}"
         for index in sorted(wrong, key=lambda index: ledger.entries[index].reason is None)[:MAX_NAMED]
     ]
-    more = f"; and {len(wrong) - MAX_NAMED:,} more jobs" if len(wrong) > MAX_NAMED else ""
+    more = f"; and {plural(len(wrong) - MAX_NAMED, 'more job')}" if len(wrong) > MAX_NAMED else ""
     text = (
         f"{account(ledger)}. Not imported: {'; '.join(told)}{more}. XCom 'missing' names the files. Once the cause is "
         "repaired, clear the task: it imports what is missing, and nothing twice"
     )
     if ledger.at(Stage.IN_DOUBT):
         return ZillizSubmissionUnknown(text)
-    failed = [
-        ImportProgress(str((entry.result or {}).get("job_id") or ""), ImportState.FAILED, reason=entry.reason)
-        for entry in ledger.entries
-        if entry.stage is Stage.FAILED
-    ]
+    failed = failed_jobs(ledger)
     cls = ZillizImportFailed if retry_on_failure else ZillizImportFailedNoRetry
     return cls(text, progress=failed[0] if failed else ImportProgress("", ImportState.FAILED), failed=failed)

@@ -16,6 +16,7 @@ from airflow_zilliz._submit.ledger import Ledger, Phase
 from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
 from airflow_zilliz._tasks.dataset_store import KeptListing, LedgerStore
 from airflow_zilliz._tasks.importing import PlansDataset, groups_of, names_of
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class DatasetPlan:
         if saved is None or saved.what != what:
             ledger = Ledger.of(self._planned(store, what), is_atomic=self._task.atomic)
             store.save_plan(ledger, what)
-            self._task.log.info("%d files in %d jobs", sum(len(job.paths) for job in ledger.jobs), len(ledger.jobs))
+            files = sum(len(job.paths) for job in ledger.jobs)
+            self._task.log.info("%s in %s", plural(files, "file"), plural(len(ledger.jobs), "job"))
             return ledger
         ledger = saved.ledger.for_try(self._context["ti"].try_number)
         if self._task.source is None:

@@ -33,6 +33,7 @@ from airflow_zilliz._tasks.room_pause import pause, room_pause
 from airflow_zilliz._tasks.task_state import task_try
 from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.outcome import Ending, Outcome
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -121,8 +122,8 @@ class DatasetRun:
         else:
             is_new = submitted.origin is Origin.STARTED
             self._state.put(index, stage=Stage.RUNNING, record=submitted.record, is_new=is_new)
-            where = (submitted.job_id, index + 1, len(self._state.ledger.jobs), len(job.paths))
-            task.log.info("Import job %s (%d of %d, %d files): %s", *where, submitted.origin.name.lower())
+            where = (submitted.job_id, index + 1, len(self._state.ledger.jobs), plural(len(job.paths), "file"))
+            task.log.info("Import job %s (%d of %d, %s): %s", *where, submitted.origin.name.lower())
 
     def _pause(self) -> None:
         """Pause before a job is sent again that the server had no room for."""
@@ -150,8 +151,8 @@ class DatasetRun:
             return
         raise self._state.failure(
             ZillizConfigError(
-                f"atomic=True cannot be kept: {len(done)} jobs are Completed before the others are loaded. Either "
-                "the server knows no imports of two phases and commits by itself, or an earlier try ran without "
+                f"atomic=True cannot be kept: {plural(len(done), 'job')} completed before the others were loaded. "
+                "Either the server knows no imports of two phases and commits by itself, or an earlier try ran without "
                 "atomic. Set atomic=False and clear the task to import what is missing"
             )
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from airflow_zilliz._protocol.scrubbing import mask_patterns, signing_values
 from airflow_zilliz._submit.dataset_files import Found, Listing, Source, listing_of, parse_source
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,13 @@ def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
             was_sent=False,
         ) from err
     listing = listing_of((Found(path, _checked(to_path, url), size) for path, url, size in found), source)
-    log.info("%s: %s files of %s", text, f"{sum(len(group.paths) for group in listing.groups):,}", f"{len(found):,}")
+    taken = sum(len(group.paths) for group in listing.groups)
+    log.info("%s: %s of %s", text, plural(taken, "file"), f"{len(found):,}")
     if listing.hidden or listing.empty:
         log.info(
-            "Left out: %d hidden files (a name of theirs begins with . or _), %d empty ones",
-            listing.hidden,
-            listing.empty,
+            "Left out: %s (a name in the path begins with . or _), %s",
+            plural(listing.hidden, "hidden file"),
+            plural(listing.empty, "empty file"),
         )
     return listing
 
@@ -66,7 +68,7 @@ def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
     base = str(root.path).rstrip("/")
     # one flat listing: storages have no folders, and each of their libraries lists page by page
     for name, info in root.fs.find(base or "/", detail=True).items():
-        if info.get("type") == "directory":
+        if info.get("type") == "directory" or name.endswith("/"):  # S3's consoles make an empty object of a folder
             continue
         size = info.get("size")
         relative = name[len(base) :].lstrip("/") or name.rpartition("/")[2]

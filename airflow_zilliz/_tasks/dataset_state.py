@@ -33,10 +33,13 @@ class DatasetTask(WaitingTask, Protocol):
     storage_conn_id: str | None
     max_active_jobs: int
     timeout: float
+    options: Mapping[str, Any] | None
 
     def _storage_secrets(self) -> tuple[str, ...]: ...
 
     def _submission_of_job(self, sources: Mapping[str, Any], context: Context, patience: Patience) -> Submission: ...
+
+    def _jobs_to_abort(self) -> list[str]: ...
 
     def _leave_account(self, ledger: Ledger, context: Context) -> None: ...
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from airflow_zilliz._protocol.import_request import commits_by_itself
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._submit.ledger import Finish, Stage, Wait
@@ -42,7 +43,17 @@ class DatasetWait:
             state = self._state
             state.store.before_deferral(state.ledger)
             tally = tally_of(state.ledger)
-            defer_for_jobs(state.task, plan, ids, state.memory, tally, method="execute_wave", margin=BACKSTOP_MARGIN)
+            owned = [] if commits_by_itself(state.task.options) else state.task._jobs_to_abort()
+            defer_for_jobs(
+                state.task,
+                plan,
+                ids,
+                state.memory,
+                tally,
+                method="execute_wave",
+                margin=BACKSTOP_MARGIN,
+                owned_ids=owned,
+            )
 
     def _plan(self, step: Wait) -> ListPlan:
         task, span = self._state.task, self._state.span

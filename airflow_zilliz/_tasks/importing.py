@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How long a killed task waits until its jobs are aborted; Airflow kills it with -9 after 60 s.
 ABORT_SECONDS = 25.0
+#: The pause before a retry of a task whose jobs a triggerer may be aborting.
+SETTLING_SECONDS = 10.0
 
 
 class StartsImports(ImportOperatorBase):

@@ -25,6 +25,7 @@ from airflow_zilliz._wait.list_outcome import ListOutcome, failures, named, plac
 from airflow_zilliz._wait.list_progress import progress_of
 from airflow_zilliz._wait.list_wait import CHECKPOINT_EVERY, ListPlan, ListWait
 from airflow_zilliz._wait.outcome import Ending, Outcome
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class JobList:
         open_ids = self.records.open_ids
         tally = Tally.of(self.records.jobs.values())
         text = progress_of(tally, (), self._plan.policy.target_state.value).text.partition(";")[0]
-        done = f"{len(self._job_ids):,} jobs: {text.partition(': ')[2] or 'none has ended'}"
+        done = f"{plural(len(self._job_ids), 'job')}: {text.partition(': ')[2] or 'none has ended'}"
         return f"{done}, {len(open_ids):,} open: {named(open_ids)}" if open_ids else done
 
     def _defer(self, memory: Memory) -> NoReturn:

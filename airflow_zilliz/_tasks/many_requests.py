@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from airflow_zilliz._wait.list_outcome import MAX_NAMED
-from airflow_zilliz._wait.texts import plain
+from airflow_zilliz._wait.texts import plain, plural
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizError, ZillizUnavailable
 
 #: How often in a row the server may ask for fewer requests, and the longest pause for that, in seconds.
@@ -37,7 +37,7 @@ def send_for_each(job_ids: Sequence[str], send: Callable[[str], None], done: str
     if refused:
         first = next(iter(refused.values()))
         raise _with_counts(first, done, len(job_ids) - len(refused), refused, 0)
-    log.info("%s %d import jobs", done, len(job_ids))
+    log.info("%s %s", done, plural(len(job_ids), "import job"))
 
 
 def _send_patiently(send: Callable[[str], None], job_id: str) -> None:

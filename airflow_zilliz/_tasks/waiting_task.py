@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def defer_for_jobs(
     *,
     method: str,
     margin: timedelta,
+    owned_ids: Sequence[str] = (),
 ) -> NoReturn:
     """Defer a task until some of its jobs have ended.
 
@@ -91,13 +93,17 @@ def defer_for_jobs(
     :param recorded: the jobs that have ended and are recorded
     :param method: the method with which Airflow resumes the task, with the wait's span as its arguments
     :param margin: how long after the plan's end Airflow itself ends the deferral, in case no triggerer is running
+    :param owned_ids: the jobs to abort if a user kills the deferred task
     """
-    from airflow_zilliz.triggers import ZillizImportListTrigger  # here, since a worker that polls needs no trigger
+    from airflow_zilliz import triggers  # here, since a worker that polls needs no trigger
 
+    trigger: Callable[..., triggers.ZillizImportListTrigger] = triggers.ZillizImportListTrigger
+    if owned_ids and hasattr(trigger, "on_kill"):  # from Airflow 3.3 on
+        trigger = functools.partial(triggers.ZillizOwnedImportListTrigger, owned_ids=pack(list(owned_ids)))
     policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
     ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]
     task.defer(
-        trigger=ZillizImportListTrigger(
+        trigger=trigger(
             job_ids=pack(list(job_ids)),
             zilliz_conn_id=task.zilliz_conn_id,
             **task._ids(),

@@ -10,6 +10,7 @@ from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._wait.checkpoint import duration
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.state_machine import ImportWait
+from airflow_zilliz._wait.texts import plural
 
 NOT_SEEN = "not seen yet"
 _COMPLETED, _FAILED = ImportState.COMPLETED.value, ImportState.FAILED.value
@@ -43,7 +44,7 @@ class ListProgress:
             percent += f" of {counted(self.total_rows)} rows"
         elif self.rows:
             percent += f", {counted(self.rows)} rows so far"
-        return f"{self.jobs:,} jobs: {counts}; {percent}"
+        return f"{plural(self.jobs, 'job')}: {counts}; {percent}"
 
     @property
     def line(self) -> str:

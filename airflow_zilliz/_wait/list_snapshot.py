@@ -11,6 +11,7 @@ from airflow_zilliz._wait.list_progress import NOT_SEEN, ListProgress, progress_
 from airflow_zilliz._wait.snapshot import Part, Snapshot
 from airflow_zilliz._wait.snapshot_json import MAX_PARTS
 from airflow_zilliz._wait.state_machine import ImportWait
+from airflow_zilliz._wait.texts import plural
 
 _FAILED, _COMPLETED = ImportState.FAILED.value, ImportState.COMPLETED.value
 
@@ -33,7 +34,7 @@ def snapshot_of(
     collections = {job.collection_name for job in ended if job.collection_name}
     return Snapshot(
         Part(
-            f"{progress.jobs} jobs",
+            plural(progress.jobs, "job"),
             _state(progress),
             int(progress.part * 100),
             progress.rows,

@@ -32,6 +32,7 @@ from airflow_zilliz._wait.outcome import Ending, Outcome
 from airflow_zilliz._wait.policy import spread_of
 from airflow_zilliz._wait.snapshot import Snapshot
 from airflow_zilliz._wait.state_machine import TROUBLE_DELAY, Decision, ImportWait
+from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizError
 
 __all__ = ["Again", "ListPlan", "ListWait"]
@@ -271,8 +272,9 @@ class ListWait:
         waiting = [*self._timed_out, *self._stopped, *self._open]
         failed = f", {self.tally.failed:,} Failed" if self.tally.failed else ""
         rows = f" with {counted(self.tally.rows)} rows" if self.tally.rows else ""
+        jobs = plural(self.tally.ended + len(waiting), "import job")
         return (
-            f"Of {self.tally.ended + len(waiting):,} import jobs ({place_of(self.plan.conn_id, self.plan.target)}), "
+            f"Of {jobs} ({place_of(self.plan.conn_id, self.plan.target)}), "
             f"{self.tally.ended - self.tally.failed:,} are {self.plan.policy.target_state.value}{rows}{failed}, "
             f"{len(waiting):,} open: {named(waiting)}"
         )

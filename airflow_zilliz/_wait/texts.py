@@ -52,3 +52,8 @@ def last_seen(seen: Checkpoint, listed_at: float | None) -> str:
 def plain(error: ZillizError) -> str:
     """Return an error's text without the full stop at its end."""
     return str(error).rstrip(". ")
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 job`` and ``1,000 jobs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -106,6 +106,33 @@ def runs(server: LocalServer, dag_runner: DagRunner) -> Runs:
     return Runs(server, dag_runner)
 
 
+MAPPED_DATASETS = """
+from datetime import datetime
+from airflow.providers.common.compat.sdk import DAG
+from airflow_zilliz.operators import ZillizImportDatasetOperator
+with DAG("mapped_datasets", schedule=None, start_date=datetime(2026, 1, 1)):
+    ZillizImportDatasetOperator.partial(
+        task_id="load", collection_name="books", max_files_per_job=1, max_active_jobs=1, deferrable=True,
+        poke_interval=0.5,
+    ).expand(files=[[["a/1.json"], ["a/2.json"]], [["b/1.json"]]])
+"""
+
+
+def test_each_mapped_dataset_has_jobs_and_an_account_of_its_own(runs: Runs) -> None:
+    path = HOME / "dags" / "mapped_datasets.py"
+    path.write_text(MAPPED_DATASETS)
+    runs.server.clear("requests")
+    runs.server.script({"state": "Importing", "seconds": 1.5}, {"state": "Completed"}, totalRows=5)
+    try:
+        assert runs.run(path, "mapped_datasets") == {("load", 0): "success", ("load", 1): "success"}
+    finally:
+        runs.server.clear("script")
+    assert [result["imported_rows"] for result in runs.xcoms("mapped_datasets", "load")] == [10, 5]
+    accounts: Any = runs.xcoms("mapped_datasets", "load", "jobs")
+    assert [[job["files"] for job in jobs] for jobs in accounts] == [[["a/1.json"], ["a/2.json"]], [["b/1.json"]]]
+    assert len(runs.server.requests("create")) == 3
+
+
 RUNNING = ({"state": "Importing", "seconds": 2.5, "progress": 40},)
 DONE = {"state": "Completed"}
 BROKEN = {"state": "Failed", "reason": "row 8: wrong dimension"}

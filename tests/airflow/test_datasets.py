@@ -102,7 +102,7 @@ def test_a_failed_job_keeps_no_other_out_and_a_retry_loads_it_alone(
     make = an_import(deferrable=deferrable, files=files(6))
     server.script({"state": "Failed", "reason": "the file is broken"}, totalRows=2)
     ti = TaskInstance()
-    with pytest.raises(ZillizImportFailed, match="Of 1 jobs with 2 files: 1 jobs with 2 files are Failed"):
+    with pytest.raises(ZillizImportFailed, match="Of 1 job with 2 files: 1 job with 2 files is Failed"):
         run_operator(an_import(deferrable=deferrable, files=files(2)), ti, store)
     assert ti.xcoms["missing"] == ["books/0000.json", "books/0001.json"]
     completed(server)
@@ -157,7 +157,7 @@ def test_a_refusal_ends_the_try_with_an_account(server: LocalServer, store: Path
 
 def test_a_timeout_names_what_is_open(server: LocalServer, deferrable: bool) -> None:
     server.script({"state": "Importing"}, totalRows=2)
-    with pytest.raises(AirflowSensorTimeout, match=r"Timed out .* Of 1 jobs with 2 files: 1 jobs with 2 files are run"):
+    with pytest.raises(AirflowSensorTimeout, match=r"Timed out .* Of 1 job with 2 files: 1 job with 2 files is run"):
         run_operator(an_import(files=files(2), timeout=0.5, deferrable=deferrable), TaskInstance())
 
 
@@ -169,7 +169,7 @@ def test_a_job_that_the_server_forgot_is_in_doubt_and_the_others_are_waited_for(
         run_operator(an_import(files=files(4), timeout=0.3), TaskInstance(), store)
     server.forget_job(first_job(store))
     ti = TaskInstance(2)
-    with pytest.raises(ZillizSubmissionUnknown, match=r"1 jobs with 2 files are Completed, 1 jobs with 2 .* in doubt"):
+    with pytest.raises(ZillizSubmissionUnknown, match=r"1 job with 2 files is Completed, 1 job with 2 .* in doubt"):
         run_operator(an_import(files=files(4)), ti, store)
     assert ti.xcoms["missing"] == ["books/0000.json", "books/0001.json"]
     assert len(created(server)) == 2
@@ -391,7 +391,7 @@ def test_a_broken_file_keeps_its_job_out_and_the_retry_after_its_repair_loads_th
     broken.write_text("[{]")
     ti = TaskInstance()
     with pytest.raises(
-        ZillizImportFailed, match=r"19 jobs with 190 files are Completed, 1 jobs with 10 files are Failed"
+        ZillizImportFailed, match=r"19 jobs with 190 files are Completed, 1 job with 10 files is Failed"
     ):
         run_operator(of_folder(server, deferrable=deferrable), ti, store)
     assert rows() == 190 * ROWS

@@ -19,6 +19,7 @@ from airflow_zilliz._tasks import dataset_run
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizImportDatasetOperator
 from tests.airflow.submitting import QUICK, TaskInstance, context_of
+from tests.helpers.book_files import ids_in, make_collection, write_books
 
 FILES = int(os.environ.get("DATASET_FILES", "120"))
 FILES_PER_JOB = int(os.environ.get("DATASET_FILES_PER_JOB", "10"))
@@ -45,38 +46,12 @@ def try_once(data: str, store: str, number: str) -> None:
     print(json.dumps(operator.execute(context_of(TaskInstance(int(number)), Path(store)))))
 
 
-def make_collection(server: LocalServer) -> None:
-    from pymilvus import DataType, MilvusClient
-
-    client = MilvusClient(server.url)
-    schema = client.create_schema()
-    schema.add_field("id", DataType.INT64, is_primary=True)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="L2")
-    client.create_collection("books", schema=schema, index_params=index)
-
-
-def ids_in(server: LocalServer) -> list[int]:
-    from pymilvus import MilvusClient
-
-    client = MilvusClient(server.url)
-    client.load_collection("books")
-    found: list[int] = []
-    while rows := client.query("books", filter=f"id > {found[-1] if found else -1}", output_fields=["id"], limit=1000):
-        found += sorted(row["id"] for row in rows)
-    return found
-
-
 def test_each_row_is_in_once_however_often_the_worker_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
     data, store = tmp_path / "data", tmp_path / "store.json"
-    (data / "books").mkdir(parents=True)
-    for number in range(FILES):
-        lines = [{"id": number * ROWS + row, "vector": [0.5, row]} for row in range(ROWS)]
-        (data / "books" / f"{number:05}.json").write_text(json.dumps(lines))
+    write_books(data / "books", FILES, ROWS)
     jobs = -(-FILES // FILES_PER_JOB)
     with LocalServer(data) as server:
         make_collection(server)

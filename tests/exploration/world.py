@@ -15,7 +15,7 @@ from unittest import mock
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
 from airflow_zilliz import hooks, operators
-from airflow_zilliz._protocol.constants import CREATE, LIST
+from airflow_zilliz._protocol.constants import ABORT, COMMIT, CREATE, LIST
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._tasks import base, room_pause, task_state
@@ -29,6 +29,7 @@ EPOCH = 1_800_000_000.0
 HOUR = 3600.0
 RETENTION = 3 * HOUR
 JOB_SECONDS = 45.0
+COMMIT_SECONDS = 5.0
 FILES = (("8ca4/1.parquet",), ("8ca4/2.parquet",))
 #: What a sibling imports: BulkWriter gave its files the same names, in another folder.
 SIBLING_FILES = (("5c0d/1.parquet",), ("5c0d/2.parquet",))
@@ -74,20 +75,45 @@ class Setting:
 
 @dataclass
 class Job:
+    """A job of the server.
+
+    :param fate: how it ends, or would end if it were committed
+    :param flips: it is Failed later all the same; its rows are there, except if it fails while it is committed
+    :param in_two_phases: it is Uncommitted until it is committed
+    """
+
     id: str
     files: tuple[tuple[str, ...], ...]
     owner: str
     created: float
     fate: str = "Completed"
     flips: bool = False
+    in_two_phases: bool = False
+    committed: float | None = None
+    is_aborted: bool = False
 
     def ended(self, now: float) -> bool:
         return now >= self.created + JOB_SECONDS
 
     def state(self, now: float) -> str:
+        if self.is_aborted:
+            return "Failed"
         if not self.ended(now):
             return "Importing"
+        if self.in_two_phases and self.fate == "Completed":
+            if self.committed is None:
+                return "Uncommitted"
+            if now < self.committed + COMMIT_SECONDS:
+                return "Committing"
+            return "Failed" if self.flips else "Completed"
         return "Failed" if self.flips and now >= self.created + JOB_SECONDS + 50 else self.fate
+
+    @property
+    def loads_rows(self) -> bool:
+        """Whether its rows are visible in the end."""
+        if self.fate != "Completed" or self.is_aborted:
+            return False
+        return not self.in_two_phases or (self.committed is not None and not self.flips)
 
 
 @dataclass
@@ -148,6 +174,7 @@ class World:
     is_waiting: bool = False
     has_waited: bool = False
     has_neighbour: bool = False
+    capacity: int | None = None
 
     def note(self, text: str) -> None:
         self.events.append(f"{self.now - EPOCH:8.1f} {text}")
@@ -167,10 +194,18 @@ class World:
 
     # -- the server -----------------------------------------------------------------------------------------------
 
-    def make_job(self, files: tuple[tuple[str, ...], ...], owner: str, key: str | None = None, at: float = 0.0) -> Job:
+    def make_job(
+        self,
+        files: tuple[tuple[str, ...], ...],
+        owner: str,
+        key: str | None = None,
+        at: float = 0.0,
+        *,
+        in_two_phases: bool = False,
+    ) -> Job:
         if self.setting.heeds_keys and key in self.keys:
             return self.jobs[self.keys[key]]
-        job = Job(f"job-{len(self.jobs) + 1:03}", files, owner, at or self.now)
+        job = Job(f"job-{len(self.jobs) + 1:03}", files, owner, at or self.now, in_two_phases=in_two_phases)
         if owner == "us":
             job.fate = self.choices.choose("the job", ("Completed", "Failed", "Completed and later Failed"))
             job.flips, job.fate = job.fate.endswith("later Failed"), job.fate.split()[0]
@@ -187,6 +222,8 @@ class World:
             return self._create(request)
         if request.path == LIST:
             return self._list()
+        if request.path in (COMMIT, ABORT):
+            return self._decide(request.path.rpartition("/")[2], request.body["jobId"])
         return self._describe(request.body["jobId"])
 
     CREATED = (
@@ -214,9 +251,14 @@ class World:
         if self.setting.neighbour in ("sibling", "twin") and not self.has_neighbour:
             self.has_neighbour = True
             self.make_job(FILES if self.setting.neighbour == "twin" else SIBLING_FILES, "sibling")
+        running = sum(job.state(self.now) in ("Importing", "Committing") for job in self.jobs.values())
+        if self.capacity is not None and running >= self.capacity:
+            self.note("create: there is no room")
+            return self.response({"code": 2100, "message": "number of jobs has reached the limit"})
         course = self.choices.choose("create", self.CREATED)
         self.note(f"create with key {key}: {course}")
-        make = lambda: self.make_job(files, "us", key)  # noqa: E731 - later or now
+        two_phases = (request.body.get("options") or {}).get("auto_commit") == "false"
+        make = lambda: self.make_job(files, "us", key, in_two_phases=two_phases)  # noqa: E731 - later or now
         for delay, word in ((60.0, "60 s later"), (2 * HOUR, "2 h later"), (600.0, "10 min later")):
             if course.endswith(word):
                 self.later.append((self.now + delay, lambda: (make(), None)[1]))
@@ -232,6 +274,48 @@ class World:
             return self.response({"code": code, "message": "number of jobs has reached the limit" * (course == "full")})
         assert job is not None
         return self.response({"code": 0, "data": {"jobId": job.id}})
+
+    DECIDED = (
+        "ok",
+        "lost, nothing done",
+        "lost, done",
+        "unavailable",
+        "throttled",
+        "refused",
+        "dies before it is sent",
+        "dies, done",
+    )
+
+    def _decide(self, what: str, job_id: str) -> Response:
+        course = self.choices.choose(what, self.DECIDED)
+        self.note(f"{what} of {job_id}: {course}")
+        job, is_refused = self.jobs[job_id], False
+        if course in ("ok", "lost, done", "dies, done"):
+            is_refused = not self._is_done(what, job)
+        if course.startswith("dies"):
+            raise WorkerDied(course)
+        if course.startswith("lost"):
+            raise ZillizUnavailable("the connection was lost")
+        if course in ("unavailable", "throttled"):
+            return self.response({"message": course}, 503 if course == "unavailable" else 429)
+        if is_refused or course == "refused":
+            return self.response({"code": 1100, "message": f"the job is {job.state(self.now)}"})
+        return self.response({"code": 0, "data": {}})
+
+    def _is_done(self, what: str, job: Job) -> bool:
+        """Commit or abort a job; return whether it may be, as often as it is asked for."""
+        state = job.state(self.now)
+        if what == "abort":
+            if state in ("Importing", "Uncommitted"):
+                job.is_aborted = True
+            return job.is_aborted
+        if state == "Uncommitted":
+            job.committed = self.now
+            self.on_commit()
+        return job.committed is not None
+
+    def on_commit(self) -> None:
+        """Note what must not be when a job is committed."""
 
     def _listed(self) -> Iterator[Job]:
         for job in self.jobs.values():
@@ -270,7 +354,7 @@ class World:
         data: dict[str, Any] = {"jobId": job.id, "collectionName": "books", "state": job.state(self.now)}
         if self.setting.tells_times:
             data["createTime"] = self._time(job.created)
-        if job.fate == "Completed" and job.ended(self.now):
+        if job.loads_rows and job.state(self.now) in ("Completed", "Failed"):
             data["completeTime"] = self._time(job.created + JOB_SECONDS)
         return self.response({"code": 0, "data": {**data, "details": self._details(job)}})
 
