@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.constants import THROTTLING_CODES
@@ -81,14 +81,6 @@ def _read(flow: Exchange[T], response: Response) -> Request | _Value[T]:
         return flow.send(response)
     except StopIteration as done:
         return _Value(done.value)
-
-
-def send(walk: Generator[Any, Any, None], response: Response) -> Any:
-    """Send a response into a walk and return what it yields next, None at its end."""
-    try:
-        return walk.send(response)
-    except StopIteration:
-        return None
 
 
 def is_refused(response: Response) -> bool:
