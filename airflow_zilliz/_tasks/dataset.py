@@ -215,11 +215,11 @@ class ZillizImportDatasetOperator(PlansDataset):
         self.log.info("%s", account(ledger))
         plan.forget_listing()
         event = event_of(completed_jobs(ledger))
-        self._tell_outlets(event, context)
+        self._add_outlet_extra(event, context)
         return {**event, "files": sum(len(job.paths) for job in ledger.jobs)}
 
     def _paths(self) -> tuple[str, ...]:
-        return ()  # each job's own files are told instead
+        return ()  # each job's own files are reported instead
 
     def _check_source(self) -> None:
         if self.source is None:

@@ -17,7 +17,7 @@ from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
 from airflow_zilliz._tasks.list_worker import poll_on_worker, with_reasons
-from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.openlineage import has_openlineage
 from airflow_zilliz._tasks.waiting_task import Span, WaitingTask, defer_for_jobs, policy_of
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
@@ -79,7 +79,7 @@ class JobList:
             checkpoint_jobs=checkpoint_jobs,
             fail_fast=fail_fast,
             withhold_reasons=withhold_reasons,
-            keep_files=is_told(),
+            keep_files=has_openlineage(),
         )
 
     # -- the ways of a task ---------------------------------------------------------------------------------------

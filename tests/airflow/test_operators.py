@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -25,6 +25,7 @@ from airflow.triggers.base import BaseTrigger
 from airflow_zilliz import operators, triggers
 from airflow_zilliz._submit.storage_keys import StorageKeys
 from airflow_zilliz._tasks import importing, room_pause
+from airflow_zilliz._tasks.job_wait import JobWait
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -455,11 +456,11 @@ def test_a_job_that_the_server_forgot_is_started_again_by_a_clear_alone(
     server.forget_job(ti.xcoms["job_id"])
     script(server, *RUNNING)
 
-    def not_found(self: Any, wait: Any, context: Any, pause: Any = None) -> Any:
+    def not_found(self: JobWait) -> NoReturn:
         raise ZillizJobNotFound("import job does not exist")
 
     with monkeypatch.context() as patch:  # a minute goes by before a wait gives up
-        patch.setattr(ZillizImportOperator, "_wait", not_found)
+        patch.setattr(JobWait, "wait", not_found)
         for _ in range(2):
             with pytest.raises(ZillizSubmissionUnknown, match="is unknown to the server") as raised:
                 run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store")

@@ -18,7 +18,7 @@ from airflow_zilliz import hooks, operators
 from airflow_zilliz._protocol.constants import CREATE, LIST
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
-from airflow_zilliz._tasks import base, room_pause, task_state
+from airflow_zilliz._tasks import base, job_wait, room_pause, task_state
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
@@ -320,9 +320,8 @@ def virtual_time() -> Iterator[Callable[[World], None]]:
         get_import_progress=lambda self, *arguments, **named: _poll(current[-1], self, *arguments, **named),
         _exchange=lambda self, endpoint, request: current[-1].exchange(self, endpoint, request),
     ):
-        patches = [
-            mock.patch.object(module, "time", clock) for module in (base, hooks, operators, room_pause, task_state)
-        ]
+        timed = (base, hooks, job_wait, operators, room_pause, task_state)
+        patches = [mock.patch.object(module, "time", clock) for module in timed]
         patches.append(mock.patch.object(ZillizImportOperator, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(ZillizHook, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(room_pause, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))
