@@ -139,7 +139,7 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
 def watch(api: AirflowApi, runs: tuple[str, ...], logs: Path, within: float = 120.0) -> None:
     """Print the sensors' states and progress lines as they come, until all runs have ended."""
     states: dict[str, str] = {}
-    told: set[str] = set()
+    logged: set[str] = set()
     until = time.monotonic() + within
     open_runs = list(runs)
     while open_runs and time.monotonic() < until:
@@ -153,12 +153,12 @@ def watch(api: AirflowApi, runs: tuple[str, ...], logs: Path, within: float = 12
                 say(f"  [{run_id:11}] task {SENSOR}: {state}")
             for event in log_events(logs, run_id):
                 line = f"  [{run_id:11}] {event}"
-                if event.startswith("Import job") and line not in told:
-                    told.add(line)
+                if event.startswith("Import job") and line not in logged:
+                    logged.add(line)
                     say(line)
         time.sleep(0.3)
     expect(not open_runs, "all runs end in time")
-    expect(told != set(), "the sensors log their progress")
+    expect(logged != set(), "the sensors log their progress")
 
 
 def log_events(logs: Path, run_id: str) -> list[str]:

@@ -78,7 +78,7 @@ def _group_from_json(value: object) -> FileGroup:
 def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | None = None) -> list[FileGroup]:
     """Return the groups of an argument such as ``files``, each once, and URLs without their signatures.
 
-    A plan is written down and shown, and the same objects may be signed anew for the next try.
+    A plan is written down and shown, and the same objects may be signed again for the next try.
 
     :param sizes: bytes of each path, as far as known
     :raises ZillizConfigError: an object is named twice, so that its rows would be loaded twice

@@ -21,7 +21,7 @@ class Stage(Enum):
     OPEN = "open"  # not sent, or not known to be running: to be submitted
     RUNNING = "running"
     LOADED = "loaded"  # Uncommitted
-    COMMITTED = "committed"  # told to commit, and not yet Completed
+    COMMITTED = "committed"  # its commit was requested; not yet Completed
     COMPLETED = "completed"
     FAILED = "failed"  # the next try starts another
     IN_DOUBT = "in doubt"  # it is not known whether it was started, or how it ended

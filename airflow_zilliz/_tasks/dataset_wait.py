@@ -68,7 +68,7 @@ class DatasetWait:
             if job.job_id in by_id:
                 self._on_end(by_id[job.job_id], job)
         self._state.log_progress()
-        if outcome.tells_of_jobs:
+        if outcome.jobs_have_ended:
             return
         if outcome.ending is not None and outcome.ending.is_timeout:
             left = [by_id[job_id] for job_id in ids if job_id in by_id]

@@ -194,7 +194,7 @@ class JobList:
             self.records.save()
 
     def _has_to_go_on(self, outcome: ListOutcome) -> bool:
-        return outcome.tells_of_jobs and bool(self.records.open_ids) and not (self._plan.fail_fast and self._failed())
+        return outcome.jobs_have_ended and bool(self.records.open_ids) and not (self._plan.fail_fast and self._failed())
 
     def _failed(self) -> list[ImportProgress]:
         return [job for job in self.records.in_order() if job.state is ImportState.FAILED]
@@ -223,7 +223,7 @@ class JobList:
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
         failed, plan = self._failed(), self._plan
-        if not outcome.tells_of_jobs and self.records.open_ids:
+        if not outcome.jobs_have_ended and self.records.open_ids:
             text = outcome.message
             if failed:
                 text += f". {failures(failed, len(self._job_ids), place_of(plan.conn_id, plan.target))}"

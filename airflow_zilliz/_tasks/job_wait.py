@@ -103,11 +103,11 @@ class JobWait:
                 self._task.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
             self._task._start_progress(self._begin(checkpoint), self._context, forgot=forgot)
             return self._finish(end)
-        wait = self._begin(checkpoint, claimed=end)
+        wait = self._begin(checkpoint, undescribed=end)
         self._task._start_progress(wait, self._context, forgot=forgot)
         with self._task._hook() as hook:
             while (step := self._poll(hook, wait)).end is None:
-                if wait.claimed is None:
+                if wait.undescribed is None:
                     self._defer(wait)
                 time.sleep(step.delay)
         return self._finish(step.end)
@@ -122,7 +122,7 @@ class JobWait:
 
     # -- polls ----------------------------------------------------------------------------------------------------
 
-    def _begin(self, seen: Checkpoint = EMPTY_CHECKPOINT, claimed: Outcome | None = None) -> ImportWait:
+    def _begin(self, seen: Checkpoint = EMPTY_CHECKPOINT, undescribed: Outcome | None = None) -> ImportWait:
         task, span = self._task, self._span
         return ImportWait(
             self._job_id,
@@ -132,7 +132,7 @@ class JobWait:
             span.started_at,
             time.time(),
             seen,
-            claimed,
+            undescribed,
             deadline=span.deadline,
             execution_deadline=span.execution_deadline,
             spread=spread_of(self._job_id, span.started_at),

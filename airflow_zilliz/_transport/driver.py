@@ -134,4 +134,4 @@ def _note(endpoint: Endpoint, request: Request, response: Response, sent_at: flo
     if is_refused(response):
         limiter.on_refusal(now, sent_at, endpoint.max_requests_per_second, response.retry_after)
     elif response.status < 500:
-        limiter.on_answer(now)
+        limiter.on_response(now)

@@ -39,14 +39,14 @@ export function isActive(taskState) {
 
 /** Why something cannot be shown. */
 export function refusal(status, what) {
-  if (status === 0) return "Airflow cannot be reached. Trying again.";
+  if (status === 0) return "Airflow is unreachable. Retrying.";
   if (status === 401) return "You are not signed in to Airflow, or not any more. Sign in, and reload this page.";
   if (status === 403) return `You may not see ${what}.`;
   if (status === 404) return `Airflow does not know ${what}.`;
-  return `Airflow answered with HTTP ${status}. Trying again.`;
+  return `Airflow responded with HTTP ${status}. Retrying.`;
 }
 
-/** Whether trying again may help. */
+/** Whether a retry may help. */
 export function mayPass(status) {
   return status === 0 || status === 429 || status >= 500;
 }

@@ -14,4 +14,4 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "SHORTEST_YOUNG_DELAY", 0.1)
     monkeypatch.setattr(state_machine, "UNKNOWN_JOB_GRACE", 1.0)
     monkeypatch.setattr(base, "SHORTEST_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(list_poll, "CLAIM_DELAY", 0.05)
+    monkeypatch.setattr(list_poll, "DESCRIPTION_DELAY", 0.05)

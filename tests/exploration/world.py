@@ -49,7 +49,7 @@ class Setting:
     :param remembers: the task state store of Airflow 3.3 is there
     :param lists: the server's job list can be used
     :param shows: how a job shows its files: their paths, at once or late; their names alone; never
-    :param tells_times: whether a job shows when it was created
+    :param shows_times: whether a job shows when it was created
     :param clock_offset: seconds by which the server's clock is ahead
     :param own_key: the user set idempotency_key
     :param neighbour: who else imports into the collection: nobody; a sibling with other files, at the same time; a
@@ -61,7 +61,7 @@ class Setting:
     remembers: bool = True
     lists: bool = True
     shows: str = "paths"
-    tells_times: bool = True
+    shows_times: bool = True
     clock_offset: float = 0.0
     own_key: bool = False
     neighbour: str = "nobody"
@@ -268,7 +268,7 @@ class World:
         if job is None or course == "unknown for a moment":
             return self.response({"code": 2100, "message": "import job does not exist"})
         data: dict[str, Any] = {"jobId": job.id, "collectionName": "books", "state": job.state(self.now)}
-        if self.setting.tells_times:
+        if self.setting.shows_times:
             data["createTime"] = self._time(job.created)
         if job.fate == "Completed" and job.ended(self.now):
             data["completeTime"] = self._time(job.created + JOB_SECONDS)
