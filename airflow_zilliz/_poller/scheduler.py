@@ -211,8 +211,11 @@ class Schedule:
         self._work.add(missed, partial(self._on_missed, for_good=for_good))
 
     def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
-        """Handle a failed walk; its waits are described instead, also from now on if lists are useless."""
-        if isinstance(error, ZillizUnavailable):
+        """Handle a failed walk; its waits are described instead, also from now on if lists are useless.
+
+        Rate limits belong to the path, and so does a pause for one: descriptions go on.
+        """
+        if isinstance(error, ZillizUnavailable) and not error.is_throttling:
             self._health.on_failure(error, sent_at, now)
         if self.walks.fail(error, now):
             self._work.add(self.subscriptions, partial(self._report_useless, error=error))

@@ -13,7 +13,9 @@ MASK = "***"
 #: A shorter secret may be an ordinary word, and no server echoes half a secret.
 SHORTEST_SECRET = 8
 
-_EQUALS = r"(?:=|%3D|\\+u003d)"
+#: JSON in JSON in JSON, five deep; without a bound, the time for many backslashes grows with their square.
+_BACKSLASHES = r"\\{1,31}"
+_EQUALS = rf"(?:=|%3D|{_BACKSLASHES}u003d)"
 _SIGNING_NAMES = (
     r"X-(?:Amz|Goog|Oss|Cos|Obs)-(?:Signature|Credential|Security-Token)|Signature|sig|AWSAccessKeyId|OSSAccessKeyId"
     r"|GoogleAccessId|AccessKeyId|security-token"
@@ -24,7 +26,9 @@ _KEY_NAMES = (
 )
 # a URL up to its query; inside JSON its slashes may be escaped
 _URL_QUERY = re.compile(
-    r"([a-z][a-z0-9+.-]*:(?://|\\+/\\+/)[^\s\"'<>?#]*)\?((?:[^\s\"'<>\\]|\\+u[0-9a-f]{4}|\\+/)*)", re.IGNORECASE
+    rf"([a-z][a-z0-9+.-]*:(?://|{_BACKSLASHES}/{_BACKSLASHES}/)[^\s\"'<>?#]*)"
+    rf"\?((?:[^\s\"'<>\\]|{_BACKSLASHES}u[0-9a-f]{{4}}|{_BACKSLASHES}/)*)",
+    re.IGNORECASE,
 )
 _SIGNED_FRAGMENT = re.compile(
     rf"([a-z][a-z0-9+.-]*://[^\s\"'<>?#]*)#[^\s\"'<>]*(?:{_SIGNING_NAMES})=[^\s\"'<>]*", re.IGNORECASE
@@ -32,7 +36,7 @@ _SIGNED_FRAGMENT = re.compile(
 _URL_PASSWORD = re.compile(r"([a-z][a-z0-9+.-]*://[^\s\"'<>/?#:@]*):[^\s\"'<>/?#@]+@", re.IGNORECASE)
 _ASSIGNED = re.compile(
     rf"(?<![a-z0-9])((?:{_SIGNING_NAMES}|{_KEY_NAMES}){_EQUALS}[\"']?)"
-    r"(?:[^\s\"'&,;<>\\%\])}]|%(?!26)[0-9a-f]{2}|\\+/|\\+u(?!0026)[0-9a-f]{4})+",
+    rf"(?:[^\s\"'&,;<>\\%\])}}]|%(?!26)[0-9a-f]{{2}}|{_BACKSLASHES}/|{_BACKSLASHES}u(?!0026)[0-9a-f]{{4}})+",
     re.IGNORECASE,
 )
 _IN_JSON = re.compile(
@@ -109,10 +113,13 @@ def _forms_of(character: str) -> str:
     """Return a pattern of all ways to write a character: itself, and its escapes in JSON and in URLs."""
     if character.isalnum() and character.isascii():
         return character
-    escaped = [re.escape(character), *(rf"\\+u(?i:{unit})" for unit in [f"{ord(character):04x}"] if len(unit) == 4)]
+    escaped = [
+        re.escape(character),
+        *(rf"{_BACKSLASHES}u(?i:{unit})" for unit in [f"{ord(character):04x}"] if len(unit) == 4),
+    ]
     escaped.append("".join(f"%(?i:{byte:02x})" for byte in character.encode("utf-8", "surrogatepass")))
     if character in '/"\\':
-        escaped.insert(0, r"\\+" + re.escape(character))
+        escaped.insert(0, _BACKSLASHES + re.escape(character))
     if character == " ":
         escaped.append(r"\+")
     return f"(?:{'|'.join(escaped)})"

@@ -67,12 +67,12 @@ class WaitPolicy:
         """Return a tenth of the age, or more if reaching a long poke_interval would take too many polls."""
         if age < 6 * SHORTEST_YOUNG_DELAY:  # a job of 10 s is noticed within 2 s, however long poke_interval is
             return SHORTEST_YOUNG_DELAY
-        return max(SHORTEST_YOUNG_DELAY, age * _part_of_age(self.poke_interval))
+        return max(SHORTEST_YOUNG_DELAY, age * _part_of_age(self.poke_interval, SHORTEST_YOUNG_DELAY))
 
 
 @functools.cache
-def _part_of_age(poke_interval: float) -> float:
-    steps = math.log(max(1.0, poke_interval / SHORTEST_YOUNG_DELAY)) / _POLLS_TO_GROW
+def _part_of_age(poke_interval: float, shortest: float) -> float:
+    steps = math.log(max(1.0, poke_interval / shortest)) / _POLLS_TO_GROW
     return max(0.1, math.expm1(steps))
 
 

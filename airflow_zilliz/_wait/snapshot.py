@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._wait.checkpoint import UNKNOWN_PACE, Checkpoint, pace_of
 
-_PENDING, _FAILED, _COMPLETED = (
-    state.value for state in (ImportState.PENDING, ImportState.FAILED, ImportState.COMPLETED)
-)
-_T = TypeVar("_T", int, float)
+_PENDING = ImportState.PENDING.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +68,6 @@ class Snapshot:
             job_id, seen.state, seen.percent, seen.rows, total_rows=seen.total_rows, size=seen.size, seen_at=seen.at
         )
         return cls(whole, started_at, seen.collection_name, seen.moved_at, _trouble(seen))
-
-    @classmethod
-    def of_jobs(cls, jobs: Sequence[Snapshot], started_at: float) -> Snapshot:
-        """Return a list's snapshot, whose parts are its jobs."""
-        parts = tuple(job.whole for job in jobs)
-        collections = {job.collection_name for job in jobs if job.collection_name}
-        troubles = [job.trouble_since for job in jobs if job.trouble_since is not None]
-        return cls(
-            _sum(parts),
-            started_at,
-            next(iter(collections)) if len(collections) == 1 else None,
-            max((job.moved_at for job in jobs if job.moved_at is not None), default=None),
-            min(troubles) if troubles and len(troubles) == len(jobs) else None,
-            parts,
-            "jobs",
-        )
 
     @property
     def facts(self) -> tuple[object, ...]:
@@ -181,29 +160,6 @@ def _state_after(before: str | None, job: ImportProgress) -> str:
     return job.state_word
 
 
-def _sum(parts: Sequence[Part]) -> Part:
-    states = Counter(part.state for part in parts)
-    state: str | None = ImportState.IMPORTING.value
-    if len(states) == 1:
-        (state,) = states
-    elif states.keys() <= {_FAILED, _COMPLETED}:
-        state = _FAILED
-    total = _added(part.total_rows for part in parts)
-    percents = [part.percent or 0 for part in parts]
-    return Part(
-        f"{len(parts)} jobs",
-        state,
-        sum(percents) // len(percents) if percents else None,
-        _added(part.rows for part in parts),
-        # a sum of some would be too small
-        total if all(part.total_rows is not None for part in parts) else None,
-        _added(part.size for part in parts),
-        _added(part.rows_per_second for part in parts if part.state not in (_FAILED, _COMPLETED)),
-        max((part.seconds_left for part in parts if part.seconds_left is not None), default=None),
-        seen_at=max((part.seen_at for part in parts if part.seen_at is not None), default=None),
-    )
-
-
 def _file(part: FileProgress) -> Part:
     percent = None if part.state is ImportState.FAILED and not part.progress else part.progress
     return Part(
@@ -227,8 +183,3 @@ def _trouble(seen: Checkpoint) -> float | None:
 
 def _first(*values: int | None) -> int | None:
     return next((value for value in values if value is not None), None)
-
-
-def _added(values: Iterable[_T | None]) -> _T | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

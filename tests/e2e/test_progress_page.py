@@ -25,7 +25,6 @@ from packaging.version import Version
 playwright = pytest.importorskip("playwright.sync_api")
 
 from airflow_zilliz._progress.pages import HEADERS  # noqa: E402 - without a driver there is nothing to test
-from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT  # noqa: E402
 from airflow_zilliz._wait.snapshot import Part, Snapshot  # noqa: E402
 from airflow_zilliz._wait.snapshot_json import snapshot_json  # noqa: E402
 from airflow_zilliz.local.testing import LocalServer  # noqa: E402
@@ -267,15 +266,14 @@ def ended(shown: Shown) -> Task:
 
 
 def list_of_jobs(failed: int) -> dict[str, Any]:
-    begin = Snapshot.begin("", time.time() - 600, EMPTY_CHECKPOINT)
     reason = "cannot open s3://bucket/nightly/part-14.parquet: no such key"
     parts = [
         Part(f"4525{number:014d}", "Completed" if number % 3 else "Importing", 100 if number % 3 else 30 + number, 900)
         for number in range(20)
     ]
     parts[failed] = replace(parts[failed], state="Failed", percent=None, reason=reason, seen_at=time.time() - 40)
-    jobs = [replace(begin, whole=part, collection_name="books") for part in parts]
-    return snapshot_json(Snapshot.of_jobs(jobs, begin.started_at))
+    whole = Part("20 jobs", "Importing", 64, 18_000, seen_at=time.time())
+    return snapshot_json(Snapshot(whole, time.time() - 600, "books", parts=tuple(parts), parts_are="jobs"))
 
 
 def test_a_list_of_jobs_has_the_failed_one_first_and_is_sorted_by_keyboard(

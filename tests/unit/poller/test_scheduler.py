@@ -452,9 +452,7 @@ def test_a_list_that_is_refused_again_and_again_is_left_alone_for_a_while_withou
         now += 40
     settle(schedule, now)
     assert schedule.begin_walk(now) is None
-    (first,) = descriptions(schedule, now)
-    schedule.on_described(first, job(0), now, now)
-    assert len(descriptions(schedule, now)) == 9
+    assert len(descriptions(schedule, now)) == 10
     assert not any("cannot be used" in text for watch in watches for step in watch.steps for _, text in step.notes)
 
 
@@ -467,6 +465,16 @@ def test_being_asked_to_slow_down_says_nothing_of_the_list() -> None:
     settle(schedule, NOW + 100)
     assert not any("cannot be used" in text for watch in watches for step in watch.steps for _, text in step.notes)
     assert not descriptions(schedule, NOW)
+
+
+def test_a_pause_that_the_list_asks_for_does_not_delay_descriptions() -> None:
+    schedule, watches = schedule_of(10)
+    settle(schedule, NOW)
+    schedule.begin_walk(NOW)
+    schedule.fail_walk(ZillizUnavailable("HTTP 429", http_status=429, retry_after=60.0), NOW, NOW)
+    assert schedule.paused_for(NOW) == 0
+    settle(schedule, NOW)
+    assert not any(watch.steps for watch in watches), "no wait has failed to poll"
 
 
 def test_the_server_s_count_says_how_far_a_walk_has_to_go() -> None:
@@ -1099,7 +1107,7 @@ def test_of_a_server_that_fails_walks_and_descriptions_have_their_turns() -> Non
         settle(schedule, now)
         if schedule.begin_walk(now) is not None:
             tried += "w"
-            schedule.fail_walk(ZillizUnavailable("HTTP 429", http_status=429), now, now)
+            schedule.fail_walk(DOWN, now, now)
         elif (job_id := described(schedule, now)) is not None:
             tried += "d"
             schedule.on_described(job_id, DOWN, now, now)

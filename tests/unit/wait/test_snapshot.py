@@ -157,20 +157,11 @@ def test_a_job_whose_reason_must_not_be_shown_is_failed_without() -> None:
     assert snapshot.failed(BEGAN).whole.state == "Failed"
 
 
-def test_a_list_of_jobs_is_their_sum() -> None:
-    rows = [(100, 400), (200, 400), (None, None)]
-    states = ["Importing", "Completed", "Failed"]
-    found = [
-        seen_of((0, job(state, 50, importedRows=done, totalRows=total, collectionName="books")))[0]
-        for state, (done, total) in zip(states, rows, strict=True)
-    ]
-    jobs = [replace(one, whole=replace(one.whole, name=f"j{n}")) for n, one in enumerate(found)]
-    shown = snapshot_json(Snapshot.of_jobs(jobs, BEGAN))
-    assert (shown["job_id"], shown["collection_name"], shown["state"]) == (None, "books", "Importing")
-    assert (shown["rows"], shown["total_rows"]) == (300, None)
+def test_the_jobs_of_a_list_are_shown_with_the_failed_ones_first() -> None:
+    parts = tuple(Part(f"j{n}", state) for n, state in enumerate(("Importing", "Completed", "Failed")))
+    shown = snapshot_json(Snapshot(Part("3 jobs", "Importing"), BEGAN, parts=parts, parts_are="jobs"))
+    assert shown["job_id"] is None
     assert [part["name"] for part in shown["jobs"]] == ["j2", "j0", "j1"]
-    assert snapshot_json(Snapshot.of_jobs(jobs[1:], BEGAN))["state"] == "Failed"
-    assert snapshot_json(Snapshot.of_jobs(jobs[:2], BEGAN))["total_rows"] == 800
 
 
 @pytest.mark.parametrize(
