@@ -52,7 +52,7 @@ class ZillizImportTrigger(WaitTrigger):
     :param started_at: when the wait began; None for now
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
-    :param seen: what the wait remembers of earlier polls, as JSON text, see `Checkpoint`
+    :param seen: the wait's checkpoint as JSON text, see `Checkpoint`; Airflow has stored this name
     :param withhold_reasons: leave a Failed job's reasons out of the event, which Airflow logs as it is: they may hold
         an object storage's keys, which only the worker knows
     :param unknown: arguments of a newer version, which are ignored after a rollback to this one
