@@ -28,7 +28,7 @@ from airflow_zilliz._submit.submit_once import Remember, Step, Submitted, submit
 from airflow_zilliz._submit.values import Submission
 from airflow_zilliz._transport.connection_check import check
 from airflow_zilliz._transport.connection_fields import CONN_FIELDS, CONN_TYPE, HOOK_NAME, UI_FIELD_BEHAVIOUR
-from airflow_zilliz._transport.driver import aexchange, describe, exchange, run_async, run_sync, send
+from airflow_zilliz._transport.driver import aexchange, describe, exchange, run_async, run_sync
 from airflow_zilliz._transport.endpoint import Endpoint, endpoint_of
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
 
@@ -127,14 +127,9 @@ class ZillizHook(BaseHook):
         """
         endpoint = self.endpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        walk = calls.walk_list(target, collection_name=collection_name)
-        item = next(walk, None)
-        while item is not None:
-            if isinstance(item, Request):
-                item = send(walk, self._exchange(endpoint, item))
-            else:
-                yield item
-                item = next(walk, None)
+        walk = calls.ListWalk(target, collection_name)
+        while not walk.is_over:
+            yield from self._run(endpoint, walk.next_page())
 
     async def alist_import_jobs(
         self,
@@ -148,14 +143,10 @@ class ZillizHook(BaseHook):
         """Async version of `list_import_jobs`."""
         endpoint = await self.aendpoint()
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
-        walk = calls.walk_list(target, collection_name=collection_name)
-        item = next(walk, None)
-        while item is not None:
-            if isinstance(item, Request):
-                item = send(walk, await aexchange(endpoint, item))
-            else:
-                yield item
-                item = next(walk, None)
+        walk = calls.ListWalk(target, collection_name)
+        while not walk.is_over:
+            for job in await run_async(walk.next_page(), partial(aexchange, endpoint)):
+                yield job
 
     def bulk_import(
         self,

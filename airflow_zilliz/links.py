@@ -8,8 +8,11 @@ from urllib.parse import quote, urlencode, urlsplit
 from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom, conf
 
+from airflow_zilliz.exceptions import ZillizError
+
 if TYPE_CHECKING:
     from airflow_zilliz._transport.endpoint import Endpoint
+    from airflow_zilliz.hooks import ZillizHook
 
 CONSOLE_KEY = "zilliz_console"
 PROGRESS_LINK_KEY = "zilliz_progress_link"
@@ -59,6 +62,21 @@ class ZillizProgressLink(BaseOperatorLink):
 LINKS: tuple[BaseOperatorLink, ...] = (
     (ZillizConsoleLink(), ZillizProgressLink()) if HAS_PAGES else (ZillizConsoleLink(),)
 )
+
+
+def store_links(ti: Any, hook: ZillizHook) -> None:
+    """Store the addresses of a task's buttons in its XComs.
+
+    :param ti: the task instance
+    """
+    if HAS_PAGES:
+        ti.xcom_push(key=PROGRESS_LINK_KEY, value=ZillizProgressLink().get_link(None, ti_key=ti))
+    try:
+        url = console_url_of(hook.endpoint())
+    except ZillizError:
+        return  # the first request says what is wrong with the connection
+    # without one, Airflow stores an empty address itself, after an error line about what it did not find
+    ti.xcom_push(key=CONSOLE_KEY, value=url or "")
 
 
 def console_url_of(endpoint: Endpoint) -> str | None:

@@ -165,7 +165,7 @@ class ZillizImportOperator(StartsImports):
             return self._remembered(submitted, context)
         if not self.wait_for_completion:
             return {"job_id": self.job_id, "collection_name": self.collection_name}
-        return self._ended(context, lambda: self._wait(self._begin(*self._time_span(context)), context))
+        return self._ended(context, lambda: self._job_wait(context, *self._time_span(context)).wait())
 
     def _ended(self, context: Context, wait: Callable[[], Any]) -> Any:
         """Record how the wait ended. Nothing is deleted: the task may fail after this, be retried or cleared."""
@@ -195,7 +195,7 @@ class ZillizImportOperator(StartsImports):
 
         job = job_of_result({**result, "job_id": submitted.job_id, "collection_name": self.collection_name})
         if job is not None:
-            self._tell_outlets(job.event(), context)
+            self._add_outlet_extra(job.event(), context)
         return result
 
     def on_kill(self) -> None:

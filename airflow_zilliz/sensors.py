@@ -126,9 +126,9 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
         seen = memory.load() if self.reschedule else EMPTY_CHECKPOINT
         if self.reschedule and seen == EMPTY_CHECKPOINT and time.time() - span[0] >= self.poke_interval:
             seen = Checkpoint(at=span[0])  # it would not have been rescheduled if the job had not been seen
-        wait = self._begin(*span, seen=seen)
+        wait = self._job_wait(context, *span)
         self._store_links(context)
-        return self._wait(wait, context, partial(self._pause_or_reschedule, memory))
+        return wait.wait(seen, partial(self._reschedule_if_possible, memory))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once; return the result of a job that is done, False while it is not, and raise as `execute` does."""
@@ -137,20 +137,17 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             self._skip_if_empty()
             results = self._job_list(context, *self._time_span(context)).poke()
             return False if results is None else PokeReturnValue(is_done=True, xcom_value=results)
-        wait = self._begin(*self._time_span(context))
-        with self._hook() as hook:
-            step = self._poll(hook, wait)
-        return False if step.end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(step.end, context))
+        end = self._job_wait(context, *self._time_span(context)).poll_once()
+        return False if end is None else PokeReturnValue(is_done=True, xcom_value=self._finish(end, context))
 
     def _on_broken_trigger(self, reason: str) -> None:
         if self.never_fail:
             raise AirflowSkipException(f"The trigger failed: {reason}")
 
-    def _pause_or_reschedule(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
+    def _reschedule_if_possible(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
         # without a store, a rescheduled poll would not know how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
             raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
-        self._pause(wait, step)
 
     def _policy_options(self) -> dict[str, Any]:
         return {

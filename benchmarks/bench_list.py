@@ -95,7 +95,7 @@ def _compare(home: Path, url: str, waits: int, mapped: int, spread: float, withi
 
 @dataclass(frozen=True)
 class Form:
-    """What one form of waiting cost. Seconds, but for the counts."""
+    """What one form of waiting cost. All values except the counts are seconds."""
 
     name: str
     starts: int

@@ -1,4 +1,4 @@
-"""A real Airflow: its processes, and its REST API as far as the demo and the tests need it."""
+"""A real Airflow: its processes, and those parts of its REST API that the demo and the tests use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDS_WITHIN = 30.0
 
 
 class RunningError(Exception):
-    """Something did not happen as it should."""
+    """Airflow ended, refused a request, or took too long."""
 
 
 @contextmanager
@@ -37,16 +37,16 @@ def airflow(
     path: str = "",
     login: Mapping[str, str] | None = None,
 ) -> Iterator[AirflowApi]:
-    """Run a real Airflow with an SQLite metadata database, and end every process of it.
+    """Run a real Airflow with an SQLite metadata database, and end all its processes after the block.
 
-    They end with this process, too, however that one ends.
+    They also end with this process, however it ends.
 
-    :param connection: what ``zilliz_default`` is, from the environment; None leaves it to Airflow's database
+    :param connection: the connection ``zilliz_default`` for the environment; None if it is in Airflow's database
     :param settings: environment variables that differ from `environment`'s
-    :param port: the API server's; None takes a free one
-    :param python: the interpreter whose Airflow is run
-    :param path: the path that its UI and API are below, such as ``/airflow``
-    :param login: ``username`` and ``password`` for its API; None where everybody is an admin
+    :param port: the API server's; None picks a free one
+    :param python: the interpreter whose Airflow runs
+    :param path: the path of its UI and API, such as ``/airflow``
+    :param login: ``username`` and ``password`` for its API; None if every user is an admin
     """
     port = port or free_port()
     variables = {**environment(home, dags, connection, port, python=python, path=path), **(settings or {})}
@@ -69,7 +69,7 @@ def airflow(
 def environment(
     home: Path, dags: Path, connection: str | None, port: int, *, python: str = sys.executable, path: str = ""
 ) -> dict[str, str]:
-    """Return the environment of an Airflow's processes; what the caller's own says of Airflow is left out.
+    """Return the environment of an Airflow's processes, without the Airflow settings of the caller's own environment.
 
     :param connection: what ``zilliz_default`` is; None leaves it to Airflow's database
     :param port: the API server's
@@ -124,7 +124,7 @@ class AirflowApi:
         return str(self.call("GET", "version")["version"])
 
     def wait_for_dag(self, dag_id: str) -> None:
-        """Wait until the DAG is parsed, and let it run."""
+        """Wait until the DAG is parsed, and unpause it."""
 
         def parsed() -> bool:
             return self._session.get(f"{self.url}/api/v2/dags/{dag_id}", timeout=10).status_code == 200
@@ -152,29 +152,29 @@ class AirflowApi:
         return json.loads(value) if isinstance(value, str) else value or {}
 
     def check_alive(self) -> None:
-        """Raise if Airflow ended."""
+        """Raise `RunningError` if Airflow has ended."""
         if self._process.poll() is not None:
             raise RunningError(f"Airflow ended with exit status {self._process.returncode}")
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the API below ``/api/v2``; raise `RunningError` for a refusal."""
+        """Call the API below ``/api/v2``; raise `RunningError` if it refuses the request."""
         response = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, timeout=30)
         if response.status_code >= 400:
             raise RunningError(f"{method} {path}: HTTP {response.status_code} {response.text[:500]}")
-        answer: dict[str, Any] = response.json()
-        return answer
+        content: dict[str, Any] = response.json()
+        return content
 
     def _until(self, what: str, happened: Callable[[], bool], within: float) -> None:
         until = time.monotonic() + within
         while not happened():
             self.check_alive()
             if time.monotonic() > until:
-                raise RunningError(f"after {within:g} s it is still not so that {what}")
+                raise RunningError(f"not within {within:g} s: {what}")
             time.sleep(0.3)
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and every descendant of it."""
+    """End a process and all its descendants."""
     import psutil  # a dependency of Airflow
 
     try:

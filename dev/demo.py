@@ -1,4 +1,4 @@
-"""The demo: a real Airflow imports real files into a real Milvus, waits deferred, and sees a second import fail."""
+"""The demo: a real Airflow imports real files into a real Milvus and waits deferred; a second import fails."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ PARQUET_ROWS, JSON_ROWS = 3000, 1500
 
 
 def main() -> int:
-    """Run the demo; 0 only if the first job was Completed with true row counts and the second one Failed."""
+    """Run the demo; return 0 only if the first job is Completed with the right row counts and the second one Failed."""
     arguments = argparse.ArgumentParser(prog="python -m dev.demo", description=__doc__)
     arguments.add_argument("--dags", type=Path, required=True, help="the folder of zilliz_import_wait.py")
-    arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
+    arguments.add_argument("--home", type=Path, required=True, help="the folder for logs and data; emptied first")
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def play(api: AirflowApi, server: LocalServer, home: Path) -> None:
-    """Import, wait, and compare what Airflow and Milvus say."""
+    """Import, wait, and compare the results in Airflow with the rows in Milvus."""
     step(f"Local import server over Milvus Lite: {server.url}")
     rows_in_milvus = make_collection(server, home / "data")
     say(f"  collection {COLLECTION!r} with a dynamic field; BulkWriter's part-1.parquet ({PARQUET_ROWS} rows),")
@@ -81,7 +81,7 @@ def play(api: AirflowApi, server: LocalServer, home: Path) -> None:
 
 
 def import_server(home: Path) -> LocalServer:
-    """Empty a folder, and return the import server over Milvus Lite that keeps its data and log there."""
+    """Empty a folder, and return an import server over Milvus Lite with its data and log there."""
     shutil.rmtree(home, ignore_errors=True)
     (home / "data").mkdir(parents=True)
     return LocalServer(
@@ -93,11 +93,11 @@ def import_server(home: Path) -> LocalServer:
 
 
 def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
-    """Make the collection and the files; return what counts the collection's rows."""
+    """Make the collection and the files; return a function that counts the collection's rows."""
     from pymilvus import DataType, MilvusClient
     from pymilvus.bulk_writer import BulkFileType, LocalBulkWriter
 
-    logging.disable(logging.INFO)  # BulkWriter logs each step
+    logging.disable(logging.INFO)  # BulkWriter logs every step
     client = MilvusClient(server.url)
     schema = client.create_schema(enable_dynamic_field=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
@@ -106,7 +106,7 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
     index = client.prepare_index_params()
     index.add_index("vector", index_type="FLAT", metric_type="L2")
     client.create_collection(COLLECTION, schema=schema, index_params=index)
-    chance = random.Random(7)  # noqa: S311 - vectors, no secrets
+    chance = random.Random(7)  # noqa: S311 - for vectors, not for secrets
 
     def rows(first: int, count: int) -> list[dict[str, Any]]:
         return [
@@ -139,7 +139,7 @@ def make_collection(server: LocalServer, data: Path) -> Callable[[], int]:
 def watch(api: AirflowApi, runs: tuple[str, ...], logs: Path, within: float = 120.0) -> None:
     """Print the sensors' states and progress lines as they come, until all runs have ended."""
     states: dict[str, str] = {}
-    told: set[str] = set()
+    logged: set[str] = set()
     until = time.monotonic() + within
     open_runs = list(runs)
     while open_runs and time.monotonic() < until:
@@ -153,16 +153,16 @@ def watch(api: AirflowApi, runs: tuple[str, ...], logs: Path, within: float = 12
                 say(f"  [{run_id:11}] task {SENSOR}: {state}")
             for event in log_events(logs, run_id):
                 line = f"  [{run_id:11}] {event}"
-                if event.startswith("Import job") and line not in told:
-                    told.add(line)
+                if event.startswith("Import job") and line not in logged:
+                    logged.add(line)
                     say(line)
         time.sleep(0.3)
     expect(not open_runs, "all runs end in time")
-    expect(told != set(), "the sensors log their progress")
+    expect(logged != set(), "the sensors log their progress")
 
 
 def log_events(logs: Path, run_id: str) -> list[str]:
-    """Return the lines of a run's sensor, the worker's and the triggerer's."""
+    """Return the log lines of a run's sensor, from the worker and the triggerer."""
     return [str(entry.get("event", "")) for entry in log_entries(logs, run_id)]
 
 
@@ -181,7 +181,7 @@ def log_entries(logs: Path, run_id: str) -> list[dict[str, Any]]:
 
 
 def failure_text(logs: Path, run_id: str) -> str:
-    """Return the exception that failed a run's sensor, as the task's log has it."""
+    """Return the exception that failed a run's sensor, from the task's log."""
     for entry in log_entries(logs, run_id):
         for detail in entry.get("error_detail") or ():
             return f"{detail.get('exc_type')}: {detail.get('exc_value')}"
@@ -189,9 +189,9 @@ def failure_text(logs: Path, run_id: str) -> str:
 
 
 def expect(happened: bool, what: str) -> None:
-    """Fail the demo unless something happened."""
+    """Fail the demo unless something has happened."""
     if not happened:
-        raise RunningError(f"it is not so that {what}")
+        raise RunningError(f"expected: {what}")
 
 
 def step(text: str) -> None:

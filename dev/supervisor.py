@@ -1,7 +1,7 @@
-"""Runs a command, and ends it with all of its descendants once whoever started this has ended, also by SIGKILL.
+"""Runs a command, and ends it with all its descendants once this process's starter has ended, even by SIGKILL.
 
-``python dev/supervisor.py COMMAND...``, its stdin a pipe that the starter holds and never writes to: the system closes
-it when the starter ends. A parent-death signal would reach the command alone, and none of its children.
+The starter runs ``python dev/supervisor.py COMMAND...`` with a pipe as stdin and never writes to it: the system closes
+the pipe when the starter ends. A parent-death signal would reach only the command, and none of its children.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GRACE = 10.0
 
 
 def main(command: list[str]) -> int:
-    """Run the command; return its exit status, or 143 when it was ended."""
+    """Run the command; return its exit status, or 143 if it was ended from here."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(143))
     _adopt_orphans()
@@ -40,7 +40,7 @@ def main(command: list[str]) -> int:
 
 
 def end_with_parent() -> None:
-    """Let SIGTERM come to the main thread of this process once its parent, such as ``make``, has ended."""
+    """Send SIGTERM to the main thread of this process once its parent, such as ``make``, has ended."""
     parent, main_thread = os.getppid(), threading.main_thread().ident
     assert main_thread is not None  # noqa: S101 - it runs
 
@@ -53,13 +53,13 @@ def end_with_parent() -> None:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent has ended, so that none is lost sight of."""
+    """Become the parent of descendants whose own parent has ended, so that none gets lost."""
     if platform.system() == "Linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _starter_has_ended() -> bool:
-    """Wait a moment for the end of stdin."""
+    """Wait a moment for the end of stdin, and return whether it has come."""
     readable, _, _ = select.select([sys.stdin], [], [], _POLL_EVERY)
     return bool(readable) and os.read(sys.stdin.fileno(), 1) == b""
 
@@ -79,9 +79,9 @@ def _reap(pid: int) -> int | None:
 
 
 def end_descendants() -> None:
-    """End all descendants of this process: by SIGTERM, and by SIGKILL those that are left after ten seconds."""
+    """End all descendants of this process by SIGTERM, and those that remain after ten seconds by SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # it is being done
+        signal.signal(number, signal.SIG_IGN)  # it is ending already
     here = psutil.Process()
     until = time.monotonic() + _GRACE
     asked: set[psutil.Process] = set()

@@ -1,4 +1,4 @@
-"""Airflow in a browser: a real one beside a local import server, with a connection to it and the example DAGs."""
+"""Airflow in a browser, beside a local import server, with a connection to it and the example DAGs."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def opened(
 ) -> Iterator[tuple[AirflowApi, LocalServer]]:
     """Run Airflow and the local import server until the block ends.
 
-    The connection is in Airflow's own database, so that its form shows it and its Test button is there.
+    The connection is in Airflow's database, so that it has a form with a Test button.
 
-    :param home: where logs and data go; emptied first
+    :param home: the folder for logs and data; emptied first
     :param dags: the DAGs folder
-    :param port: Airflow's; None takes a free one
+    :param port: Airflow's; None picks a free one
     :param settings: environment variables that differ from `environment`'s
-    :param console_url: where the tasks' console button leads
-    :raises RunningError: when Airflow does not start
+    :param console_url: the address that the tasks' console button opens
+    :raises RunningError: Airflow does not start
     """
     server = import_server(home)
     shown = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__CORE__PARALLELISM": "4", **(settings or {})}
@@ -57,8 +57,8 @@ def main() -> int:
     """Run until Ctrl-C."""
     arguments = argparse.ArgumentParser(prog="python -m dev.ui", description=__doc__)
     arguments.add_argument("--dags", type=Path, required=True, help="the folder of the example DAGs")
-    arguments.add_argument("--home", type=Path, required=True, help="where to leave logs and data; emptied first")
-    arguments.add_argument("--port", type=int, help="Airflow's port; a free one if left out")
+    arguments.add_argument("--home", type=Path, required=True, help="the folder for logs and data; emptied first")
+    arguments.add_argument("--port", type=int, help="Airflow's port; a free one by default")
     options = arguments.parse_args()
     home = options.home.resolve()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -68,8 +68,8 @@ def main() -> int:
         with opened(home, options.dags.resolve(), port=options.port) as (api, server):
             step(f"Airflow {api.version}: {api.url}")
             say("  No login is asked for: whoever reaches the address, from this machine alone, is its admin.")
-            say(f"  Connection {CONN_ID!r} leads to the import server, {server.url}; its key: {server.api_key}")
-            say(f"  Collection 'demo' is there; files to import: {home / 'data'}")
+            say(f"  Connection {CONN_ID!r} points to the import server, {server.url}; its key: {server.api_key}")
+            say(f"  Collection 'demo' exists; files to import: {home / 'data'}")
             say("  DAG zilliz_import_wait imports part-1.parquet; trigger it with broken.json to see it fail.")
             say("Ctrl-C ends all of it.")
             signal.pause()
@@ -77,7 +77,7 @@ def main() -> int:
         say(f"\nEnded; nothing is left running. Logs and data: {home}")
         return 0
     except (RunningError, requests.RequestException) as err:
-        say(f"Airflow could not be shown: {err}")
+        say(f"Airflow could not be started: {err}")
         say(f"Logs: {home / 'airflow.log'}, {home / 'import-server.log'}")
         return 1
     return 0

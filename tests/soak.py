@@ -97,7 +97,7 @@ class Soak:
     def misbehave(self) -> None:
         """Let the server do something wrong."""
         if self.chance.random() < 0.1:
-            self.faults["away"] += 1
+            self.faults["unreachable"] += 1
             self.server.kill()
             time.sleep(self.chance.uniform(1, 15))
             self.server.start()
@@ -106,7 +106,7 @@ class Soak:
         self.faults[f"{fault['kind']} {fault.get('status', '')}".strip()] += 1
         self.server.add_fault(**fault, times=self.chance.randint(1, 10))
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Note what the triggerer holds; its waits run in one of its processes."""
         open_waits = Counter(self.states().values())["deferred"]
         processes = self.airflow.processes("triggerer-1")
@@ -173,7 +173,7 @@ def main() -> int:
 
 def run(soak: Soak, seconds: float, waits: int) -> None:
     """Keep as many waits deferred as wanted, with a fault every few seconds; then let all of them end."""
-    soak.look()
+    soak.sample()
     say(f"{'minute':>6} {'waits':>6} {'ended':>6} {'memory':>8} {'files':>6}")
     next_fault = next_line = 0.0
     while (now := time.monotonic() - soak.began) < seconds:
@@ -187,7 +187,7 @@ def run(soak: Soak, seconds: float, waits: int) -> None:
         if now >= next_fault:
             soak.misbehave()
             next_fault = now + soak.chance.uniform(5, 20)
-        soak.look()
+        soak.sample()
         if now >= next_line:
             last = soak.samples[-1]
             say(f"{now / 60:6.0f} {last.waits:6,} {ended:6,} {last.memory:5.0f} MB {last.files:6}")
@@ -196,7 +196,7 @@ def run(soak: Soak, seconds: float, waits: int) -> None:
     soak.end_all()
     soak.airflow.until(soak.has_ended, "all tasks have ended", 1200)
     time.sleep(5)
-    soak.look()
+    soak.sample()
 
 
 def report(soak: Soak) -> list[str]:

@@ -73,7 +73,7 @@ class DueQueue:
     def describe_unheard(self, now: float) -> None:
         """Describe those of the first that wait for a walk and that no response has shown for long."""
         for subscription in list(islice(self.for_walk, UNHEARD_AT_ONCE)):
-            if now - subscription.answered_at > max(UNHEARD, 2 * subscription.pace):
+            if now - subscription.shown_at > max(UNHEARD, 2 * subscription.pace):
                 self.describe(subscription)
 
     def unqueue(self, subscription: Subscription) -> None:

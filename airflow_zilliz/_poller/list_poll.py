@@ -26,7 +26,7 @@ from airflow_zilliz.exceptions import ZillizError
 #: After so many jobs, other triggers get their turn on the loop.
 _SLICE = 100
 #: A description of a job that a list showed ended comes after this, in seconds: it is no more urgent than other polls.
-CLAIM_DELAY = 1.0
+DESCRIPTION_DELAY = 1.0
 #: Jobs whose key was refused within so many seconds share a look-up of the connection.
 SHARED_LOOK_UP = 5.0
 #: How often it is checked whether there is something to log, and whether all jobs were polled, in seconds.
@@ -175,7 +175,7 @@ class ListPoll:
             if not self._later or self._later[0][0] > now:
                 break
             wait = heappop(self._later)[2].wait
-            self._subscribe(wait, now + (CLAIM_DELAY if wait.claimed else 0.0))
+            self._subscribe(wait, now + (DESCRIPTION_DELAY if wait.undescribed else 0.0))
 
     def _on_error(self, member: _Member, now: float) -> None:
         error, member.error = member.error, None

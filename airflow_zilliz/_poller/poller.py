@@ -160,7 +160,7 @@ class _Poller:
             outcome = await run_async(describe(self._endpoint, asked.job_id, self._target), exchange)
         except ZillizError as err:
             outcome = err
-            self._schedule.others_answered_at = self._sender.answered_at()
+            self._schedule.others_responded_at = self._sender.responded_at()
         except Exception as err:  # noqa: BLE001 - a bug of ours in reading one response must not end other waits
             outcome = ZillizUnavailable(f"Polling import job {asked.job_id} failed unexpectedly: {err!r}")
         now = self._loop.time()
@@ -172,7 +172,7 @@ class _Poller:
         try:
             whole = await self._walker.walk(walk)
         except Exception as err:  # noqa: BLE001 - whatever is wrong with lists, waits go on by descriptions
-            self._schedule.others_answered_at = self._sender.answered_at()
+            self._schedule.others_responded_at = self._sender.responded_at()
             self._schedule.fail_walk(err, began, self._loop.time())
         else:
             self._schedule.end_walk(self._loop.time(), whole=whole)

@@ -14,7 +14,7 @@ from itertools import islice
 from airflow_zilliz._poller.due_queue import Description, DueQueue
 from airflow_zilliz._poller.list_health import LIST_RETRY
 from airflow_zilliz._poller.server_health import Health
-from airflow_zilliz._poller.sliced_work import DECISIONS_AT_ONCE, LOOK_COST, SlicedWork
+from airflow_zilliz._poller.sliced_work import CHECK_COST, DECISIONS_AT_ONCE, SlicedWork
 from airflow_zilliz._poller.subscription import Subscription, Subscriptions
 from airflow_zilliz._poller.timers import TimerQueue
 from airflow_zilliz._poller.walk import Walk
@@ -36,7 +36,7 @@ class Schedule:
     def __init__(self) -> None:
         self.offset = 0.0
         #: when the server last sent a usable response to any user of the key
-        self.others_answered_at = -math.inf
+        self.others_responded_at = -math.inf
         self.subscriptions = Subscriptions()
         self.walks = WalkPlanner(self.subscriptions)
         self._polls = TimerQueue()
@@ -61,7 +61,7 @@ class Schedule:
     def add(self, subscription: Subscription, now: float) -> None:
         """Add a wait."""
         wait = subscription.wait
-        subscription.described_at = subscription.answered_at = now
+        subscription.described_at = subscription.shown_at = now
         self.subscriptions.add(subscription)
         if not wait.can_be_listed:
             self.walks.set_aside(subscription, now)
@@ -90,7 +90,7 @@ class Schedule:
         """
         while self._polls.first() <= now:
             slot, subscriptions = self._polls.pop()
-            self._work.add(subscriptions, partial(self._on_timer, slot), LOOK_COST)
+            self._work.add(subscriptions, partial(self._on_timer, slot), CHECK_COST)
         while self._deadlines.first() <= now + self.offset:
             self._work.add(self._deadlines.pop()[1], self._on_deadline)
         self._work.run(now)
@@ -154,7 +154,7 @@ class Schedule:
         if isinstance(outcome, ZillizUnavailable):
             self._health.on_failure(outcome, sent_at, now)
         else:
-            self._health.on_answer(now)
+            self._health.on_response(now)
         concerns_all = isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job
         for subscription in self.subscriptions.of(job_id):
             if now < subscription.not_before:
@@ -163,7 +163,7 @@ class Schedule:
             # successful or not: if the list serves a wait, the description is not retried at once
             subscription.described_at = now
             if isinstance(outcome, ImportProgress):
-                subscription.answered_at = now
+                subscription.shown_at = now
                 self.subscriptions.note_collection(subscription, outcome)
                 self._take(subscription, subscription.wait.on_progress(outcome, now + self.offset), now)
             elif not concerns_all:
@@ -185,7 +185,7 @@ class Schedule:
             if now < subscription.not_before or not subscription.wait.can_be_listed:
                 listed[job_id] = None  # not every wait has read it
                 continue
-            subscription.answered_at = now
+            subscription.shown_at = now
             self.walks.on_listed(subscription)
             epoch = now + self.offset
             if job is None:
@@ -199,7 +199,7 @@ class Schedule:
 
     def on_page(self, now: float, records: int, count: int) -> None:
         """See `WalkPlanner.on_page`."""
-        self._health.on_answer(now)
+        self._health.on_response(now)
         self.walks.on_page(records, count)
 
     def end_walk(self, now: float, *, whole: bool) -> None:
@@ -271,8 +271,8 @@ class Schedule:
 
     def _hand_error(self, subscription: Subscription, now: float, *, error: ZillizError) -> None:
         if subscription.is_active and now >= subscription.not_before:
-            answered_at = max(self._health.answered_at, self.others_answered_at) + self.offset
-            self._take(subscription, subscription.wait.on_error(error, now + self.offset, answered_at), now)
+            responded_at = max(self._health.responded_at, self.others_responded_at) + self.offset
+            self._take(subscription, subscription.wait.on_error(error, now + self.offset, responded_at), now)
 
     def _plan(self, subscription: Subscription, now: float, delay: float) -> None:
         """Set when a wait is polled next."""

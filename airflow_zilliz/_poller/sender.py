@@ -31,9 +31,9 @@ class Sender:
         self._pause = pause
         self._now = asyncio.get_running_loop().time
 
-    def answered_at(self) -> float:
+    def responded_at(self) -> float:
         """Return when the server last responded to anything in this process that uses the key."""
-        return max(limiter_of(self._endpoint, path).answered_at for path in (DESCRIBE, LIST))
+        return max(limiter_of(self._endpoint, path).responded_at for path in (DESCRIBE, LIST))
 
     async def exchange(self, need: Need, request: Request, *, has_turn: bool = False) -> Response:
         """Send a request in its turn, and again if it was refused and others were not.

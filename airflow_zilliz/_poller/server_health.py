@@ -15,7 +15,7 @@ class Health:
 
     def __init__(self) -> None:
         #: when it last sent a usable response to anyone
-        self.answered_at = -math.inf
+        self.responded_at = -math.inf
         self._failures = 0
         self._failed_at = -math.inf
         self._paused_until = -math.inf
@@ -36,9 +36,9 @@ class Health:
             return None
         return self._error.with_retry_after(self._paused_until - now)
 
-    def on_answer(self, now: float) -> None:
+    def on_response(self, now: float) -> None:
         """Handle a usable response, which ends every pause that the server did not ask for."""
-        self.answered_at = now
+        self.responded_at = now
         self._failures = 0
         if self._error is not None and not self._error.is_throttling:
             self._paused_until = -math.inf

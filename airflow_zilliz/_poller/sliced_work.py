@@ -9,7 +9,7 @@ from airflow_zilliz._poller.subscription import Subscription
 
 #: What one slice may cost, and what one subscription costs: to check it, or to let its wait decide.
 SLICE = 1000
-LOOK_COST = 1
+CHECK_COST = 1
 DECISION_COST = 10
 DECISIONS_AT_ONCE = SLICE // DECISION_COST
 

@@ -20,7 +20,6 @@ class Subscription:
     """
 
     __slots__ = (
-        "answered_at",
         "collection",
         "described_at",
         "due",
@@ -30,6 +29,7 @@ class Subscription:
         "pace",
         "page",
         "polled_at",
+        "shown_at",
         "steps",
         "unlisted_until",
         "wait",
@@ -42,7 +42,7 @@ class Subscription:
         self.polled_at = not_before
         self.described_at = not_before
         #: when a poll last showed its job
-        self.answered_at = not_before
+        self.shown_at = not_before
         #: the collection of its job, if known
         self.collection = wait.seen.collection_name
         #: the page of the list that last showed it, 0 for none

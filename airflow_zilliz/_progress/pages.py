@@ -30,7 +30,7 @@ class Pages:
     """An ASGI application. It imports what it needs at its first request, since every process of Airflow makes one."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request; there is nothing to talk about on a WebSocket."""
+        """Respond to a request; a WebSocket is refused."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_zilliz._protocol.constants import (
@@ -147,25 +147,35 @@ def list_page(
     return Page(by_id, len(records) == (sent_page_size or page_size), response.scrub, count or 0)
 
 
-def walk_list(
-    target: Target, *, collection_name: str | None = None, page_size: int = LIST_PAGE_SIZE
-) -> Generator[Request | ImportProgress, Response, None]:
-    """Yield a request, receive its response, yield the page's jobs, and so on until the last page.
+@dataclass
+class ListWalk:
+    """A job list, read page by page in the server's order.
 
-    A walk ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
+    It ends at a page that is short, empty, or holds nothing new: ``count`` may be the total or the page's, and
     Milvus ignores paging and sends all jobs at once (wire 5).
-
-    :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
     """
-    seen: set[str] = set()
-    for number in range(1, MAX_LIST_PAGES + 1):
-        page = yield from list_page(target, number, collection_name=collection_name, page_size=page_size)
-        if page.records.keys() <= seen:
-            return
-        yield from (job for job in page.jobs() if job.job_id not in seen)
-        seen.update(page.records)
-        if not page.full:
-            return
+
+    target: Target
+    collection_name: str | None = None
+    page_size: int = LIST_PAGE_SIZE
+    #: whether the last page was read
+    is_over: bool = field(default=False, init=False)
+    _number: int = field(default=0, init=False)
+    _known_ids: set[str] = field(default_factory=set, init=False)
+
+    def next_page(self) -> Exchange[list[ImportProgress]]:
+        """Request the next page, and return its jobs except those of earlier pages.
+
+        :raises ZillizError: one of its subclasses, see `airflow_zilliz._protocol.responses.raise_for_error`
+        """
+        self._number += 1
+        page = yield from list_page(
+            self.target, self._number, collection_name=self.collection_name, page_size=self.page_size
+        )
+        jobs = [job for job in page.jobs() if job.job_id not in self._known_ids]
+        self.is_over = not page.full or page.records.keys() <= self._known_ids or self._number == MAX_LIST_PAGES
+        self._known_ids.update(page.records)
+        return jobs
 
 
 def _job(response: Response, job_id: str) -> ImportProgress:

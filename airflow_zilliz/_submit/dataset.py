@@ -4,10 +4,10 @@ What the plan and the `Ledger` of its jobs promise together:
 
 * Every file is in exactly one job of the plan. In the end that job is Completed, or the failure names its files.
 * The same files make the same jobs, in whatever order they are given, so that each job keeps its idempotency key.
-* No request is sent for a plan that is not written down, and none for a job whose record does not say so before.
+* No request is sent before the plan is stored, and none for a job before its record says so.
 * A job that is Completed is never sent again. One that may have been started is sent again only as
   `airflow_zilliz._submit.submit_once` allows.
-* Files that are given later never move files of a job that was sent into another job.
+* Files that are added later never move files of a job that was sent into another job.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class FileGroup:
-    """One file, or the NumPy files of one group, which no split separates.
+    """One file, or the NumPy files of one group, which is never split.
 
     :param size: bytes, None for unknown
     """
@@ -52,7 +52,7 @@ class PlannedJob:
         return sum(sizes) if len(sizes) == len(self.groups) else None
 
     def as_json(self) -> list[Any]:
-        """Return it in JSON types."""
+        """Return the job in JSON types."""
         return [[list(group.paths), group.size] for group in self.groups]
 
     @classmethod
@@ -78,10 +78,10 @@ def _group_from_json(value: object) -> FileGroup:
 def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | None = None) -> list[FileGroup]:
     """Return the groups of an argument such as ``files``, each once, and URLs without their signatures.
 
-    A plan is written down and shown, and the same objects may be signed anew for the next try.
+    A plan is stored and shown, and the next try may sign the same objects again.
 
     :param sizes: bytes of each path, as far as known
-    :raises ZillizConfigError: an object is named twice, so that its rows would be loaded twice
+    :raises ZillizConfigError: an object is named twice, so its rows would be loaded twice
     """
     known = sizes or {}
     found: list[FileGroup] = []
@@ -93,7 +93,7 @@ def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | 
     for path in (path for group in found for path in group.paths):
         if path in seen:
             raise ZillizConfigError(
-                f"file {path!r} is in two groups of files, or in two URLs that differ in their query alone, so its "
+                f"file {path!r} is in two groups of files, or in two URLs that differ only in their query, so its "
                 "rows would be loaded twice"
             )
         seen.add(path)
@@ -129,6 +129,6 @@ def split(groups: Iterable[FileGroup], max_files: int, max_bytes: int | None = N
 
 
 def named_paths(paths: Sequence[str]) -> str:
-    """Return the first of many paths, and how many more there are."""
+    """Return the first of many paths, and the number of the others."""
     text = ", ".join(paths[:MAX_NAMED])
     return text if len(paths) <= MAX_NAMED else f"{text} and {len(paths) - MAX_NAMED:,} more"

@@ -1,4 +1,4 @@
-"""Which objects of a storage are a dataset's files: a pattern, what it leaves out, and NumPy's groups. No I/O."""
+"""Decides which objects of a storage are a dataset's files: a pattern, skipped objects, NumPy groups. No I/O."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Source:
     """Where a dataset's files are.
 
     :param root: the URL of the folder to list, or of the one file, with the Airflow connection in it
-    :param pattern: what their paths below it match; empty for all
+    :param pattern: matches their paths below the root; empty for all
     """
 
     root: str
     pattern: str
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern takes a path below the root."""
+        """Whether the pattern matches a path below the root."""
         return not self.pattern or re.fullmatch(_regex_of(self.pattern), path) is not None
 
 
 def parse_source(text: str) -> Source:
     """Return the folder and the pattern of a source.
 
-    ``**`` stands for any folders, ``*`` and ``?`` for characters of one name, ``[...]`` for one of these characters.
+    ``**`` matches any folders, ``*`` and ``?`` characters within one name, ``[...]`` one of the given characters.
 
-    :raises ZillizConfigError: it is no URL, or its scheme or bucket is a pattern
+    :raises ZillizConfigError: it is not a URL, or its scheme or bucket is a pattern
     """
     scheme, mark, rest = text.strip().partition("://")
     place, slash, path = rest.partition("/")
@@ -93,7 +93,7 @@ class Found:
     """One object below the root.
 
     :param path: relative to it
-    :param name: as the target wants it
+    :param name: the path or URL that the server expects
     :param size: bytes, None for unknown
     """
 
@@ -107,8 +107,8 @@ class Listing:
     """A dataset's files.
 
     :param groups: each a file, or the NumPy files of one folder, in order
-    :param hidden: how many were left out since a name in their path begins with ``.`` or ``_``
-    :param empty: how many were left out since they hold no byte
+    :param hidden: how many were skipped since a name in their path begins with ``.`` or ``_``
+    :param empty: how many were skipped since they are empty
     """
 
     groups: tuple[FileGroup, ...]
@@ -124,7 +124,7 @@ def listing_of(found: Iterable[Found], source: Source) -> Listing:
     groups: dict[str, list[Found]] = {}
     for one in filled:
         folder, _, name = one.path.rpartition("/")
-        # no file is called like this key
+        # no file has this name
         groups.setdefault(f"{folder}/*.npy" if name.endswith(".npy") else one.path, []).append(one)
     return Listing(
         tuple(_group(members) for members in groups.values()), len(matching) - len(shown), len(shown) - len(filled)

@@ -11,7 +11,6 @@ from typing import Any
 
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._submit.file_matching import Match, match_files
@@ -112,18 +111,9 @@ def list_jobs(wanted: Wanted) -> Generator[Any, Any, list[ImportProgress]]:
     :raises ZillizError: the list cannot be read
     """
     jobs: list[ImportProgress] = []
-    walk = calls.walk_list(wanted.target, collection_name=wanted.collection_name)
-    item = next(walk, None)
-    while item is not None:
-        if isinstance(item, Request):
-            response = yield item
-            try:
-                item = walk.send(response)
-            except StopIteration:
-                break
-        else:
-            jobs.append(item)
-            item = next(walk, None)
+    walk = calls.ListWalk(wanted.target, wanted.collection_name)
+    while not walk.is_over:
+        jobs += yield from walk.next_page()
     # Zilliz Cloud does not document the filter, so it may send all
     return [job for job in jobs if job.collection_name in (None, wanted.collection_name)]
 

@@ -1,6 +1,6 @@
 """What is known of each job of a dataset's import, and what comes next. No I/O, no clock.
 
-`airflow_zilliz._submit.dataset` says what holds for plan and ledger together.
+`airflow_zilliz._submit.dataset` says what plan and ledger guarantee together.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from airflow_zilliz._submit.record import Record
 class Stage(Enum):
     """How far a job is, as this task knows it."""
 
-    OPEN = "open"  # not sent, or not known to be running: to be submitted
+    OPEN = "open"  # to be submitted: not sent, or not known to be running
     RUNNING = "running"
     LOADED = "loaded"  # Uncommitted
-    COMMITTED = "committed"  # told to commit, and not yet Completed
+    COMMITTED = "committed"  # its commit was requested; not yet Completed
     COMPLETED = "completed"
     FAILED = "failed"  # the next try starts another
     IN_DOUBT = "in doubt"  # it is not known whether it was started, or how it ended
 
 
 class Phase(Enum):
-    """How far an import of all or nothing is; other imports stay in the first phase."""
+    """How far an all-or-nothing import is; other imports stay in the first phase."""
 
     LOADING = "loading"
     COMMITTING = "committing"
@@ -39,10 +39,10 @@ class Phase(Enum):
 class Entry:
     """What is known of one job.
 
-    :param record: what the safe submit wrote down
-    :param try_number: of the try that found it running, Failed or in doubt: another try finds it out itself
+    :param record: the record of the safe submit
+    :param try_number: the try that found it running, Failed or in doubt; another try finds out for itself
     :param reason: why it failed or is in doubt
-    :param result: of its wait, once it is Completed or Failed
+    :param result: the result of its wait, once it is Completed or Failed
     :param is_new: whether this try started it, and none before
     """
 
@@ -55,11 +55,11 @@ class Entry:
 
     @property
     def job_id(self) -> str | None:
-        """Its job, as far as known."""
+        """Its job's id, None if unknown."""
         return self.record.job_id if self.record is not None else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return it in JSON types, without unset fields."""
+        """Return the entry in JSON types, without unset fields."""
         fields = {
             "stage": self.stage.value,
             "record": self.record.as_json() if self.record is not None else None,
@@ -90,7 +90,7 @@ class Entry:
         return entry
 
 
-#: What a new try need not find out again, in each phase.
+#: The stages that a new try need not check again, in each phase.
 _KEPT = {
     Phase.LOADING: (Stage.COMPLETED,),
     Phase.COMMITTING: (Stage.COMPLETED, Stage.LOADED, Stage.COMMITTED),
@@ -103,7 +103,7 @@ _KEPT = {
 
 @dataclass(frozen=True)
 class Send:
-    """Submit this job, or find out what became of it."""
+    """Submit this job, or find the job that an earlier try started."""
 
     index: int
 
@@ -112,7 +112,7 @@ class Send:
 class Wait:
     """Wait for these jobs, until all have ended.
 
-    :param wake_after: until so many have ended, where there is more to send
+    :param wake_after: resume once so many have ended, since there is more to send; None to wait for all
     """
 
     indices: tuple[int, ...]
@@ -121,7 +121,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Enter:
-    """Write down that an import of all or nothing is in this phase now."""
+    """Store that an all-or-nothing import is in this phase now."""
 
     phase: Phase
 
@@ -142,7 +142,7 @@ class Abort:
 
 @dataclass(frozen=True)
 class Pause:
-    """The server has no room, and there is no job of ours to wait for."""
+    """The server has no room, and no job of this task is running that could be waited for."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Ledger:
 
     @classmethod
     def of(cls, jobs: Iterable[PlannedJob], *, is_atomic: bool = False) -> Ledger:
-        """Return the ledger of a plan of which nothing was sent."""
+        """Return the ledger of a plan before anything was sent."""
         planned = tuple(jobs)
         return cls(planned, (Entry(),) * len(planned), is_atomic)
 
@@ -189,9 +189,9 @@ class Ledger:
         return any(entry.is_new for entry in self.entries)
 
     def for_try(self, try_number: int) -> Ledger:
-        """Return the ledger as a new try finds it: whatever is not Completed is to be found out or tried again.
+        """Return the ledger for a new try: whatever is not Completed has to be checked or tried again.
 
-        What an earlier try began to commit or to abort is finished first.
+        Commits and aborts that an earlier try began are finished first.
         """
         entries = tuple(
             entry
@@ -205,7 +205,7 @@ class Ledger:
         return replace(self, entries=entries, phase=Phase.LOADING if is_over else self.phase)
 
     def amended(self, groups: Iterable[FileGroup], max_files: int, max_bytes: int | None = None) -> Ledger:
-        """Return the ledger of corrected files: what may be loaded stays in its job, and only the rest is split again.
+        """Return the ledger for corrected files: what may be loaded stays in its job, and only the rest is split again.
 
         Jobs that were never sent or are Failed stay as they are if all of their files are still wanted.
         """
@@ -225,10 +225,10 @@ class Ledger:
         return replace(self, jobs=jobs, entries=entries)
 
     def next(self, most: int, *, has_room: bool = True) -> Next:
-        """Return what to do now.
+        """Return the next step.
 
         :param most: jobs that may run at once, at least 1
-        :param has_room: whether the server is not known to run as many jobs as it may
+        :param has_room: False if the server is known to run as many jobs as it may
         """
         if self.phase is Phase.ABORTING:
             left = self.at(Stage.RUNNING, Stage.LOADED)
@@ -249,17 +249,17 @@ class Ledger:
         return Wait(committed) if committed else Finish()
 
     def _first(self, todo: Sequence[int]) -> int:
-        """Return the job to submit first: one that has been started before a new one."""
+        """Return the job to submit first: one that may have been started goes before a new one."""
         return min(todo, key=lambda index: (self.entries[index].record is None, index))
 
 
 def wave(most: int, running: int) -> int:
-    """Return how many jobs have to end before a worker sends the next ones: a quarter of those that may run at once."""
+    """Return how many jobs have to end before a worker sends more: a quarter of those that may run at once."""
     return max(1, min(running, math.ceil(most / 4)))
 
 
 def _may_be_loaded(entry: Entry) -> bool:
-    """Whether rows of a job may be in its collection, or come into it."""
+    """Whether rows of a job are in its collection, or may still get there."""
     record = entry.record
     if entry.stage is Stage.FAILED:
         return False

@@ -1,4 +1,4 @@
-"""Normalises the arguments from templates, XComs and DAG files to the form that the tasks work with.
+"""Checks the arguments from templates, XComs and DAG files, and normalises them to the form that tasks work with.
 
 Without ``render_template_as_native_obj`` a template's structures arrive as text and its None as ``"None"``; with it,
 text that looks like a number arrives as one. The collected output of a mapped task is a lazy sequence.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeGuard
@@ -217,6 +218,17 @@ def _is_absent(value: object) -> bool:
 
 def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def seconds_of(name: str, value: object) -> float:
+    """Return the seconds of a time span, as a task's constructor takes it.
+
+    :raises ValueError: it is no time span
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        raise ValueError(f"{name} must be a timedelta or a number of seconds, and not negative: {value!r}")
+    return float(seconds)
 
 
 def is_templated(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The operator that imports a dataset of any number of files; `airflow_zilliz.operators` shows it."""
+"""The operator that imports a dataset of any number of files; `airflow_zilliz.operators` exports it."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 class ZillizImportDatasetOperator(PlansDataset):
     """Import any number of files: split into jobs, submit them in waves, wait for them, and account for each file.
 
-    A retry and a cleared task go on with what is missing: jobs that are Completed are not sent again, running ones are
-    waited for, Failed ones are started again. ``return_value`` has the sums: ``jobs``, ``files``, ``collection_name``,
+    A retry and a cleared task continue with what is missing: they do not send Completed jobs again, wait for running
+    ones, and start Failed ones again. ``return_value`` has the sums: ``jobs``, ``files``, ``collection_name``,
     ``imported_rows``, ``total_rows``, ``file_size`` (bytes), ``complete_time``, ``duration`` (seconds). XCom ``jobs``
-    has each job's result and files; XCom ``missing`` the files that are not in after a failure.
+    has each job's result and files; XCom ``missing`` the files that were not imported.
 
     :param collection_name: the collection (templated)
     :param files: as for `ZillizImportOperator`, as are ``object_urls``, and ``volume_name`` with ``data_paths``
         (templated)
     :param source: instead of these, the URL of a folder, a file or a pattern in an object storage, which Airflow's
         ``ObjectStoragePath`` lists at run time, such as ``"s3://aws_default@lake/books/**/*.parquet"``. NumPy files of
-        one folder are one group; hidden files, whose path has a name with ``.`` or ``_`` first, and empty ones are
-        left out (templated)
-    :param to_path: returns for the URL of a listed file, such as ``"s3://lake/books/a.parquet"``, what the target
-        wants; None for the key in its bucket on Milvus, and for the URL on Zilliz Cloud
-    :param fail_on_empty: fail if ``source`` holds no file, instead of skipping the task
+        one folder are one group; hidden files, with a name in their path that begins with ``.`` or ``_``, and empty
+        files are skipped (templated)
+    :param to_path: turns the URL of a listed file, such as ``"s3://lake/books/a.parquet"``, into the path or URL that
+        the server expects; None for the key in its bucket on Milvus, and for the URL on Zilliz Cloud
+    :param fail_on_empty: fail if ``source`` has no file, instead of skipping the task
     :param max_files_per_job: files for each job, 1 to 1000 on Zilliz Cloud and to 1024 on Milvus
-    :param max_bytes_per_job: bytes for each job, at least 1, where ``source`` says the sizes; None for no limit
+    :param max_bytes_per_job: bytes for each job, at least 1, if ``source`` lists sizes; None for no limit
     :param max_active_jobs: jobs that may run at once, at least 1. The next ones are sent as soon as a quarter of them
         have ended
-    :param atomic: load all files before the first becomes visible, and none if a job fails: for servers with imports
-        of two phases. The commits follow each other, and are not one moment
+    :param atomic: load all files before the first becomes visible, and none if a job fails: for servers with two-phase
+        imports. The commits follow one another, so readers may see some jobs' rows earlier
     :param cancel_on_kill: abort the jobs of ``atomic=True`` when a user kills or clears the task before the first
         commit: on its worker and, from Airflow 3.3 on, while it is deferred
     :param timeout: for all jobs together, seconds or timedelta
     :param idempotency_key: a key of your own, to which a digest of each job's files is added (templated)
     :param zilliz_conn_id: and all others as for `ZillizImportOperator`
-    :raises ZillizImportFailed: some files are not in; the message names them
-    :raises ZillizSubmissionUnknown: it is not known of some jobs whether they were started; not retried
+    :raises ZillizImportFailed: some files were not imported; the message names them
+    :raises ZillizSubmissionUnknown: it is not known whether some jobs were started; not retried
     :raises ZillizConfigError: before anything is sent; also if ``atomic`` cannot be kept
     :raises ZillizError: else as `ZillizImportSensor`, with an account of all jobs
     """
@@ -132,21 +132,21 @@ class ZillizImportDatasetOperator(PlansDataset):
         self._check_limits()
 
     def execute(self, context: Context) -> Any:
-        """Import the dataset, or go on with what earlier tries left."""
+        """Import the dataset, or continue where earlier tries ended."""
         if self.cancel_on_kill and self.atomic and context["ti"].try_number > 1:
             time.sleep(SETTLING_SECONDS)  # a triggerer may be aborting the jobs of a task that was cleared
         return self._import(context, *self._time_span(context))
 
     def execute_wave(self, context: Context, event: Any = None, **span: Any) -> Any:
-        """Take over from the trigger that waits for jobs, and send the next ones."""
+        """Resume after the trigger that waits for jobs, and send the next ones."""
         return self._import(context, *self._span_of(span), then=lambda run: run.resume(event))
 
     def execute_again(self, context: Context, event: Any = None, **span: Any) -> Any:
-        """Go on after the pause for a server that had no room."""
+        """Continue after the pause for a server that had no room."""
         return self._import(context, *self._span_of(span))
 
     def on_kill(self) -> None:
-        """Abort the jobs of a task that is killed on its worker, where that is wanted and possible."""
+        """Abort the jobs of a task that is killed on its worker, if that is requested and possible."""
         job_ids = self._jobs_to_abort()
         if job_ids and commits_by_itself(self.options):
             from airflow_zilliz._wait.texts import plural  # here, since parsing a DAG needs no texts of a wait
@@ -208,7 +208,7 @@ class ZillizImportDatasetOperator(PlansDataset):
         return replace(submission, key=key_of(self.idempotency_key, digest=submission.digest), is_own_key=False)
 
     def _leave_account(self, ledger: Ledger, context: Context) -> None:
-        """Leave what became of each job in XComs."""
+        """Store how each job ended in XComs."""
         from airflow_zilliz._tasks.dataset_account import completed_jobs, failed_jobs, jobs_of, missing_of
 
         context["ti"].xcom_push(key="jobs", value=jobs_of(ledger))
@@ -225,11 +225,11 @@ class ZillizImportDatasetOperator(PlansDataset):
         self.log.info("%s", account(ledger))
         plan.forget_listing()
         event = event_of(completed_jobs(ledger))
-        self._tell_outlets(event, context)
+        self._add_outlet_extra(event, context)
         return {**event, "files": sum(len(job.paths) for job in ledger.jobs)}
 
     def _paths(self) -> tuple[str, ...]:
-        return ()  # each job's own files are told instead
+        return ()  # each job's own files are reported instead
 
     def _check_source(self) -> None:
         if self.source is None:

@@ -1,4 +1,4 @@
-"""What is said of a dataset's jobs and files: the account in a line, the results, and the failure that names files."""
+"""Reports a dataset's jobs and files: the account in a line, the results, and the error that names missing files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from airflow_zilliz._wait.list_progress import counted
 from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizImportFailed, ZillizImportFailedNoRetry, ZillizSubmissionUnknown
 
-#: XComs hold the paths of so many files; of more, each job's number and its first and last file.
+#: XComs hold the paths of at most so many files; of more, the number of each job's files, the first and the last.
 MAX_PATHS = 2_000
-#: Lineage names so many files of a job.
+#: Lineage names at most so many files of a job.
 MAX_LINEAGE_FILES = 100
 
 _WORDS = {
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def account(ledger: Ledger, since: float | None = None) -> str:
-    """Return how many jobs, files, rows and bytes are where.
+    """Return how many jobs and files are at which stage, and the rows and bytes.
 
     :param since: seconds since the import began, for the rate and the time left
     """
@@ -108,7 +108,7 @@ def _details(ledger: Ledger, index: int, state: ImportState) -> tuple[FileProgre
 
 
 def jobs_of(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return each job's result and files, for XCom ``jobs``; of many files only how many, the first and the last."""
+    """Return each job's result and files, for XCom ``jobs``; of many files only the number, the first and the last."""
     is_large = sum(len(job.paths) for job in ledger.jobs) > MAX_PATHS
     found = []
     for job, entry in zip(ledger.jobs, ledger.entries, strict=True):
@@ -136,7 +136,7 @@ def missing_of(ledger: Ledger) -> list[str]:
 
 
 def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | None:
-    """Return the failure that names the files which are not in, None where all are."""
+    """Return the error that names the files which were not imported, None if all were."""
     if len(ledger.at(Stage.COMPLETED)) == len(ledger.jobs):
         return None
     wrong = [index for index in range(len(ledger.jobs)) if ledger.entries[index].stage is not Stage.COMPLETED]
@@ -148,7 +148,7 @@ def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | Non
     more = f"; and {plural(len(wrong) - MAX_NAMED, 'more job')}" if len(wrong) > MAX_NAMED else ""
     text = (
         f"{account(ledger)}. Not imported: {'; '.join(told)}{more}. XCom 'missing' names the files. Once the cause is "
-        "repaired, clear the task: it imports what is missing, and nothing twice"
+        "fixed, clear the task: it imports what is missing, and nothing twice"
     )
     if ledger.at(Stage.IN_DOUBT):
         return ZillizSubmissionUnknown(text)

@@ -1,4 +1,4 @@
-"""Plans the jobs of a dataset, or finds the plan that an earlier try wrote down."""
+"""Plans the jobs of a dataset, or loads the plan that an earlier try stored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DatasetPlan:
         self._context = context
 
     def ledger(self, store: LedgerStore) -> Ledger:
-        """Return the ledger as this try finds it; a plan is written down before anything is sent."""
+        """Return the ledger for this try; a plan is stored before anything is sent."""
         what = self._what()
         saved = store.load()
         if saved is None or saved.what != what:
@@ -82,7 +82,7 @@ class DatasetPlan:
 
     def sources_of(self, job: PlannedJob) -> dict[str, Any]:
         """Return a job's files as the arguments of `create_request`."""
-        # of a file that is not given any more, the object's name is all that is known
+        # of a file that is no longer given, only the object's name is known
         groups = [[self._signed.get(path, path) for path in group.paths] for group in job.groups]
         if self._task.source is not None:
             return {"object_urls" if self._is_cloud() else "files": groups}
@@ -95,7 +95,7 @@ class DatasetPlan:
         return {object_of(path): path for group in groups_of(self._task._sources()) for path in group}
 
     def _what(self) -> str:
-        """Return a digest of what is imported and where to, without files: a ledger of something else is none.
+        """Return a digest of what is imported and where to, without files: the ledger of another import does not count.
 
         Another key of the user's own is another import.
         """

@@ -1,4 +1,4 @@
-"""Imports a dataset as its ledger says: sends, waits, commits, aborts, and writes down what came of it."""
+"""Imports a dataset as its ledger says: sends, waits, commits, aborts, and stores the results."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class DatasetRun:
     # -- the ways of a task ---------------------------------------------------------------------------------------
 
     def go(self) -> Ledger:
-        """Do what the ledger says until nothing is left to do in this try.
+        """Take the ledger's next steps until nothing is left to do in this try.
 
-        :raises BaseException: what Airflow takes a deferral, a failure or a timeout by
+        :raises BaseException: Airflow's exception for a deferral, a failure or a timeout
         """
         while True:
             self._check_phases()
@@ -81,7 +81,7 @@ class DatasetRun:
                     return self._state.ledger
 
     def resume(self, event: object) -> Ledger:
-        """Take over from the trigger."""
+        """Resume after the trigger."""
         outcome = ListOutcome.from_event(event)
         if outcome is None:
             self._state.task.log.warning("The trigger's event cannot be read (%r): polling the jobs themselves", event)
@@ -90,7 +90,7 @@ class DatasetRun:
         return self.go()
 
     def end_of_backstop(self, is_execution_timeout: bool) -> Ledger:
-        """Poll once more where Airflow ended the deferral itself."""
+        """Poll once more after Airflow ended the deferral itself."""
         step = self._state.ledger.next(self._state.task.max_active_jobs)
         if isinstance(step, Wait):
             self._waiting.poll_last(step.indices)
@@ -104,7 +104,7 @@ class DatasetRun:
 
     def _send(self, index: int) -> None:
         task, job = self._state.task, self._state.ledger.jobs[index]
-        # what earlier tries sent, they sent before this process began
+        # earlier tries sent their requests before this process began
         patience = replace(PATIENCE, settle=max(0.0, PATIENCE.settle - (time.time() - self._began)))
         entry = self._state.ledger.entries[index]
         this = task_try(self._state.context, task, entry.record, remembers=self._state.store.outlives_a_try)
@@ -126,7 +126,7 @@ class DatasetRun:
             task.log.info("Import job %s (%d of %d, %s): %s", *where, submitted.origin.name.lower())
 
     def _pause(self) -> None:
-        """Pause before a job is sent again that the server had no room for."""
+        """Pause before sending again a job for which the server had no room."""
         left = (self._state.span.deadline or time.time()) - time.time()
         if left <= 0:
             raise self._state.failure(
@@ -145,14 +145,14 @@ class DatasetRun:
             return
         is_retry = self._state.context["ti"].try_number > 1
         if is_retry and not self._state.store.outlives_a_try and not ledger.starts_jobs:
-            # an earlier try, of which nothing is written down, may have begun to commit: it had started all jobs then
+            # an earlier try without a record may have begun to commit, which means that it had started all jobs
             if not ledger.at(Stage.OPEN):
                 self._enter(Phase.COMMITTING)
             return
         raise self._state.failure(
             ZillizConfigError(
                 f"atomic=True cannot be kept: {plural(len(done), 'job')} completed before the others were loaded. "
-                "Either the server knows no imports of two phases and commits by itself, or an earlier try ran without "
+                "Either the server has no two-phase imports and commits by itself, or an earlier try ran without "
                 "atomic. Set atomic=False and clear the task to import what is missing"
             )
         )
@@ -176,7 +176,7 @@ class DatasetRun:
             return {"stage": Stage.FAILED, "record": record, "reason": reason, "result": result}
 
         self._send_each(indices, self._abort_one, "aborted", changes)
-        if not self._aborts_since_now:  # an earlier try began it, and this one starts again
+        if not self._aborts_since_now:  # an earlier try began to abort, and this one starts again
             self._enter(Phase.LOADING)
 
     def _abort_one(self, job_id: str) -> None:

@@ -17,7 +17,7 @@ def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
     """Return the files of a dataset.
 
     :param text: the source
-    :param to_path: returns what the target wants for a file's URL
+    :param to_path: turns a file's URL into the path or URL that the server expects
     :raises ZillizConfigError: the source cannot be read as one, or ``to_path`` returns no path
     :raises ZillizUnavailable: the storage cannot be listed; nothing was sent, and a retry is safe
     """
@@ -25,7 +25,7 @@ def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
     try:
         found = list(_objects(source))
     except Exception as err:
-        # whatever a storage's library raises: wrong keys, no connection, no such bucket
+        # a storage's library may raise anything: wrong keys, no connection, no such bucket
         raise ZillizUnavailable(
             f"source {text!r} cannot be listed ({type(err).__name__}: {mask_patterns(str(err))[:1000]}). No import was "
             "sent, and a retry is safe",
@@ -52,7 +52,7 @@ def _checked(to_path: Callable[[str], str], url: str) -> str:
     path = to_path(url)
     if not isinstance(path, str) or not path:
         raise ZillizConfigError(f"to_path must return a path for {url!r}, and returned {path!r}")
-    if signing_values(path):  # it would be written down and shown, and be too old for a retry
+    if signing_values(path):  # it would be stored and shown, and have expired by a retry
         raise ZillizConfigError(
             f"to_path returned a signed URL for {url!r}: give the keys of the storage as storage_conn_id instead"
         )
@@ -66,7 +66,7 @@ def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
     root = ObjectStoragePath(source.root)
     scheme = source.root.partition("://")[0]
     base = str(root.path).rstrip("/")
-    # one flat listing: storages have no folders, and each of their libraries lists page by page
+    # one flat listing: object storages have no folders, and their libraries all list page by page
     for name, info in root.fs.find(base or "/", detail=True).items():
         if info.get("type") == "directory" or name.endswith("/"):  # S3's consoles make an empty object of a folder
             continue

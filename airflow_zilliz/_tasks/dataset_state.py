@@ -1,4 +1,4 @@
-"""The ledger of a dataset's import in one process of its task: what is known now, and written down."""
+"""The ledger of a dataset's import in one process of its task, and its stored copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_zilliz._submit.values import Submission
     from airflow_zilliz._tasks.dataset_plan import DatasetPlan
 
-#: Between two lines of progress, in seconds.
+#: The seconds between two lines of progress.
 LINE_EVERY = 60.0
 
 
@@ -48,8 +48,8 @@ class DatasetState:
     """What the parts of a dataset's import share.
 
     :param plan: how the files are split
-    :param store: where the ledger is written down
-    :param ledger: as this try finds it, and written down
+    :param store: stores the ledger
+    :param ledger: the ledger for this try, which is stored already
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class DatasetState:
         self._line_at = -LINE_EVERY
 
     def remember(self, index: int, record: Record) -> None:
-        """Write down what the safe submit says of a job.
+        """Store the record of the safe submit for a job.
 
-        :raises ZillizUnavailable: what must be known to a retry before a request is sent cannot be written
+        :raises ZillizUnavailable: a record that a retry needs before a request is sent cannot be stored
         """
         self.ledger = self.ledger.with_entry(index, replace(self.ledger.entries[index], record=record))
         self._save(index, must=record.sending)
 
     def put(self, index: int, **changes: Any) -> None:
-        """Write down what this try has found out of a job."""
+        """Store what this try has found out about a job."""
         entry: Entry = replace(self.ledger.entries[index], try_number=self._try_number, **changes)
         self.ledger = self.ledger.with_entry(index, entry)
         self._save(index, must=False)
@@ -85,11 +85,11 @@ class DatasetState:
         except ZillizUnavailable as err:
             if must:
                 raise
-            # a retry finds the job by what was written before
+            # a retry finds the job by the record from before
             self.task.log.warning("%s", err)
 
     def enter(self, phase: Phase) -> None:
-        """Write a phase down.
+        """Store a phase.
 
         :raises ZillizUnavailable: it cannot be written
         """

@@ -1,4 +1,4 @@
-"""Where the ledger of a dataset's import is written down: Airflow 3.3's task state store, before it XComs.
+"""Stores the ledger of a dataset's import: in Airflow 3.3's task state store, before 3.3 in XComs.
 
 The store outlives tries and clears. XComs outlive deferrals only; so before 3.3 the listing of a ``source`` is kept in
 an Airflow variable as well until the task succeeds, since a retry must not split other files into other jobs.
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Saved:
-    """What is written down.
+    """What is stored.
 
     :param what: digest of what is imported, without its files
     """
@@ -39,7 +39,7 @@ class Saved:
 
 
 class LedgerStore:
-    """The written ledger of one task. Plans are written whole before the head that names them."""
+    """The stored ledger of one task. A plan is stored completely before the head that names it."""
 
     def __init__(self, context: Context) -> None:
         self._ti: Any = context["ti"]
@@ -49,14 +49,14 @@ class LedgerStore:
 
     @property
     def outlives_a_try(self) -> bool:
-        """Whether a retry finds what this try writes down."""
+        """Whether a retry finds what this try stores."""
         return self._store is not None
 
     def load(self) -> Saved | None:
-        """Return what is written down, None for nothing.
+        """Return what is stored, None for nothing.
 
         :raises ZillizUnavailable: the store cannot be read
-        :raises ZillizSubmissionUnknown: what is written down cannot be understood
+        :raises ZillizSubmissionUnknown: what is stored cannot be understood
         """
         head = self._get(_KEY)
         if head is None:
@@ -65,7 +65,7 @@ class LedgerStore:
             return self._read(head)
         except (ValueError, KeyError, TypeError) as err:
             raise ZillizSubmissionUnknown(
-                f"What this task has written down of its jobs cannot be read ({err!r}), so it is not known which files "
+                f"What this task has stored about its jobs cannot be read ({err!r}), so it is not known which files "
                 "were sent. Nothing was sent now. Compare the server's jobs with the files, and run the missing ones "
                 "in another run of the DAG"
             ) from err
@@ -84,7 +84,7 @@ class LedgerStore:
         return Saved(Ledger(jobs, entries, bool(head["atomic"]), Phase(head["phase"])), str(head["what"]))
 
     def save_plan(self, ledger: Ledger, what: str) -> None:
-        """Write a plan and its ledger down.
+        """Store a plan and its ledger.
 
         :raises ZillizUnavailable: they cannot be written
         """
@@ -99,7 +99,7 @@ class LedgerStore:
         self.save_phase(ledger)
 
     def save_phase(self, ledger: Ledger) -> None:
-        """Write the phase down.
+        """Store the phase.
 
         :raises ZillizUnavailable: it cannot be written
         """
@@ -107,7 +107,7 @@ class LedgerStore:
         self._set(_KEY, dict(self._head))
 
     def save_entry(self, ledger: Ledger, index: int) -> None:
-        """Write what is known of a job down, at once where it outlives the try.
+        """Store what is known of a job, at once if the store outlives the try.
 
         :raises ZillizUnavailable: it cannot be written
         """
@@ -115,7 +115,7 @@ class LedgerStore:
             self._save_page(ledger, index)
 
     def before_deferral(self, ledger: Ledger) -> None:
-        """Write down what the next process of this try has to know."""
+        """Store what the next process of this try has to know."""
         if not self.outlives_a_try:
             for index in range(0, len(ledger.jobs), _PAGE):
                 self._save_page(ledger, index)
@@ -161,7 +161,7 @@ class KeptListing:
         self._key = f"{_KEY}_{_digest('/'.join(map(str, names)) + what)}"
 
     def load(self) -> list[PlannedJob] | None:
-        """Return the listing's jobs, None where there is none."""
+        """Return the listing's jobs, None if there is none."""
         from airflow.providers.common.compat.sdk import Variable  # here, since most imports need no variable
 
         found = unpack(Variable.get(self._key, None))

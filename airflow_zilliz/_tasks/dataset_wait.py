@@ -1,4 +1,4 @@
-"""Waits for the jobs of a dataset, on a worker or deferred, and writes down how they ended."""
+"""Waits for the jobs of a dataset, on a worker or deferred, and stores how they ended."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ class DatasetWait:
         )
 
     def take(self, outcome: ListOutcome, ids: Sequence[str]) -> None:
-        """Write down what has ended, and fail where the wait itself ended."""
+        """Store what has ended, and fail if the wait itself has ended."""
         self._state.memory = outcome.memory
         by_id = {entry.job_id: index for index, entry in enumerate(self._state.ledger.entries) if entry.job_id}
         for job in outcome.ended:
             if job.job_id in by_id:
                 self._on_end(by_id[job.job_id], job)
         self._state.log_progress()
-        if outcome.tells_of_jobs:
+        if outcome.jobs_have_ended:
             return
         if outcome.ending is not None and outcome.ending.is_timeout:
             left = [by_id[job_id] for job_id in ids if job_id in by_id]
@@ -105,11 +105,11 @@ class DatasetWait:
         elif job.state is ImportState.COMPLETED:
             self._state.put(index, stage=Stage.COMPLETED, reason=None, result=result_of_entry(job))
         elif entry.stage is Stage.RUNNING and self._state.ledger.is_atomic:
-            # whoever else commits it, it is committed then
+            # someone else has committed it
             self._state.put(index, stage=Stage.LOADED if job.state is ImportState.UNCOMMITTED else Stage.COMMITTED)
 
     def _reason_of(self, job: ImportProgress) -> str:
-        """Return why a job failed. The server is asked where the trigger withheld it: a worker knows the keys."""
+        """Return why a job failed; request a reason that the trigger withheld, since a worker can mask the keys."""
         if self._state.task.storage_conn_id:
             try:
                 job = self._state.task._hook().get_import_progress(job.job_id, **self._state.task._ids())
@@ -133,7 +133,7 @@ class DatasetWait:
             self._on_end(by_id[job.job_id], job)
 
     def _find_forgotten(self, ids: Sequence[str], by_id: dict[str, int]) -> bool:
-        """Return whether jobs are unknown to the server, which are in doubt then; the others are waited for."""
+        """Mark jobs that the server does not know as in doubt, and return whether there are any."""
         clears = task_try(self._state.context, self._state.task, None, remembers=False).clears
         found = False
         for job_id in ids:

@@ -211,7 +211,7 @@ class PlansDataset(StartsImports):
 
 
 def names_of(ti: Any) -> tuple[Any, ...]:
-    """Return what tells a task instance from others, for its idempotency keys."""
+    """Return what identifies a task instance, for its idempotency keys."""
     mapped = ti.map_index is not None and ti.map_index >= 0
     return (ti.dag_id, ti.run_id, ti.task_id, *([ti.map_index] if mapped else []))
 

@@ -17,7 +17,7 @@ from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._tasks.errors import error_of, reschedule_exception
 from airflow_zilliz._tasks.job_records import JobRecords
 from airflow_zilliz._tasks.list_worker import poll_on_worker, with_reasons
-from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.openlineage import has_openlineage
 from airflow_zilliz._tasks.waiting_task import Span, WaitingTask, defer_for_jobs, policy_of
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import NO_MEMORY, Memory
@@ -80,7 +80,7 @@ class JobList:
             checkpoint_jobs=checkpoint_jobs,
             fail_fast=fail_fast,
             withhold_reasons=withhold_reasons,
-            keep_files=is_told(),
+            keep_files=has_openlineage(),
         )
 
     # -- the ways of a task ---------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class JobList:
             self.records.save()
 
     def _has_to_go_on(self, outcome: ListOutcome) -> bool:
-        return outcome.tells_of_jobs and bool(self.records.open_ids) and not (self._plan.fail_fast and self._failed())
+        return outcome.jobs_have_ended and bool(self.records.open_ids) and not (self._plan.fail_fast and self._failed())
 
     def _failed(self) -> list[ImportProgress]:
         return [job for job in self.records.in_order() if job.state is ImportState.FAILED]
@@ -224,7 +224,7 @@ class JobList:
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
         failed, plan = self._failed(), self._plan
-        if not outcome.tells_of_jobs and self.records.open_ids:
+        if not outcome.jobs_have_ended and self.records.open_ids:
             text = outcome.message
             if failed:
                 text += f". {failures(failed, len(self._job_ids), place_of(plan.conn_id, plan.target))}"

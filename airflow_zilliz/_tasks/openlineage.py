@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_zilliz._protocol.models import ImportProgress
+from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz._transport.endpoint import Endpoint
@@ -38,7 +38,7 @@ class Lineage:
     error: str | None = None
 
 
-def is_told() -> bool:
+def has_openlineage() -> bool:
     """Whether the OpenLineage provider is installed."""
     try:
         return importlib.util.find_spec(OPENLINEAGE) is not None
@@ -52,8 +52,11 @@ def lineage_of(
     """Return the lineage of a job.
 
     :param target: where the job lives, merged with what the connection says
-    :param paths: the files that were asked for; without them, those that the job names
+    :param paths: the requested files; without them, those that the job names
+    :param error: why the wait failed; without it, a Failed job has its reason
     """
+    if error is None and job.state is ImportState.FAILED:
+        error = job.reason or "no reason"
     server = urlsplit(endpoint.base_url)
     place = target.cluster_id or "/".join(filter(None, (target.project_id, target.region_id)))
     namespace = f"zilliz://{place}" if place else f"milvus://{server.netloc}"

@@ -87,7 +87,7 @@ class ImportMemory:
 def task_try(context: Context, task: Any, record: Record | None, *, remembers: bool) -> TaskTry:
     """Return what Airflow knows of a try of an import task.
 
-    :param record: what earlier tries wrote down of the import
+    :param record: the record of earlier tries
     :param remembers: whether there is a store that can be read
     """
     ti: Any = context["ti"]

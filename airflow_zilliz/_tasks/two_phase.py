@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
-from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments
-from airflow_zilliz._tasks.base import WaitsForImport, seconds_of
+from airflow_zilliz._tasks.arguments import check_literals, normalise_arguments, seconds_of
+from airflow_zilliz._tasks.base import WaitsForImport
 from airflow_zilliz.exceptions import ZillizApiError, ZillizError
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ class ZillizCommitImportOperator(ImportOperatorBase):
             if self.wait_for_completion:
                 return self._job_list(context, *self._time_span(context)).wait()
             return [{"job_id": job_id} for job_id in self.job_id]
-        wait = self._begin(*self._time_span(context))
+        job_id, span = self._only_job_id(), self._time_span(context)
         self._store_links(context)
         with self._hook() as hook:
-            self._commit(hook, wait.job_id)
-        self.log.info("Import job %s is committed", wait.job_id)
-        return self._wait(wait, context) if self.wait_for_completion else {"job_id": wait.job_id}
+            self._commit(hook, job_id)
+        self.log.info("Import job %s is committed", job_id)
+        return self._job_wait(context, *span).wait() if self.wait_for_completion else {"job_id": job_id}
 
     def _commit(self, hook: ZillizHook, job_id: str) -> None:
         try:
@@ -171,7 +171,7 @@ class ZillizAbortImportOperator(ImportOperatorBase):
         if isinstance(self.job_id, list):
             self._send_for_each(self._abort, "aborted", context)
             return [{"job_id": job_id} for job_id in self.job_id]
-        job_id = self._begin(*self._time_span(context)).job_id
+        job_id = self._only_job_id()
         self._store_links(context)
         with self._hook() as hook:
             self._abort(hook, job_id)

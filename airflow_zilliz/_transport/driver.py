@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from airflow_zilliz._protocol import calls
 from airflow_zilliz._protocol.constants import THROTTLING_CODES
@@ -83,14 +83,6 @@ def _read(flow: Exchange[T], response: Response) -> Request | _Value[T]:
         return _Value(done.value)
 
 
-def send(walk: Generator[Any, Any, None], response: Response) -> Any:
-    """Send a response into a walk and return what it yields next, None at its end."""
-    try:
-        return walk.send(response)
-    except StopIteration:
-        return None
-
-
 def is_refused(response: Response) -> bool:
     """Whether the server is healthy but asks for fewer requests."""
     if response.status == 429:
@@ -142,4 +134,4 @@ def _note(endpoint: Endpoint, request: Request, response: Response, sent_at: flo
     if is_refused(response):
         limiter.on_refusal(now, sent_at, endpoint.max_requests_per_second, response.retry_after)
     elif response.status < 500:
-        limiter.on_answer(now)
+        limiter.on_response(now)

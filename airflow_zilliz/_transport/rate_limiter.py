@@ -52,7 +52,7 @@ class RateLimiter:
 
     def __init__(self, draw: Callable[[], float] = random.random, siblings: Iterable[RateLimiter] = ()) -> None:
         #: when the server last responded to this process with something other than a refusal
-        self.answered_at = -math.inf
+        self.responded_at = -math.inf
         self._draw = draw
         self._siblings = siblings
         self._lock = threading.Lock()
@@ -121,11 +121,11 @@ class RateLimiter:
         """Return for how many seconds the server has sent nothing but refusals."""
         return 0.0 if self._refused_since is None else now - self._refused_since
 
-    def on_answer(self, now: float) -> None:
+    def on_response(self, now: float) -> None:
         """Note that a request was not refused."""
         self._responses += 1
         self._refused_since = None
-        self.answered_at = now
+        self.responded_at = now
 
     def on_refusal(self, now: float, sent_at: float, ceiling: float, retry_after: float | None = None) -> None:
         """Slow down.

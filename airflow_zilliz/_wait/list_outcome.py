@@ -41,7 +41,7 @@ class ListOutcome:
     memory: Memory = NO_MEMORY
 
     @property
-    def tells_of_jobs(self) -> bool:
+    def jobs_have_ended(self) -> bool:
         """Whether all or some jobs ended, rather than the wait for them."""
         return self.ending in (None, Ending.REACHED, Ending.JOB_FAILED)
 

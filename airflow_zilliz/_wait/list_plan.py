@@ -18,7 +18,7 @@ class ListPlan:
     :param target: where the jobs live
     :param started_at: when the wait began
     :param deadline: when it times out, with ``execution_deadline``; None for never
-    :param checkpoint_at: when results were last written down; None for ``started_at``
+    :param checkpoint_at: when results were last recorded; None for ``started_at``
     :param checkpoint_jobs: pause as soon as so many jobs have ended; None for never
     :param fail_fast: end at the first Failed job
     :param withhold_reasons: leave Failed jobs' reasons out, which may hold keys that only a worker can mask

@@ -100,7 +100,7 @@ class ListWait:
     @property
     def are_polled(self) -> bool:
         """Whether this machine has polled each open job, successfully or not, and none is about to be described."""
-        return all(wait is not None and wait.is_polled and wait.claimed is None for wait in self._open.values())
+        return all(wait is not None and wait.is_polled and wait.undescribed is None for wait in self._open.values())
 
     # -- polls ----------------------------------------------------------------------------------------------------
 
@@ -116,12 +116,12 @@ class ListWait:
         end = step.end
         if end is None:
             return None
-        if wait.claimed is not None and end.is_timeout:
-            end = wait.claimed  # it is done, and lacks only its description
-        elif wait.claimed is None and end.needs_description:
-            claiming = self._wait_for(job_id, replace(wait.seen, distrusts_list=True), now, end)
-            self._open[job_id] = claiming
-            return Again(claiming)
+        if wait.undescribed is not None and end.is_timeout:
+            end = wait.undescribed  # it is done, and lacks only its description
+        elif wait.undescribed is None and end.needs_description:
+            describing = self._wait_for(job_id, replace(wait.seen, distrusts_list=True), now, end)
+            self._open[job_id] = describing
+            return Again(describing)
         del self._open[job_id]
         if (job := end.progress or end.listed) is not None and end.tells_of_the_job:
             self._on_end(job, end.message)
@@ -222,7 +222,7 @@ class ListWait:
 
     # -- internals ------------------------------------------------------------------------------------------------
 
-    def _wait_for(self, job_id: str, seen: Checkpoint, now: float, claimed: Outcome | None = None) -> ImportWait:
+    def _wait_for(self, job_id: str, seen: Checkpoint, now: float, undescribed: Outcome | None = None) -> ImportWait:
         plan = self.plan
         return ImportWait(
             job_id,
@@ -232,7 +232,7 @@ class ListWait:
             plan.started_at,
             now,
             seen,
-            claimed,
+            undescribed,
             deadline=plan.deadline,
             execution_deadline=plan.execution_deadline,
             spread=spread_of(job_id, plan.started_at),

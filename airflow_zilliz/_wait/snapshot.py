@@ -128,9 +128,9 @@ class Snapshot:
             reason=job.reason,
             seen_at=now,
         )
-        told = {part.name: part for part in map(_file, job.details)}
+        described = {part.name: part for part in map(_file, job.details)}
         known = {part.name: _at_the_end(part, job.state) for part in earlier or self.parts}
-        parts = tuple((known | told).values())
+        parts = tuple((known | described).values())
         moved_at = self.moved_at if self.whole.state == whole.state else now
         name = job.collection_name or self.collection_name
         return replace(self, whole=whole, collection_name=name, moved_at=moved_at, trouble_since=None, parts=parts)
@@ -150,8 +150,8 @@ def percent_of(job: ImportProgress) -> int | None:
     """Return a job's percentage, None if the server does not send it: in a bare list, and for Failed jobs of Milvus."""
     if job.progress or job.state is ImportState.COMPLETED:
         return job.progress
-    is_told = job.raw.get("progress") is not None or job.raw.get("readyPercentage") is not None
-    return 0 if is_told and job.state is not ImportState.FAILED else None
+    has_percentage = job.raw.get("progress") is not None or job.raw.get("readyPercentage") is not None
+    return 0 if has_percentage and job.state is not ImportState.FAILED else None
 
 
 def _state_after(before: str | None, job: ImportProgress) -> str:

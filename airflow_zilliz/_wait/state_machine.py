@@ -82,7 +82,7 @@ class ImportWait:
     :param started_at: when the wait began, epoch seconds
     :param now: when this machine began to poll, epoch seconds; trouble counts from here at the earliest
     :param seen: the checkpoint of an earlier machine of the same wait
-    :param claimed: how the job ended according to a job list; its description is still to be requested
+    :param undescribed: how the job ended according to a job list; its description is still to be requested
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
     :param spread: the fraction of each pause to use while the wait is young, see `spread_of`
@@ -96,7 +96,7 @@ class ImportWait:
     started_at: float
     now: float
     seen: Checkpoint = EMPTY_CHECKPOINT
-    claimed: Outcome | None = None
+    undescribed: Outcome | None = None
     deadline: float | None = None
     execution_deadline: float | None = None
     spread: float = 1.0
@@ -112,7 +112,7 @@ class ImportWait:
     _description_retry: DescriptionRetry | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.claimed is not None:
+        if self.undescribed is not None:
             from airflow_zilliz._wait.description_retry import DescriptionRetry  # here, since parsing a DAG needs none
 
             self._description_retry = DescriptionRetry(f"{self.job_id} {self.now}", self.now)
@@ -173,8 +173,8 @@ class ImportWait:
             return self._end(Ending.JOB_FAILED, texts.failed(self.subject, progress), progress=progress)
         if self._is_reached(progress.state):
             return self._end(Ending.REACHED, f"{self.subject} is {summary}", progress=progress)
-        if self.claimed is not None:
-            self.claimed = None
+        if self.undescribed is not None:
+            self.undescribed = None
             self.seen = replace(self.seen, distrusts_list=True)
             self._note(
                 logging.WARNING,
@@ -220,8 +220,8 @@ class ImportWait:
         """
         self._on_poll(now)
         may_be_rotated = isinstance(error, ZillizAuthError) and not self._key_refused and not self.policy.ignore_errors
-        if self.claimed is not None and not may_be_rotated:
-            return self._retry_description_or_end(self.claimed, error, now)
+        if self.undescribed is not None and not may_be_rotated:
+            return self._retry_description_or_end(self.undescribed, error, now)
         if isinstance(error, ZillizUnavailable) and error.is_throttling:
             self._clock.last_response = max(self._clock.last_response, server_responded_at)
         if isinstance(error, ZillizUnavailable) or self._was_good_before(error):
@@ -342,20 +342,20 @@ class ImportWait:
         if self.seen.unknown_since is not None:
             self.seen = replace(self.seen.without("unknown job"), unknown_since=None, polled_at=None, due=None)
 
-    def _retry_description_or_end(self, claimed: Outcome, error: ZillizError, now: float) -> Decision:
+    def _retry_description_or_end(self, undescribed: Outcome, error: ZillizError, now: float) -> Decision:
         """Retry the description, or end as the list said."""
         pause = None
         if isinstance(error, ZillizUnavailable) and self._description_retry is not None:
-            pause = self._description_retry.pause(claimed.ending, error, now)
+            pause = self._description_retry.pause(undescribed.ending, error, now)
         if pause is not None:
             return Decision(delay=pause, notes=self._take_notes())
-        lost = "rows are unknown" if claimed.ending is Ending.REACHED else "its reason is the list's, if any"
+        lost = "rows are unknown" if undescribed.ending is Ending.REACHED else "its reason is the list's, if any"
         self._note(
             logging.WARNING,
-            f"{claimed.message}; this comes from the job list, and {lost}, since its description is not available: "
+            f"{undescribed.message}; this comes from the job list, and {lost}, since its description is not available: "
             f"{plain(error)}",
         )
-        return Decision(notes=self._take_notes(), end=claimed)
+        return Decision(notes=self._take_notes(), end=undescribed)
 
     def _end_by_list(self, listed: ImportProgress) -> Decision:
         if listed.state is ImportState.FAILED:

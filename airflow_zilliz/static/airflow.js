@@ -1,9 +1,9 @@
-// Airflow's REST API with the visitor's own session, and Airflow's colours. Nothing is sent anywhere else.
+// Reads Airflow's REST API with the user's own session, and follows Airflow's colours. Nothing is sent anywhere else.
 
-/** Where Airflow is: these pages lie in a folder right below it. */
+/** The address of Airflow: these pages lie in a folder right below it. */
 export const HOME = new URL("../", window.location.href);
 
-/** Read from the API: the status, 0 where Airflow cannot be reached, and the body where there is one. */
+/** Read from the API; return the status, 0 if Airflow is unreachable, and the body if there is one. */
 export async function read(path, query = {}) {
   const url = new URL(`api/v2/${path}`, HOME);
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
@@ -15,43 +15,43 @@ export async function read(path, query = {}) {
   }
 }
 
-/** A path of parts that may hold anything; null where one of them would lead elsewhere. */
+/** Return a path of parts with any characters, null if one of them would lead elsewhere. */
 export function pathOf(...parts) {
   if (parts.some((part) => part === "" || part === "." || part === "..")) return null;
   return parts.map(encodeURIComponent).join("/");
 }
 
-/** The path of a task instance in the API. */
+/** Return the path of a task instance in the API. */
 export function taskPath({ dagId, runId, taskId }) {
   return pathOf("dags", dagId, "dagRuns", runId, "taskInstances", taskId);
 }
 
-/** The address of a task instance in Airflow's pages. */
+/** Return the address of a task instance in Airflow's UI. */
 export function taskPage({ dagId, runId, taskId, mapIndex }) {
   const path = pathOf("dags", dagId, "runs", runId, "tasks", taskId);
   return path && new URL(mapIndex >= 0 ? `${path}/mapped/${mapIndex}` : path, HOME).href;
 }
 
-/** Whether a task may still go on; an unknown state may. */
+/** Whether a task has yet to end; a task in an unknown state is taken to run. */
 export function isActive(taskState) {
   return !["success", "failed", "skipped", "upstream_failed", "removed"].includes(taskState);
 }
 
-/** Why something cannot be shown. */
+/** Return why something cannot be shown. */
 export function refusal(status, what) {
-  if (status === 0) return "Airflow cannot be reached. Trying again.";
-  if (status === 401) return "You are not signed in to Airflow, or not any more. Sign in, and reload this page.";
+  if (status === 0) return "Airflow is unreachable. Retrying.";
+  if (status === 401) return "You are not signed in to Airflow, or your session has ended. Sign in, and reload this page.";
   if (status === 403) return `You may not see ${what}.`;
   if (status === 404) return `Airflow does not know ${what}.`;
-  return `Airflow answered with HTTP ${status}. Trying again.`;
+  return `Airflow responded with HTTP ${status}. Retrying.`;
 }
 
-/** Whether trying again may help. */
+/** Whether a retry may help. */
 export function mayPass(status) {
   return status === 0 || status === 429 || status >= 500;
 }
 
-/** Be as dark or light as Airflow is, now and when that changes in another tab or around this frame. */
+/** Follow Airflow's dark or light mode, also when it changes in another tab or around this frame. */
 export function followTheme() {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const follow = () => {
@@ -59,7 +59,7 @@ export function followTheme() {
     try {
       chosen = window.localStorage.getItem("theme");
     } catch {
-      // a browser that keeps nothing
+      // a browser without storage
     }
     const isDark = chosen === "dark" || (chosen !== "light" && dark.matches);
     document.documentElement.dataset.theme = isDark ? "dark" : "light";
@@ -69,7 +69,7 @@ export function followTheme() {
   window.addEventListener("storage", follow);
 }
 
-/** Do something again and again, for as long as it says how many seconds to pause, and while the page is seen. */
+/** Repeat something after as many seconds as it returns, until it returns none; pause while the page is hidden. */
 export async function repeat(act) {
   for (;;) {
     const seconds = await act();

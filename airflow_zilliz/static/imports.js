@@ -1,4 +1,4 @@
-// All imports of the last day that the visitor may see, as their tasks' XComs show them.
+// Lists the imports of the last day that the user may see, from the XComs of their tasks.
 
 import { followTheme, HOME, isActive, mayPass, read, refusal, repeat, taskPage, taskPath } from "./airflow.js";
 import { bar, byId, duration, element, moment, number, rows, say, SortableTable, stateBadge } from "./show.js";
@@ -7,12 +7,12 @@ import { KEY, snapshotOf } from "./snapshot.js";
 const SECONDS = 30;
 const DAY = 24 * 3600 * 1000;
 const PAGE = 100;
-/** How many XComs are looked through, how many imports are shown, and how many requests are under way at once. */
+/** How many XComs are searched, how many imports are shown, and how many requests are in flight at once. */
 const MOST_ENTRIES = 1000;
 const MOST_SHOWN = 200;
 const AT_ONCE = 6;
 
-/** What was read of each import, by its task and by when that was written. */
+/** The imports that were read, by task and by the time when they were written. */
 const known = new Map();
 
 function text(value) {
@@ -30,7 +30,7 @@ function entryOf(found) {
   };
 }
 
-/** Return the imports of the last day, the newest first; a number where they cannot be read. */
+/** Return the imports of the last day, the newest first, or the HTTP status if they cannot be read. */
 async function entries() {
   const since = Date.now() - DAY;
   const found = [];
@@ -90,7 +90,7 @@ function link(entry) {
   return made;
 }
 
-/** The page of one import, beside this one. */
+/** Return a link to the page of one import, which lies beside this one. */
 function progressLink(entry) {
   const url = new URL("progress.html", window.location.href);
   const ids = [["dag_id", entry.dagId], ["run_id", entry.runId], ["task_id", entry.taskId], ["map_index", entry.mapIndex]];

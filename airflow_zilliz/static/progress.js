@@ -1,4 +1,4 @@
-// One task's import, as its XCom zilliz_progress shows it.
+// Shows one task's import, from its XCom zilliz_progress.
 
 import { followTheme, HOME, isActive, mayPass, read, refusal, repeat, taskPage, taskPath } from "./airflow.js";
 import { bar, byId, bytes, duration, element, moment, number, rate, rows, say, SortableTable, stateBadge } from "./show.js";
@@ -6,9 +6,9 @@ import { KEY, snapshotOf } from "./snapshot.js";
 
 const SECONDS = 10;
 const NOT_YET =
-  "Nothing is known of this import yet: its task has not polled the job so far, or [zilliz] progress_xcom is off.";
+  "Nothing is known about this import yet: its task has not polled the job, or [zilliz] progress_xcom is off.";
 const NONSENSE =
-  `XCom ${KEY} of this task is not what the provider writes there: somebody has edited it, or it is another version's.`;
+  `XCom ${KEY} of this task cannot be read: somebody has edited it, or another version of the provider wrote it.`;
 
 const COLUMNS = {
   name: { title: "File", className: "name", cell: (part) => part.name, key: (part) => part.name },
@@ -31,7 +31,7 @@ const OF_JOBS = ["name", "state", "percent", "rows", "bytes", "rate", "left", "s
 let table = null;
 let tableOf = null;
 
-/** What the address asks for; a + in it is a plus, which not every Airflow encodes. */
+/** Return which import the address names; a + in it is a plus, which not every Airflow encodes. */
 function task() {
   const given = {};
   for (const pair of window.location.search.slice(1).split("&")) {
@@ -103,17 +103,17 @@ function showMessage(content, isTrouble = false) {
   byId("message").className = isTrouble ? "notice trouble" : "notice";
 }
 
-/** What is to be said beside an import, nothing where all is as it should be. */
+/** Return a notice for an import, null if there is nothing to report. */
 function remark(found, taskState) {
   if (found.troubleSince !== null && isActive(taskState)) {
     const minutes = duration((Date.now() - found.troubleSince.getTime()) / 1000);
-    return `For ${minutes} polls have shown nothing of this import. What is below is what was known before; the log says why.`;
+    return `Polls have shown nothing of this import for ${minutes}. Below is the last known state; the log says why.`;
   }
   return null;
 }
 
 async function refresh(wanted, path) {
-  // the task first: what it wrote last is there once it has ended
+  // read the task first: once it has ended, the XCom has its last value
   const known = await read(wanted.mapIndex >= 0 ? `${path}/${wanted.mapIndex}` : path);
   if (known.status !== 200) return refuse(known.status, "this task instance, which may be gone");
   const taskState = typeof known.body.state === "string" ? known.body.state : "no state yet";
@@ -130,7 +130,7 @@ async function refresh(wanted, path) {
     showMessage(kept.status === 404 ? NOT_YET : NONSENSE, kept.status !== 404);
   }
   say("task-state", `Task: ${taskState.replaceAll("_", " ")}`);
-  say("refresh", active ? `Refreshed every ${SECONDS} s while the task is active.` : "The task has ended, so this page is not refreshed any more.");
+  say("refresh", active ? `Refreshed every ${SECONDS} s while the task is active.` : "The task has ended, so this page is no longer refreshed.");
   byId("page").setAttribute("aria-busy", "false");
   return active ? SECONDS : null;
 }
@@ -148,7 +148,7 @@ followTheme();
 const wanted = task();
 const path = taskPath(wanted);
 if (path === null) {
-  showMessage("This address names no task. The button Import progress of a task leads to its import.", true);
+  showMessage("This address names no task. Open this page with the button Import progress of a task.", true);
 } else {
   document.title = `Import progress of ${wanted.taskId}`;
   if (window.self === window.top) {

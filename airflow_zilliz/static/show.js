@@ -1,4 +1,4 @@
-// Elements of the pages. All text is set as text, never as HTML.
+// Makes elements of the pages. All text is set as text, never as HTML.
 
 const NONE = "–";
 const UNITS = ["B", "KB", "MB", "GB", "TB", "PB"];
@@ -15,7 +15,7 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** Set a text, or hide its element where there is none; an unchanged one is left alone, for screen readers. */
+/** Set a text, or hide its element if there is none; an unchanged text is not set again, for screen readers. */
 export function say(id, content) {
   const found = byId(id);
   found.hidden = !content;
@@ -43,7 +43,7 @@ export function rate(value) {
   return value >= 1 ? `${number(Math.round(value))} rows/s` : `${(value * 60).toFixed(1)} rows/min`;
 }
 
-/** A duration as a person says it: 45 s, 14 min, 3 h 20 min. */
+/** Return a readable duration: 45 s, 14 min, 3 h 20 min. */
 export function duration(seconds) {
   if (seconds === null) return NONE;
   const whole = Math.max(0, Math.round(seconds));
@@ -54,7 +54,7 @@ export function duration(seconds) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** A moment: how long ago, and exactly. */
+/** Make an element that says how long ago a moment was, with the exact time as its title. */
 export function moment(at) {
   const made = element("time");
   if (at === null) {
@@ -67,13 +67,13 @@ export function moment(at) {
   return made;
 }
 
-/** A state in its colour; words that nobody knows have none. */
+/** Make an element with a state in its colour; unknown states have none. */
 export function stateBadge(state) {
   const known = ["Pending", "Importing", "Uncommitted", "Committing", "Completed", "Failed"];
   return element("span", state ?? NONE, known.includes(state) ? `state ${state.toLowerCase()}` : "state");
 }
 
-/** A bar with its percentage beside it. */
+/** Make a bar with its percentage beside it. */
 export function bar(percent, label, state = null) {
   const made = element("span", null, "bar");
   const shown = element("progress");
@@ -87,7 +87,7 @@ export function bar(percent, label, state = null) {
 }
 
 /**
- * A table whose columns can be sorted: by the mouse, and by the keyboard, since their heads are buttons.
+ * A table with sortable columns. Their heads are buttons, for the mouse and the keyboard.
  *
  * A column has a title, `cell(item)` that returns a text or a node, and `key(item)` to sort by.
  */
@@ -128,7 +128,7 @@ export class SortableTable {
     this.show(this.items);
   }
 
-  /** Show items, in their own order until a person sorts them. */
+  /** Show items, in the given order until the user sorts them. */
   show(items) {
     this.items = items;
     let ordered = items;

@@ -1,11 +1,11 @@
-// What an XCom zilliz_progress says. Anybody who may edit XComs can write anything there, so nothing is believed.
+// Reads an XCom zilliz_progress. Anyone who may edit XComs can write anything there, so everything is checked.
 
 export const KEY = "zilliz_progress";
 const MAX_PARTS = 100;
 const MAX_TEXT = { name: 400, state: 100, reason: 4000, collection: 400, job: 200 };
 const MAX_VALUE = 500_000;
 
-/** Return what an XCom says, null where it is not what the provider writes. */
+/** Return the content of an XCom, null if the provider did not write it. */
 export function snapshotOf(value) {
   const found = asObject(value);
   if (found === null || !Number.isInteger(found.version)) return null;
@@ -28,7 +28,7 @@ export function snapshotOf(value) {
 
 function asObject(value) {
   let found = value;
-  // the API of Airflow 3.1 writes what a person edits as JSON of JSON
+  // the API of Airflow 3.1 stores an edited value as JSON of JSON
   for (let layer = 0; layer < 3 && typeof found === "string" && found.length <= MAX_VALUE; layer++) {
     try {
       found = JSON.parse(found);

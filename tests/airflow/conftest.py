@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_zilliz import triggers
 from airflow_zilliz._poller import list_poll, server_health
+from airflow_zilliz._triggers import base
 from airflow_zilliz._wait import policy, state_machine
 
 
@@ -13,5 +13,5 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_health, "LONGEST_PAUSE", 0.5)
     monkeypatch.setattr(policy, "SHORTEST_YOUNG_DELAY", 0.1)
     monkeypatch.setattr(state_machine, "UNKNOWN_JOB_GRACE", 1.0)
-    monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.05)
-    monkeypatch.setattr(list_poll, "CLAIM_DELAY", 0.05)
+    monkeypatch.setattr(base, "SHORTEST_FIRST_DELAY", 0.05)
+    monkeypatch.setattr(list_poll, "DESCRIPTION_DELAY", 0.05)

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias, TaskDeferred
 from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz._tasks import dataset, dataset_run
-from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.openlineage import has_openlineage
 from airflow_zilliz.exceptions import ZillizImportFailed
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
@@ -86,7 +86,7 @@ def test_no_outlet_has_an_event_of_a_dataset_that_lacks_files(server: LocalServe
     assert events == {}
 
 
-@pytest.mark.skipif(not is_told(), reason="the OpenLineage provider is not installed")
+@pytest.mark.skipif(not has_openlineage(), reason="the OpenLineage provider is not installed")
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_openlineage_gets_every_file_and_the_rows(server: LocalServer, tmp_path: Path, deferrable: bool) -> None:
     server.script({**IMPORTING, "seconds": 0.3}, COMPLETED, totalRows=5)
@@ -99,7 +99,7 @@ def test_openlineage_gets_every_file_and_the_rows(server: LocalServer, tmp_path:
     assert told.run_facets == {}
 
 
-@pytest.mark.skipif(not is_told(), reason="the OpenLineage provider is not installed")
+@pytest.mark.skipif(not has_openlineage(), reason="the OpenLineage provider is not installed")
 def test_openlineage_gets_the_files_that_are_not_in_and_why(server: LocalServer, tmp_path: Path) -> None:
     server.script({"state": "Failed", "reason": "broken"})
     operator = an_import()

@@ -9,13 +9,14 @@ import time
 from airflow_zilliz.local.testing import LocalServer
 
 #: A trigger's first poll in a fresh process, connection and imports included, under a loop that logs what blocks it.
-FIRST_LOOK = """
+FIRST_POLL = """
 import asyncio, importlib, logging, sys
 import airflow.jobs.triggerer_job_runner  # what a triggerer has imported before
 from airflow_zilliz import triggers
+from airflow_zilliz._triggers import base
 from tests.helpers.loops import DebugLoop
 logging.getLogger("asyncio").addHandler(logging.StreamHandler(sys.stdout))
-triggers.SHORTEST_FIRST_DELAY = 0.1
+base.SHORTEST_FIRST_DELAY = 0.1
 async def first():
     trigger = triggers.ZillizImportTrigger(sys.argv[1], "zilliz_default", poke_interval=0.1)
     return [event async for event in trigger.run()]
@@ -39,7 +40,7 @@ def test_the_first_poll_of_a_process_does_not_block_its_loop(zilliz_server: Loca
     job_id = zilliz_server.add_job({"state": "Completed"})
     outputs = []
     for _ in range(6):  # a machine that is busy with something else blocks it too, but not each time
-        command = [sys.executable, "-c", FIRST_LOOK, job_id]
+        command = [sys.executable, "-c", FIRST_POLL, job_id]
         done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False, timeout=120)
         assert "reached" in done.stdout, done.stdout + done.stderr
         outputs.append(done.stdout)

@@ -191,7 +191,7 @@ def test_an_unknown_job_fails_it_after_a_while(server: LocalServer, mode: str) -
     assert isinstance(error, ZillizJobNotFound)
 
 
-def test_no_usable_answer_fails_it_and_may_be_retried(server: LocalServer, mode: str) -> None:
+def test_no_usable_response_fails_it_and_may_be_retried(server: LocalServer, mode: str) -> None:
     job_ids = jobs(server, 5, seconds=60)
     server.add_fault("status", status=503, times=None)
     outcome = run_task(mode, job_id=job_ids, poll_failure_tolerance=1, **FAST)
@@ -237,7 +237,7 @@ def test_no_triggerer(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> N
     from datetime import timedelta
 
     monkeypatch.setattr(base, "BACKSTOP_MARGIN", timedelta(0))
-    monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 60)
+    monkeypatch.setattr("airflow_zilliz._triggers.base.SHORTEST_FIRST_DELAY", 60)
     done, late = jobs(server, 2, seconds=0.5), jobs(server, 2, seconds=60)
     error = error_of(run_task("deferrable", job_id=done + late, poke_interval=0.2, timeout=1.5), "no triggerer")
     assert isinstance(error, AirflowSensorTimeout)

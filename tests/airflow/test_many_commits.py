@@ -1,4 +1,4 @@
-"""Many imports in one task: committing and aborting them, and what is told of them."""
+"""Many imports in one task: committing and aborting them, and what is reported of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from airflow_zilliz._tasks.openlineage import is_told
+from airflow_zilliz._tasks.openlineage import has_openlineage
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
@@ -114,7 +114,7 @@ def test_an_empty_list_skips_the_task(run: Any) -> None:
         run([])
 
 
-# -- what a task of many jobs tells others -------------------------------------------------------------------------
+# -- what a task of many jobs reports -------------------------------------------------------------------------
 
 
 class OutletEvents(dict[str, Any]):
@@ -144,14 +144,15 @@ def test_an_asset_s_event_has_the_sums(server: LocalServer, deferrable: bool) ->
     assert (extra["jobs"], extra["imported_rows"], extra["collection_name"]) == (6, 30, None)
 
 
-@pytest.mark.skipif(not is_told(), reason="the OpenLineage provider is not installed")
+@pytest.mark.skipif(not has_openlineage(), reason="the OpenLineage provider is not installed")
 @pytest.mark.parametrize("deferrable", [True, False])
 def test_openlineage_gets_every_file_and_every_collection(server: LocalServer, deferrable: bool) -> None:
     sensor = waiting(server, deferrable=deferrable)
     run_operator(lambda: sensor, TaskInstance())
-    told = sensor.get_openlineage_facets_on_complete(None)
+    lineage = sensor.get_openlineage_facets_on_complete(None)
     names = ("books", "authors", "shops", "films", "songs")
-    assert {found.name for found in told.inputs} == {f"[s3://b/{name}.json]" for name in names}, "as Milvus names them"
-    rows = {found.name: found.outputFacets["outputStatistics"].rowCount for found in told.outputs}
+    inputs = {f"[s3://b/{name}.json]" for name in names}  # as Milvus names them
+    assert {found.name for found in lineage.inputs} == inputs
+    rows = {found.name: found.outputFacets["outputStatistics"].rowCount for found in lineage.outputs}
     assert rows == {"default.books": 10, **{f"default.{name}": 5 for name in names[1:]}}
-    assert "externalQuery" not in told.run_facets
+    assert "externalQuery" not in lineage.run_facets

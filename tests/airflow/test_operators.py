@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -22,9 +22,11 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import BaseTrigger
 
-from airflow_zilliz import operators, triggers
+from airflow_zilliz import operators
 from airflow_zilliz._submit.storage_keys import StorageKeys
 from airflow_zilliz._tasks import importing, room_pause
+from airflow_zilliz._tasks.job_wait import JobWait
+from airflow_zilliz._triggers import base
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -152,8 +154,8 @@ def test_each_outlet_s_event_says_what_was_imported(server: LocalServer, deferra
     outlets = [Asset("milvus://local/books"), AssetAlias("any")]
     result = run_operator(lambda: an_import(deferrable=deferrable, outlets=outlets), TaskInstance(), events=events)
     (extra,) = (event.extra for event in events.values())
-    told = {"job_id": result["job_id"], "collection_name": "books", "imported_rows": 10, "total_rows": 10}
-    assert told.items() <= extra.items()
+    expected = {"job_id": result["job_id"], "collection_name": "books", "imported_rows": 10, "total_rows": 10}
+    assert expected.items() <= extra.items()
     assert 0 <= extra["duration"] < 10
 
 
@@ -370,7 +372,7 @@ def test_a_server_that_is_full_is_waited_for(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deferrable: bool
 ) -> None:
     monkeypatch.setattr(room_pause, "MIN_ROOM_PAUSE", 0.1)
-    monkeypatch.setattr(triggers, "SHORTEST_FIRST_DELAY", 0.1)
+    monkeypatch.setattr(base, "SHORTEST_FIRST_DELAY", 0.1)
     server.add_fault("status", path="create", status=200, code=2100, message=FULL, times=2)
     result = run_operator(lambda: an_import(deferrable=deferrable), TaskInstance())
     assert result["state"] == "Completed"
@@ -455,11 +457,11 @@ def test_a_job_that_the_server_forgot_is_started_again_by_a_clear_alone(
     server.forget_job(ti.xcoms["job_id"])
     script(server, *RUNNING)
 
-    def not_found(self: Any, wait: Any, context: Any, pause: Any = None) -> Any:
+    def not_found(self: JobWait) -> NoReturn:
         raise ZillizJobNotFound("import job does not exist")
 
     with monkeypatch.context() as patch:  # a minute goes by before a wait gives up
-        patch.setattr(ZillizImportOperator, "_wait", not_found)
+        patch.setattr(JobWait, "wait", not_found)
         for _ in range(2):
             with pytest.raises(ZillizSubmissionUnknown, match="is unknown to the server") as raised:
                 run_operator(an_import, TaskInstance(try_number=2), tmp_path / "store")
@@ -571,8 +573,8 @@ def test_only_a_wait_that_may_abort_has_a_trigger_that_can(
     operator = an_import(**{**UNCOMMITTED, "deferrable": True, **arguments})
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context_of(TaskInstance()))
-    tells_triggers = hasattr(BaseTrigger, "on_kill")
-    name = "ZillizOwnedImportTrigger" if owned and tells_triggers else "ZillizImportTrigger"
+    kills_reach_triggers = hasattr(BaseTrigger, "on_kill")
+    name = "ZillizOwnedImportTrigger" if owned and kills_reach_triggers else "ZillizImportTrigger"
     assert deferred.value.trigger.serialize()[0] == f"airflow_zilliz.triggers.{name}"
 
 

@@ -399,9 +399,9 @@ def test_alternating_trouble_is_logged_once(server: LocalServer, mode: str, log_
         server.add_fault("status", status=200, code=65535, message="find no available mixcoord", after=turn)
     job_id = server.add_job(phase("Importing", 3.0, 40), phase("Completed"))
     assert run_task(mode, job_id=job_id, **FAST).error is None
-    told = [line for line in log_lines() if "Could not poll" in line]
+    logged = [line for line in log_lines() if "Could not poll" in line]
     # without a store between polls, a rescheduled poll knows nothing of those before
-    assert len(told) == 1 or (mode == "reschedule" and told)
+    assert len(logged) == 1 or (mode == "reschedule" and logged)
 
 
 def test_a_host_that_moves_in_mid_wait_is_found(
@@ -478,7 +478,7 @@ def test_a_second_wait_for_a_job_keeps_to_its_own_first_delay(
         return time.monotonic() - began, event.payload["ending"]
 
     async def both() -> list[tuple[float, str]]:
-        monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 1.0)
+        monkeypatch.setattr("airflow_zilliz._triggers.base.SHORTEST_FIRST_DELAY", 1.0)
         return list(await asyncio.gather(event_after(0), event_after(1.3)))
 
     (_, first), (took, second) = asyncio.run(both())
@@ -517,7 +517,7 @@ def test_no_triggerer_alive_is_a_timeout_too(server: LocalServer, monkeypatch: p
 @pytest.mark.parametrize("alive", [True, False])
 def test_execution_timeout_while_deferred(server: LocalServer, monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
     if not alive:
-        monkeypatch.setattr("airflow_zilliz.triggers.SHORTEST_FIRST_DELAY", 60)
+        monkeypatch.setattr("airflow_zilliz._triggers.base.SHORTEST_FIRST_DELAY", 60)
         monkeypatch.setattr(base, "BACKSTOP_MARGIN", timedelta(0))
     job_id = server.add_job(phase("Importing", 0, 80))
     outcome = run_task("deferrable", job_id=job_id, timeout=60, execution_timeout=timedelta(seconds=0.8))
@@ -662,8 +662,8 @@ def test_the_log_has_only_changes(server: LocalServer, mode: str, log_lines: Cal
 
     def end_once_seen() -> None:
         time.sleep(2.5)
-        looks = len(server.requests())
-        while not over.is_set() and len(server.requests()) < looks + 3:
+        polls = len(server.requests())
+        while not over.is_set() and len(server.requests()) < polls + 3:
             time.sleep(0.1)
         server.set_job(job_id, phase("Completed"))
 
@@ -675,8 +675,8 @@ def test_the_log_has_only_changes(server: LocalServer, mode: str, log_lines: Cal
     lines = [line for line in log_lines() if f"Import job {job_id}" in line]
     assert any("Completed" in line for line in lines)
     for percent in ("40 %", "63 %"):
-        told = [line for line in lines if percent in line]
-        assert len(told) > 1 if mode == "reschedule" else len(told) == 1, lines
+        logged = [line for line in lines if percent in line]
+        assert len(logged) > 1 if mode == "reschedule" else len(logged) == 1, lines
     assert len(server.requests()) > 4, "it was polled more often than logged"
 
 

@@ -51,7 +51,7 @@ class Task:
 
     def xcom_push(self, key: str, value: Any) -> None:
         if self.fails and key == setting.PROGRESS_KEY:
-            raise RuntimeError("the API server is away")
+            raise RuntimeError("the API server is unreachable")
         self.kept[key] = json.loads(json.dumps(value))
         if key == setting.PROGRESS_KEY:
             self.shown.append(self.kept[key])
@@ -148,7 +148,7 @@ def run(trigger: ZillizImportTrigger, monkeypatch: pytest.MonkeyPatch, fails: in
         await asyncio.sleep(0)
         if len(written) < fails:
             written.append({})
-            raise RuntimeError("the supervisor is away")
+            raise RuntimeError("the supervisor is unreachable")
         written.append(json.loads(json.dumps(value)))
 
     monkeypatch.setattr(triggerer, "_write_of_this_airflow", lambda: write)

@@ -47,9 +47,9 @@ class Lines:
     info = warning
 
 
-def assert_told_once(lines: list[str]) -> None:
-    told = [line for line in lines if "are ignored" in line]
-    assert told == [
+def assert_logged_once(lines: list[str]) -> None:
+    logged = [line for line in lines if "are ignored" in line]
+    assert logged == [
         "Arguments that this version of the provider does not know are ignored: another, of_a_newer_version"
     ]
 
@@ -69,7 +69,7 @@ def test_a_trigger_ignores_the_arguments_of_a_newer_version(
 
     (payload,) = asyncio.run(payloads())
     assert payload["ending"] == "reached"
-    assert_told_once(log.lines)
+    assert_logged_once(log.lines)
 
 
 def test_the_trigger_of_an_asset_watcher_does_so_too(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_the_trigger_of_an_asset_watcher_does_so_too(server: LocalServer, monkey
         return (await asyncio.wait_for(first, 10)).payload
 
     assert asyncio.run(watch())["collection_name"] == "books"
-    assert_told_once(log.lines)
+    assert_logged_once(log.lines)
 
 
 @pytest.mark.parametrize("cls", [ZillizImportSensor, ZillizCommitImportOperator])
@@ -99,7 +99,7 @@ def test_a_task_ignores_what_a_newer_version_s_deferral_left_for_it(
     task = cls(task_id="wait", job_id=server.add_job({"state": "Completed"}, totalRows=3))
     kwargs = {"event": None, "started_at": time.time(), **NEWER}
     assert task.resume_execution("execute_complete", kwargs, {})["imported_rows"] == 3
-    assert_told_once(log.lines)
+    assert_logged_once(log.lines)
 
 
 def test_the_memory_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:

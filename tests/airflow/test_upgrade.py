@@ -135,7 +135,8 @@ def test_each_ending_of_a_wait_is_understood(
     assert event["ending"] == ending
     sensor = record.TASKS["sensor"]("job-0123456789abcdefghijk")
     sensor.silent_fail = False
-    states = {"reached": "Completed", "job_failed": "Failed"}  # an end that a job list told is asked for once more
+    # where a job list showed the end, the task requests the job's description
+    states = {"reached": "Completed", "job_failed": "Failed"}
     add_job(servers["zilliz_cloud"], sensor.job_id, states.get(ending, "Importing"))
     resume = lambda: sensor.resume_execution("execute_complete", {**kwargs, "event": event}, {})  # noqa: E731
     if ending == "reached":

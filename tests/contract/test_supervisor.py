@@ -33,7 +33,7 @@ if sys.argv[2:]:
     sys.exit(int(sys.argv[2]))
 time.sleep(600)
 """
-#: The supervisor's own command line, but for its patience.
+#: The command line of the supervisor, except for its patience.
 SUPERVISOR = "import sys; from dev import supervisor; supervisor._GRACE = 0.5; sys.exit(supervisor.main(sys.argv[1:]))"
 STARTER = """
 import subprocess, sys, time

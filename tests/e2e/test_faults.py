@@ -109,8 +109,8 @@ class Fleet:
 
     def troubles(self, index: int) -> list[str]:
         """Return the warnings in a task's log; Airflow reports its failure."""
-        told = [str(entry["event"]) for entry in self.entries(index) if entry.get("level") in ("warning", "error")]
-        return [line for line in told if not line.startswith(("Task failed", "Skipping masking for a secret"))]
+        logged = [str(entry["event"]) for entry in self.entries(index) if entry.get("level") in ("warning", "error")]
+        return [line for line in logged if not line.startswith(("Task failed", "Skipping masking for a secret"))]
 
 
 def fails(index: int) -> bool:
@@ -209,11 +209,11 @@ def test_each_log_has_what_happened_and_nothing_else(fleet: Fleet) -> None:
         assert len(refusals) == (index >= fleet.began["the key is rotated"]), fleet.log(index)
         assert fleet.troubles(index) == outages + refusals
         assert all(fleet.jobs[index] in line and "connection refused" in line for line in outages)
-        told = fleet.log(index)
-        assert (" responds again after" in told) == bool(outages)  # the server, or its job list first
-        assert told.count(f"Import job {fleet.jobs[index]}: Importing 40 %") == 1
+        logged = fleet.log(index)
+        assert (" responds again after" in logged) == bool(outages)  # the server, or its job list first
+        assert logged.count(f"Import job {fleet.jobs[index]}: Importing 40 %") == 1
         assert (f"row {index}: too long" in json.dumps(fleet.entries(index))) == fails(index)
-        assert told.count("Task failed with exception") == fails(index)
+        assert logged.count("Task failed with exception") == fails(index)
 
 
 def test_airflow_has_nothing_to_complain_of(fleet: Fleet) -> None:

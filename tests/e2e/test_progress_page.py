@@ -230,7 +230,7 @@ def test_the_bar_of_a_deferred_import_moves_inside_the_task_s_page(viewer: Perso
     playwright.expect(viewer.bar(frame)).to_have_attribute("value", "100", timeout=90_000)
     viewer.sees("Task: success", place=frame)
     viewer.sees("part-2.parquet", place=frame)
-    viewer.sees("this page is not refreshed any more", place=frame)
+    viewer.sees("this page is no longer refreshed", place=frame)
     viewer.keeps_a_picture("progress-3")
     read = []
     viewer.page.on("request", lambda request: read.append(request.url))

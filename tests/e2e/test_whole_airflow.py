@@ -65,9 +65,9 @@ class Whole:
 
         return self.until(found, f"the task of {dag_id} is {state}")
 
-    def until_the_triggerer_looks(self) -> None:
-        looks = len(self.server.requests("describe"))
-        self.until(lambda: len(self.server.requests("describe")) > looks, "the triggerer has the wait")
+    def until_the_triggerer_polls(self) -> None:
+        polls = len(self.server.requests("describe"))
+        self.until(lambda: len(self.server.requests("describe")) > polls, "the triggerer has the wait")
 
     def until(self, found: Callable[[], T | None], what: str, within: float = 120) -> T:
         end = time.monotonic() + within
@@ -93,20 +93,20 @@ class Whole:
 
     def is_watched(self) -> bool:
         """Whether the watcher has polled twice: the jobs of the first poll are older than it."""
-        looks = [look for look in self.server.requests("list") if look["body"].get("collectionName") == "books"]
-        return len(looks) > 1
+        polls = [poll for poll in self.server.requests("list") if poll["body"].get("collectionName") == "books"]
+        return len(polls) > 1
 
     def watched(self) -> dict[str, dict[str, Any]]:
         """Return what the runs of the watching DAG received, by job; no job twice."""
-        told: dict[str, dict[str, Any]] = {}
+        reported: dict[str, dict[str, Any]] = {}
         for run in self.api.call("GET", f"dags/{WATCHING}/dagRuns")["dag_runs"]:
             if run["state"] != "success":
                 continue
             path = f"dags/{WATCHING}/dagRuns/{run['dag_run_id']}/taskInstances/report/xcomEntries/return_value"
             for payload in self.api.call("GET", f"{path}?deserialize=false")["value"]:
-                assert payload["job_id"] not in told, "reported twice"
-                told[payload["job_id"]] = payload
-        return told
+                assert payload["job_id"] not in reported, "reported twice"
+                reported[payload["job_id"]] = payload
+        return reported
 
     def lineage(self, kind: str, job: str) -> dict[str, Any] | None:
         """Return the newest OpenLineage event of a kind for a task."""
@@ -261,7 +261,7 @@ def test_a_deferred_task_that_a_user_ends_has_its_job_aborted_and_a_dead_trigger
     assert ZillizHook().get_import_progress(job_id).state.value == "Importing"
     assert whole.task("two_phases", run_id)["state"] == "deferred"
 
-    whole.until_the_triggerer_looks()
+    whole.until_the_triggerer_polls()
     whole.api.call("PATCH", f"dags/two_phases/dagRuns/{run_id}/taskInstances/load", {"new_state": "failed"})
     whole.until(lambda: ZillizHook().get_import_progress(job_id).state.value == "Failed", "the job is aborted")
     whole.until(lambda: "was aborted" in whole.log("two_phases", run_id), "the log says so")
@@ -272,7 +272,7 @@ def test_a_deferred_task_that_is_cleared_starts_another_job_once_the_first_is_ab
     run_id = whole.start("two_phases")
     whole.until_task_is("deferred", "two_phases", run_id)
     (first,) = whole.running("films")
-    whole.until_the_triggerer_looks()  # a trigger that no triggerer has yet learns nothing: its job continues
+    whole.until_the_triggerer_polls()  # a trigger that no triggerer has yet learns nothing: its job continues
     clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
     whole.api.call("POST", "dags/two_phases/clearTaskInstances", clearing)
     whole.until(lambda: ZillizHook().get_import_progress(first).state.value == "Failed", "the job is aborted")

@@ -21,7 +21,7 @@ from unittest import mock
 
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
 
-from airflow_zilliz import _list_trigger, triggers
+from airflow_zilliz import triggers
 from airflow_zilliz._tasks import (
     dataset,
     dataset_account,
@@ -32,6 +32,7 @@ from airflow_zilliz._tasks import (
     room_pause,
     waiting_task,
 )
+from airflow_zilliz._triggers import job_list
 from airflow_zilliz._wait.list_outcome import ListOutcome
 from airflow_zilliz._wait.list_wait import ListWait
 from airflow_zilliz.exceptions import ZillizError, ZillizSubmissionUnknown
@@ -412,7 +413,7 @@ class virtual_modules:  # noqa: N801 - used as a context manager is
             room_pause,
             many_requests,
             waiting_task,
-            _list_trigger,
+            job_list,
         )
         self._patches: list[Any] = [mock.patch.object(module, "time", clock) for module in modules]
         self._patches.append(mock.patch.object(room_pause, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))

@@ -169,7 +169,7 @@ def _check_once(world: World) -> Iterator[str]:
         yield f"{len(ours)} jobs loaded the rows, and {world.asked_for} were asked for: {dict(by_files)}"
 
 
-def can_be_told(setting: Setting, choices: Choices) -> bool:
+def is_decidable(setting: Setting, choices: Choices) -> bool:
     """Whether everything that happened can be seen by a client, so that "not known" would be a failure of ours."""
     faults = " ".join(choices.faults)
     if "old name" in faults and not setting.remembers:
@@ -179,7 +179,7 @@ def can_be_told(setting: Setting, choices: Choices) -> bool:
     return (
         setting.lists
         and setting.shows.startswith("paths")
-        and (setting.remembers or setting.tells_times)
+        and (setting.remembers or setting.shows_times)
         and not setting.own_key
         and setting.neighbour != "twin"
         and not any(word in faults for word in unclear)
@@ -228,7 +228,7 @@ def explore(setting: Setting, most_faults: int, stop_at: int = 3) -> Report:
                 report.runs += 1
                 report.in_doubt += outcome.in_doubt
                 problems = list(outcome.problems)
-                if outcome.in_doubt and can_be_told(setting, choices):
+                if outcome.in_doubt and is_decidable(setting, choices):
                     problems.append("it was reported as unknown, and it is known")
                 if not problems:
                     continue
@@ -259,7 +259,7 @@ def settings() -> Iterator[Setting]:
         if neighbour == "sibling":
             yield replace(base, neighbour="twin")
         if not remembers or heeds_keys:
-            yield replace(base, tells_times=False)
+            yield replace(base, shows_times=False)
             yield replace(base, clock_offset=-2 * HOUR)
             yield replace(base, clock_offset=2 * HOUR)
         if heeds_keys or neighbour == "nobody":  # who ignores keys makes no difference between them

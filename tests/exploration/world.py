@@ -18,7 +18,7 @@ from airflow_zilliz import hooks, operators
 from airflow_zilliz._protocol.constants import ABORT, COMMIT, CREATE, LIST
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.responses import Response
-from airflow_zilliz._tasks import base, room_pause, task_state
+from airflow_zilliz._tasks import base, job_wait, room_pause, task_state
 from airflow_zilliz._transport.endpoint import Endpoint
 from airflow_zilliz.exceptions import ZillizUnavailable
 from airflow_zilliz.hooks import ZillizHook
@@ -50,7 +50,7 @@ class Setting:
     :param remembers: the task state store of Airflow 3.3 is there
     :param lists: the server's job list can be used
     :param shows: how a job shows its files: their paths, at once or late; their names alone; never
-    :param tells_times: whether a job shows when it was created
+    :param shows_times: whether a job shows when it was created
     :param clock_offset: seconds by which the server's clock is ahead
     :param own_key: the user set idempotency_key
     :param neighbour: who else imports into the collection: nobody; a sibling with other files, at the same time; a
@@ -62,7 +62,7 @@ class Setting:
     remembers: bool = True
     lists: bool = True
     shows: str = "paths"
-    tells_times: bool = True
+    shows_times: bool = True
     clock_offset: float = 0.0
     own_key: bool = False
     neighbour: str = "nobody"
@@ -352,7 +352,7 @@ class World:
         if job is None or course == "unknown for a moment":
             return self.response({"code": 2100, "message": "import job does not exist"})
         data: dict[str, Any] = {"jobId": job.id, "collectionName": "books", "state": job.state(self.now)}
-        if self.setting.tells_times:
+        if self.setting.shows_times:
             data["createTime"] = self._time(job.created)
         if job.loads_rows and job.state(self.now) in ("Completed", "Failed"):
             data["completeTime"] = self._time(job.created + JOB_SECONDS)
@@ -404,9 +404,8 @@ def virtual_time() -> Iterator[Callable[[World], None]]:
         get_import_progress=lambda self, *arguments, **named: _poll(current[-1], self, *arguments, **named),
         _exchange=lambda self, endpoint, request: current[-1].exchange(self, endpoint, request),
     ):
-        patches = [
-            mock.patch.object(module, "time", clock) for module in (base, hooks, operators, room_pause, task_state)
-        ]
+        timed = (base, hooks, job_wait, operators, room_pause, task_state)
+        patches = [mock.patch.object(module, "time", clock) for module in timed]
         patches.append(mock.patch.object(ZillizImportOperator, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(ZillizHook, "log", mock.NonCallableMagicMock(), create=True))
         patches.append(mock.patch.object(room_pause, "random", SimpleNamespace(uniform=lambda low, high: 1.0)))

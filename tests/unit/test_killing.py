@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from airflow_zilliz._killed_task import was_killed
 from airflow_zilliz._protocol.import_request import commits_by_itself
+from airflow_zilliz._triggers.killed_task import was_killed
 
 
 class State(str, Enum):

@@ -19,7 +19,7 @@ WORDS = ("Could not poll", "responds again", "fail again", "cannot be used")
 @pytest.mark.parametrize("kind", ["503", "lost", "429", "429 with Retry-After"])
 @pytest.mark.parametrize("path", ["describe", "list"])
 @pytest.mark.parametrize("waits", [1, 3, 30])
-def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
+def test_what_responds_serves_the_waits_and_what_fails_is_tried_now_and_then(
     monkeypatch: pytest.MonkeyPatch, waits: int, path: str, kind: str
 ) -> None:
     server = Server(troubles=[Trouble(1100, HOURS * 3600, kind, path)])
@@ -38,9 +38,9 @@ def test_what_answers_serves_the_waits_and_what_fails_is_tried_now_and_then(
         assert story.end.ending is Ending.REACHED
         late = 45 if "429" in kind else 35
         assert story.ended - story.job.end <= late, "an interval, its turn, and the pause that a refusal brings"
-        told = lines[story.job.id]
-        assert sum("Could not poll" in line for line in told) <= 1
-        assert len(told) <= 3, told
+        logged = lines[story.job.id]
+        assert sum("Could not poll" in line for line in logged) <= 1
+        assert len(logged) <= 3, logged
     if path == "describe":
         assert sum(map(bool, lines.values())) >= min(waits, 10), "it is not hidden from those that are described"
     failed = [at for sent, times in server.sent.items() if sent.endswith(path) for at in times if at > 1100 + 600]

@@ -101,12 +101,12 @@ def test_a_refresh_keeps_its_place_when_a_list_polls_its_wait() -> None:
 def test_those_of_which_nothing_was_heard_for_long_are_described_a_few_at_a_time() -> None:
     queue, many = queue_of(UNHEARD_AT_ONCE + 1)
     for one in many:
-        one.answered_at = NOW - UNHEARD
-    many[1].answered_at, many[2].pace = NOW - 1, 200.0
+        one.shown_at = NOW - UNHEARD
+    many[1].shown_at, many[2].pace = NOW - 1, 200.0
     queue.describe_unheard(NOW)
     assert not queue.for_description
     queue.describe_unheard(NOW + 1)
     assert list(queue.for_walk) == [many[1], many[2], many[-1]]
-    many[2].answered_at = NOW - 400
+    many[2].shown_at = NOW - 400
     queue.describe_unheard(NOW + 1)
     assert list(queue.for_walk) == [many[1]], "twice its pace"

@@ -166,7 +166,7 @@ def test_a_job_missing_from_a_whole_walk_is_described_until_a_list_shows_it() ->
     assert descriptions(schedule, NOW + 60) == []
 
 
-def test_no_look_counts_before_the_first_delay() -> None:
+def test_no_poll_counts_before_the_first_delay() -> None:
     schedule, watches = schedule_of(10)
     late = add(schedule, wait("j-10"), NOW, 2.0)
     walk(schedule, NOW + 1, [job(number, ImportState.COMPLETED) for number in range(11)])
@@ -182,7 +182,7 @@ def test_waits_that_lists_look_at_are_described_now_and_then() -> None:
     assert descriptions(schedule, NOW + 721) == [f"j-{number}" for number in range(REFRESHES_AT_ONCE)]
 
 
-def test_a_refused_list_is_left_alone_for_a_while_and_each_wait_is_told() -> None:
+def test_a_refused_list_is_not_requested_for_a_while_and_each_wait_is_notified() -> None:
     schedule, watches = schedule_of(10)
     schedule.begin_walk(NOW)
     schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
@@ -253,7 +253,7 @@ def test_being_asked_to_slow_down_pauses_the_whole_target() -> None:
     assert schedule.next_description(NOW + 6.9) is None
 
 
-def test_a_wait_that_a_pause_delays_is_told_once() -> None:
+def test_a_wait_that_a_pause_delays_is_notified_once() -> None:
     schedule, watches = schedule_of(3)
     add(schedule, wait("j-3"), NOW, 1.0)
     first = schedule.next_description(NOW)
@@ -277,7 +277,7 @@ def test_a_server_that_is_down_is_asked_one_thing_at_a_time() -> None:
     assert len(descriptions(schedule, NOW + 100)) == 1
 
 
-def test_a_refused_key_is_told_to_every_wait() -> None:
+def test_a_refused_key_reaches_every_wait() -> None:
     schedule, watches = schedule_of(3)
     first = schedule.next_description(NOW)
     assert first is not None
@@ -300,7 +300,7 @@ def test_a_key_that_a_walk_was_refused_is_not_taken_for_a_useless_list() -> None
     assert all(watch.steps[0].look_up_connection for watch in watches)
 
 
-def test_a_right_that_one_collection_lacks_is_told_to_its_wait_alone() -> None:
+def test_a_right_that_one_collection_lacks_concerns_its_wait_alone() -> None:
     schedule, _ = schedule_of(3)
     first = schedule.next_description(NOW)
     assert first is not None
@@ -719,7 +719,7 @@ def test_each_wait_has_its_turn_at_being_refreshed_also_where_that_fails() -> No
     assert max(tried.values()) <= 12, "once in 20 intervals"
 
 
-def test_where_a_description_waits_anyway_no_other_one_tells_whether_the_list_alone_fails() -> None:
+def test_where_a_description_waits_anyway_no_other_one_shows_whether_the_list_alone_fails() -> None:
     schedule, _ = schedule_of(10)
     assert schedule.begin_walk(NOW) is not None
     add(schedule, wait("unlisted", target_state=ImportState.UNCOMMITTED), NOW, 0.0)
@@ -768,10 +768,10 @@ def test_a_server_that_fails_is_not_asked_for_a_description_while_a_walk_is_on_i
     settle(schedule, NOW + 40)
     assert descriptions(schedule, NOW + 40) == []
     schedule.on_page(NOW + 41, 0, 0)
-    assert descriptions(schedule, NOW + 41) == ["unlisted"], "it answers"
+    assert descriptions(schedule, NOW + 41) == ["unlisted"], "it responds"
 
 
-def test_a_pause_is_told_to_all_that_it_delays_in_slices() -> None:
+def test_a_pause_reaches_all_that_it_delays_in_slices() -> None:
     schedule, watches = schedule_of(250)
     schedule.begin_walk(NOW)
     schedule.fail_walk(ZillizApiError("no such route"), NOW, NOW)
@@ -785,10 +785,10 @@ def test_a_pause_is_told_to_all_that_it_delays_in_slices() -> None:
     schedule.on_described(first.job_id, SLOW_DOWN, NOW, NOW)
     schedule.take_changed()
     settle(schedule, NOW + 1)
-    told = [
+    notified = [
         watch for watch in watches if any("Could not poll" in text for step in watch.steps for _, text in step.notes)
     ]
-    assert len(told) == 249, "all but the one that was answered"
+    assert len(notified) == 249, "all except the one that got a response"
 
 
 # -- who is served by what ----------------------------------------------------------------------------------------
@@ -815,7 +815,7 @@ def test_a_walk_is_not_to_show_what_no_list_can_serve_or_what_may_not_be_polled_
     assert (unlisted.steps, early.steps) == ((), ())
 
 
-def test_a_list_has_no_say_in_what_it_cannot_tell() -> None:
+def test_a_list_decides_nothing_that_it_does_not_show() -> None:
     schedule, _ = schedule_of(10)
     unlisted = add(schedule, wait("unlisted", target_state=ImportState.UNCOMMITTED), NOW, 0.0)
     schedule.begin_walk(NOW)
@@ -867,7 +867,7 @@ def test_a_record_that_has_not_changed_counts_as_a_poll() -> None:
     settle(schedule, NOW + 31)
     schedule.begin_walk(NOW + 31)
     schedule.on_listed("j-0", None, NOW + 31)
-    assert (one.polled_at, one.answered_at, one.due) == (NOW + 31, NOW + 31, NOW + 61)
+    assert (one.polled_at, one.shown_at, one.due) == (NOW + 31, NOW + 31, NOW + 61)
     assert one.page == 0, "the page itself comes first"
     schedule.on_page(NOW + 31, 0, 0)
     schedule.on_listed("j-0", None, NOW + 31)
@@ -913,9 +913,9 @@ def test_waits_count_in_epoch_seconds() -> None:
     assert other.steps[-1].end.ending is Ending.TIMED_OUT
 
 
-@pytest.mark.parametrize("others_are_answered", [False, True])
-def test_a_wait_that_is_throttled_loses_nothing_while_others_who_use_the_key_are_answered(
-    others_are_answered: bool,
+@pytest.mark.parametrize("others_get_responses", [False, True])
+def test_a_wait_that_is_throttled_loses_nothing_while_others_who_use_the_key_get_responses(
+    others_get_responses: bool,
 ) -> None:
     schedule, (one,) = schedule_of(1)
     schedule.offset = 500.0
@@ -923,14 +923,14 @@ def test_a_wait_that_is_throttled_loses_nothing_while_others_who_use_the_key_are
     while now < NOW + 2000 and not ended_after:
         settle(schedule, now)
         if described(schedule, now) is not None:
-            schedule.others_answered_at = now if others_are_answered else -math.inf
+            schedule.others_responded_at = now if others_get_responses else -math.inf
             schedule.on_described("j-0", ZillizUnavailable("HTTP 429", http_status=429), now, now)
         elif schedule.begin_walk(now) is not None:
             schedule.fail_walk(ZillizUnavailable("HTTP 429", http_status=429), now, now)
         if any(step.end is not None for step in one.take()):
             ended_after = now - NOW
         now += 5
-    assert ended_after == (0 if others_are_answered else pytest.approx(600, abs=60))
+    assert ended_after == (0 if others_get_responses else pytest.approx(600, abs=60))
 
 
 def test_a_pause_hands_its_error_only_to_what_it_delays() -> None:
@@ -1115,7 +1115,7 @@ def test_of_a_server_that_fails_walks_and_descriptions_have_their_turns() -> Non
     assert tried == "wdwdwd"
 
 
-def test_a_pause_holds_although_the_server_answers_others() -> None:
+def test_a_pause_holds_although_the_server_responds_to_others() -> None:
     schedule, _ = schedule_of(4)
     assert descriptions(schedule, NOW)[:2] == ["j-0", "j-1"]
     schedule.on_described("j-0", SLOW_DOWN, NOW, NOW)
@@ -1168,7 +1168,7 @@ def test_what_a_walk_missed_and_is_due_by_now_is_described() -> None:
         schedule.on_listed(f"j-{number}", job(number), NOW + 5)
     schedule.end_walk(NOW + 30, whole=True)
     schedule._work.run(NOW + 30)
-    assert list(schedule._queue.for_description) == [one], "before its timer is looked at"
+    assert list(schedule._queue.for_description) == [one], "before its timer is checked"
 
 
 def test_an_error_and_a_list_are_handed_on_in_epoch_seconds() -> None:

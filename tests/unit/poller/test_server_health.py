@@ -48,16 +48,16 @@ def test_a_pause_is_as_long_as_the_server_asks_for() -> None:
 def test_a_response_ends_the_pause_of_a_server_that_was_unreachable() -> None:
     health = Health()
     fails(health, 5)
-    health.on_answer(NOW + 6)
+    health.on_response(NOW + 6)
     assert not health.is_failing
     assert health.paused_for(NOW + 6) == 0
-    assert health.answered_at == NOW + 6
+    assert health.responded_at == NOW + 6
 
 
 def test_a_response_does_not_end_a_pause_that_the_server_asked_for() -> None:
     health = Health()
     health.on_failure(SLOW_DOWN, NOW, NOW)
-    health.on_answer(NOW + 1)
+    health.on_response(NOW + 1)
     assert health.paused_for(NOW + 1) == pytest.approx(6)
 
 

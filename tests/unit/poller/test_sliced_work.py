@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from airflow_zilliz._poller.sliced_work import DECISIONS_AT_ONCE, LOOK_COST, SLICE, SlicedWork
+from airflow_zilliz._poller.sliced_work import CHECK_COST, DECISIONS_AT_ONCE, SLICE, SlicedWork
 from airflow_zilliz._poller.subscription import Subscription
 from tests.helpers.subscriptions import NOW, subscription
 
@@ -23,11 +23,11 @@ def test_work_is_done_in_slices_and_in_its_order() -> None:
 
 
 def test_a_slice_has_more_of_what_costs_less() -> None:
-    work, looked, decided = SlicedWork(), list[Subscription](), list[Subscription]()
-    work.add([subscription()] * (SLICE // 2), lambda one, _: looked.append(one), LOOK_COST)
+    work, checked, decided = SlicedWork(), list[Subscription](), list[Subscription]()
+    work.add([subscription()] * (SLICE // 2), lambda one, _: checked.append(one), CHECK_COST)
     work.add([subscription()] * DECISIONS_AT_ONCE, lambda one, _: decided.append(one))
     work.run(NOW)
-    assert (len(looked), len(decided)) == (SLICE // 2, DECISIONS_AT_ONCE // 2)
+    assert (len(checked), len(decided)) == (SLICE // 2, DECISIONS_AT_ONCE // 2)
 
 
 def test_nothing_to_do_is_no_work() -> None:

@@ -219,7 +219,7 @@ def test_a_collection_s_list_that_fails_is_not_asked_for_again() -> None:
     assert planner.walk is None
 
 
-def test_a_collection_s_list_that_is_not_answered_is_asked_for_again() -> None:
+def test_a_collection_s_list_without_a_response_is_requested_again() -> None:
     planner = filtering()
     assert not planner.fail(ZillizUnavailable("HTTP 503"), NOW)
     assert planner.list.is_in_doubt

@@ -54,7 +54,7 @@ def test_describe_names_project_and_region() -> None:
     assert requests[0].body == {"jobId": "j", "projectId": "proj-1", "regionId": "aws-us-west-2"}
 
 
-def test_a_server_without_describe_is_asked_for_its_progress() -> None:
+def test_a_server_without_describe_gets_the_older_requests() -> None:
     (_, path), requests = describe(NOT_ROUTED, response_of({"code": 0, "data": JOB}))
     assert [request.path for request in requests] == [DESCRIBE, GET_PROGRESS]
     assert path == GET_PROGRESS
@@ -228,19 +228,13 @@ def test_a_redirect_is_named_and_not_followed(status: int, error: type[ZillizErr
 
 
 def walk(*pages: Response, page_size: int = 2, **kwargs: Any) -> tuple[list[str], list[Request]]:
-    flow = calls.walk_list(Target(), page_size=page_size, **kwargs)
-    jobs, requests, left = [], [], list(pages)
-    item = next(flow, None)
-    while item is not None:
-        if isinstance(item, ImportProgress):
-            jobs.append(item.job_id)
-            item = next(flow, None)
-        else:
-            requests.append(item)
-            try:
-                item = flow.send(left.pop(0))
-            except StopIteration:
-                item = None
+    reading, left = calls.ListWalk(Target(), page_size=page_size, **kwargs), list(pages)
+    jobs: list[str] = []
+    requests: list[Request] = []
+    while not reading.is_over:
+        listed, sent = run(reading.next_page(), left.pop(0))
+        jobs += [job.job_id for job in listed]
+        requests += sent
     return jobs, requests
 
 
@@ -258,7 +252,7 @@ def test_a_walk_ends_at_an_empty_page() -> None:
     assert walk(page("a", "b"), page())[0] == ["a", "b"]
 
 
-def test_a_server_that_ignores_paging_is_asked_once_more_at_most() -> None:
+def test_a_server_that_ignores_paging_gets_one_more_request_at_most() -> None:
     assert walk(page("a", "b", "c"))[0] == ["a", "b", "c"]
     assert walk(page("a", "b"), page("a", "b"))[0] == ["a", "b"]
 
@@ -283,8 +277,7 @@ def test_a_list_that_is_none_is_no_usable_response() -> None:
 
 
 def test_list_request_is_pymilvus_s() -> None:
-    flow = calls.walk_list(Target("in01-x", db_name="books"), collection_name="c")
-    request = next(flow)
+    request = next(calls.ListWalk(Target("in01-x", db_name="books"), "c").next_page())
     assert isinstance(request, Request)
     assert request.body == {
         "collectionName": "c",

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
 from airflow_zilliz._protocol.target import Target
-from airflow_zilliz._tasks.openlineage import Lineage, is_told, lineage_of, operator_lineage
+from airflow_zilliz._tasks.openlineage import Lineage, has_openlineage, lineage_of, operator_lineage
 from airflow_zilliz._transport.endpoint import Endpoint
 
 MILVUS = Endpoint("zilliz_default", "http://milvus.example:19530")
@@ -80,12 +80,12 @@ def test_a_job_without_a_collection_has_no_output() -> None:
     assert lineage_of(MILVUS, Target(), job(collection_name=None)).output is None
 
 
-@pytest.mark.skipif(not is_told(), reason="the OpenLineage provider is not installed")
+@pytest.mark.skipif(not has_openlineage(), reason="the OpenLineage provider is not installed")
 def test_the_provider_s_own_value() -> None:
     lineage = Lineage("http://m:1", "j-1", (("s3://b", "a"),), ("milvus://m:1", "default.books"), 10, 400, "broken")
-    told = operator_lineage(lineage)
-    assert [(found.namespace, found.name) for found in told.inputs] == [("s3://b", "a")]
-    (output,) = told.outputs
+    reported = operator_lineage(lineage)
+    assert [(found.namespace, found.name) for found in reported.inputs] == [("s3://b", "a")]
+    (output,) = reported.outputs
     assert (output.name, output.outputFacets["outputStatistics"].rowCount) == ("default.books", 10)
-    assert told.run_facets["externalQuery"].externalQueryId == "j-1"
-    assert told.run_facets["errorMessage"].message == "broken"
+    assert reported.run_facets["externalQuery"].externalQueryId == "j-1"
+    assert reported.run_facets["errorMessage"].message == "broken"

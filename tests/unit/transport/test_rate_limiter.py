@@ -36,7 +36,7 @@ def grown(draw: float = 0.5, ceiling: float = CEILING) -> RateLimiter:
     one = limiter(draw)
     one.reserve(100.0 - 2 * DOUBLING_SECONDS, ceiling)
     for _ in range(FIRST_RESPONSES):
-        one.on_answer(100.0)
+        one.on_response(100.0)
     return one
 
 
@@ -86,7 +86,7 @@ def test_a_process_that_needs_more_begins_with_that() -> None:
 def test_a_refusal_among_the_first_responses_means_that_many_began_together() -> None:
     one = limiter()
     one.reserve(100.0, CEILING)
-    one.on_answer(100.1)
+    one.on_response(100.1)
     refuse(one, 100.1)
     assert one.rate(100.1, CEILING) == pytest.approx(FIRST_SHARE * CEILING * (1 - FIRST_CUT), rel=0.01)
 
@@ -134,7 +134,7 @@ def test_a_server_that_refuses_everything_gets_ever_fewer_requests_until_it_resp
         refuse(one, 100.0 + 2 * second)
     assert one.rate(298.0, CEILING) == pytest.approx(FLOOR)
     assert one.refused_for(298.0) == pytest.approx(198)
-    one.on_answer(299.0)
+    one.on_response(299.0)
     assert one.refused_for(300.0) == 0
     assert one.rate(298.0 + 10, CEILING) == pytest.approx(4 * FLOOR)
     assert one.rate(298.0 + 31, CEILING) == pytest.approx(CEILING * (1 - MAX_CUT), rel=0.1)
@@ -143,7 +143,7 @@ def test_a_server_that_refuses_everything_gets_ever_fewer_requests_until_it_resp
 def test_a_rate_that_is_not_refused_comes_back() -> None:
     one = grown()
     for second in range(20):
-        one.on_answer(100.0 + 2 * second)
+        one.on_response(100.0 + 2 * second)
         refuse(one, 100.0 + 2 * second)
     low = one.rate(138.0, CEILING)
     assert low < 2.5
@@ -196,7 +196,7 @@ def test_whatever_happens_the_ceiling_holds_and_sending_never_stops(
         if kind == "send":
             sent.append(now + one.reserve(now, ceiling))
         elif kind == "answer":
-            one.on_answer(now)
+            one.on_response(now)
         else:
             one.on_refusal(now, now, ceiling, 5.0 if kind == "pause" else None)
         assert min(FLOOR, FIRST_SHARE * ceiling) <= one.rate(now, ceiling) <= ceiling

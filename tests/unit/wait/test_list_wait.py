@@ -145,7 +145,7 @@ def test_each_result_is_there_once(ends: list[float], failed: set[int], events: 
             how = random.choice(["listed", "described"]) if random is not None else "described"
             if (outcome := trigger.poll(job_id, how)) is not None:
                 world.record(outcome)
-                assert outcome.tells_of_jobs, outcome.message
+                assert outcome.jobs_have_ended, outcome.message
                 if outcome.ending is Ending.REACHED:
                     break
                 trigger = world.trigger(outcome.memory)

@@ -16,8 +16,8 @@ BEGAN = 1_790_000_000.0
 
 
 def job(state: str = "Importing", progress: int | None = 40, **fields: Any) -> ImportProgress:
-    told = {} if progress is None else {"progress": progress}
-    found = parse_job({"jobId": "j", "state": state, **told, **fields})
+    shown = {} if progress is None else {"progress": progress}
+    found = parse_job({"jobId": "j", "state": state, **shown, **fields})
     assert found is not None
     return found
 

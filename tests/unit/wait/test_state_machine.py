@@ -32,11 +32,11 @@ def wait(
     now: float = START,
     deadline: float | None = START + 3600,
     execution_deadline: float | None = None,
-    claimed: Outcome | None = None,
+    undescribed: Outcome | None = None,
     **policy: Any,
 ) -> ImportWait:
     policies, target = replace(POLICY, **policy), Target("in01-x")
-    return ImportWait("j-1", "my_conn", target, policies, START, now, seen, claimed, deadline, execution_deadline)
+    return ImportWait("j-1", "my_conn", target, policies, START, now, seen, undescribed, deadline, execution_deadline)
 
 
 def job(state: ImportState = ImportState.IMPORTING, progress: int = 40, **fields: Any) -> ImportProgress:
@@ -335,11 +335,11 @@ def test_a_clock_that_was_set_back_does_no_harm() -> None:
 
 
 def test_polls_of_a_long_wait_stay_few() -> None:
-    age, looks = 0.0, 0
+    age, polls = 0.0, 0
     while age < 3600:
         age += POLICY.delay(age)
-        looks += 1
-    assert looks <= 3600 / 30 + 40
+        polls += 1
+    assert polls <= 3600 / 30 + 40
 
 
 # -- memory -------------------------------------------------------------------------------------------------------
@@ -369,11 +369,11 @@ def test_memory_that_cannot_be_read_is_forgotten(value: object) -> None:
 @pytest.mark.parametrize("spread", [0.9, 1.0])
 def test_a_long_wait_costs_at_most_40_polls_more(poke_interval: float, spread: float) -> None:
     policy = replace(POLICY, poke_interval=poke_interval)
-    age, looks = 0.0, 0
+    age, polls = 0.0, 0
     while age < 100 * poke_interval:
         age += policy.delay(age, spread)
-        looks += 1
-    assert looks <= 100 + 40
+        polls += 1
+    assert polls <= 100 + 40
 
 
 @pytest.mark.parametrize("poke_interval", [2, 30, 3600])
@@ -409,7 +409,7 @@ def test_a_throttled_wait_loses_no_tolerance_while_others_get_responses() -> Non
     assert now == pytest.approx(START + 5570, abs=30)
 
 
-def test_a_wait_that_is_not_answered_loses_its_tolerance_although_others_are() -> None:
+def test_a_wait_without_responses_loses_its_tolerance_although_others_get_some() -> None:
     waiting, now = wait(deadline=None), START
     while (step := waiting.on_error(DOWN, now, server_responded_at=now - 1)).end is None:
         now += step.delay
@@ -478,30 +478,30 @@ def test_a_useless_list_is_logged_once() -> None:
 # -- a job that a list showed as ended ----------------------------------------------------------------------------
 
 
-def claimed(state: ImportState) -> ImportWait:
+def undescribed(state: ImportState) -> ImportWait:
     end = end_of(wait().on_listed(listed(state), START))
-    return wait(claimed=end)
+    return wait(undescribed=end)
 
 
 def test_the_description_of_a_listed_end_decides() -> None:
     described = job(ImportState.COMPLETED, 100, imported_rows=7)
-    assert end_of(claimed(ImportState.COMPLETED).on_progress(described, START + 1)).progress is described
-    turned = claimed(ImportState.COMPLETED).on_progress(job(ImportState.FAILED, 0, reason="r"), START + 1)
+    assert end_of(undescribed(ImportState.COMPLETED).on_progress(described, START + 1)).progress is described
+    turned = undescribed(ImportState.COMPLETED).on_progress(job(ImportState.FAILED, 0, reason="r"), START + 1)
     assert end_of(turned).ending is Ending.JOB_FAILED
 
 
 def test_a_job_that_runs_on_is_waited_for_without_lists() -> None:
-    waiting = claimed(ImportState.COMPLETED)
+    waiting = undescribed(ImportState.COMPLETED)
     step = waiting.on_progress(job(), START + 1)
-    assert (step.end, waiting.claimed, waiting.can_be_listed) == (None, None, False)
+    assert (step.end, waiting.undescribed, waiting.can_be_listed) == (None, None, False)
     assert Checkpoint.from_json(waiting.seen.as_json()).distrusts_list, "the next trigger knows it too"
 
 
 @pytest.mark.parametrize("state", [ImportState.COMPLETED, ImportState.FAILED])
 def test_a_listed_end_stands_when_no_description_is_available(state: ImportState) -> None:
-    waiting = claimed(state)
-    assert waiting.claimed is not None
-    patience = DESCRIPTION_PATIENCE[waiting.claimed.ending]
+    waiting = undescribed(state)
+    assert waiting.undescribed is not None
+    patience = DESCRIPTION_PATIENCE[waiting.undescribed.ending]
     assert waiting.on_error(DOWN, START + patience - 1).end is None
     step = waiting.on_error(DOWN, START + patience)
     assert step.end is not None
@@ -512,11 +512,11 @@ def test_a_listed_end_stands_when_no_description_is_available(state: ImportState
 
 
 def test_a_listed_end_of_a_forgotten_job_stands_at_once() -> None:
-    assert claimed(ImportState.COMPLETED).on_error(ZillizJobNotFound("gone"), START + 1).end is not None
+    assert undescribed(ImportState.COMPLETED).on_error(ZillizJobNotFound("gone"), START + 1).end is not None
 
 
 def test_a_listed_end_with_a_refused_key_looks_the_connection_up_first() -> None:
-    waiting = claimed(ImportState.COMPLETED)
+    waiting = undescribed(ImportState.COMPLETED)
     assert waiting.on_error(ZillizAuthError("401"), START + 1).look_up_connection
     assert waiting.on_error(ZillizAuthError("401"), START + 2).end is not None
 

@@ -373,7 +373,7 @@ def test_what_an_earlier_version_warned_of_is_not_warned_of_again() -> None:
 
 
 def test_a_wait_shows_nothing_of_its_inside() -> None:
-    for name in ("_clock", "_notes", "_listed_at", "_key_refused", "_claim_retry"):
+    for name in ("_clock", "_notes", "_listed_at", "_key_refused", "_description_retry"):
         assert name not in repr(wait())
         assert name not in signature(ImportWait).parameters
 
@@ -422,8 +422,8 @@ def test_an_execution_deadline_alone_ends_a_wait() -> None:
 def test_the_description_of_a_listed_failure_is_asked_for_in_growing_pauses(
     error: ZillizError, age: float, pause: float
 ) -> None:
-    claimed = end_of(wait().on_listed(listed(ImportState.FAILED), START))
-    step = wait(claimed=claimed).on_error(error, START + age)
+    undescribed = end_of(wait().on_listed(listed(ImportState.FAILED), START))
+    step = wait(undescribed=undescribed).on_error(error, START + age)
     assert step.end is None
     assert step.delay == pytest.approx(pause, rel=0.26)
 

@@ -1,10 +1,9 @@
-"""The trigger that waits for many jobs; `airflow_zilliz.triggers` exports it."""
+"""The trigger that waits for many jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -14,16 +13,17 @@ from airflow_zilliz._poller.list_poll import ListPoll
 from airflow_zilliz._poller.task_log import log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import jobs_progress
 from airflow_zilliz._protocol.models import ImportState
+from airflow_zilliz._triggers import base
+from airflow_zilliz._triggers.base import WaitTrigger, class_path_of
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import Memory
 from airflow_zilliz._wait.list_notes import Note
 from airflow_zilliz._wait.list_wait import ListPlan, ListWait
 from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz._wait.state_machine import Decision
-from airflow_zilliz._wait_trigger import WaitTrigger
 
 
-class ListTrigger(WaitTrigger):
+class ZillizImportListTrigger(WaitTrigger):
     """Poll many import jobs until all have ended, and fire one event: see `ListOutcome`. It only reads.
 
     It fires earlier to record what has ended: an hour after the last time, or when the event has no room for more.
@@ -126,7 +126,7 @@ class ListTrigger(WaitTrigger):
             "withhold_reasons",
             "keep_files",
         )
-        return f"airflow_zilliz.triggers.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        return class_path_of(self), {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, together with all other waits on the same target, and fire once."""
@@ -136,16 +136,12 @@ class ListTrigger(WaitTrigger):
         progress = jobs_progress(getattr(self, "task_instance", None), self.started_at)
         try:
             offer = progress.offer if progress is not None else None
-            outcome = await ListPoll(wait, self._log_notes, offer).run(self._first_delay())
+            outcome = await ListPoll(wait, self._log_notes, offer).run(base.SHORTEST_FIRST_DELAY)
         finally:
             if progress is not None:
                 progress.end()
         event = await asyncio.to_thread(outcome.as_event)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call] # Airflow leaves it untyped
-
-    @abstractmethod
-    def _first_delay(self) -> float:
-        """Return the seconds before which a trigger may not fire."""
 
     async def _log_notes(self, notes: tuple[Note, ...]) -> None:
         await log_notes(self, Decision(notes=notes))

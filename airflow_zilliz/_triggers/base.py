@@ -1,9 +1,10 @@
-"""What the triggers share that wait for jobs: their arguments as values, and their lines in the task's log."""
+"""What the triggers share: their class paths, their first delay, their arguments as values, and their log lines."""
 
 from __future__ import annotations
 
 import functools
 
+from airflow.providers.common.compat.sdk import conf
 from airflow.triggers.base import BaseTrigger
 
 from airflow_zilliz._protocol.models import ImportState
@@ -11,9 +12,18 @@ from airflow_zilliz._protocol.target import Target, target_arguments
 from airflow_zilliz._wait.policy import WaitPolicy
 from airflow_zilliz._wait.state_machine import Decision
 
+#: Airflow 3 fails a task whose trigger fires before the scheduler heard that its worker is done. A worker's supervisor
+#: notices that at once, or, if it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
+SHORTEST_FIRST_DELAY = 2.0 + conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
+
 # thousands of waits have the same ones
 _target = functools.lru_cache(maxsize=128)(Target)
 _policy = functools.lru_cache(maxsize=128)(WaitPolicy)
+
+
+def class_path_of(trigger: BaseTrigger) -> str:
+    """Return the path that Airflow stores for a trigger, which outlives versions: that of the public module."""
+    return f"airflow_zilliz.triggers.{type(trigger).__name__}"
 
 
 class WaitTrigger(BaseTrigger):

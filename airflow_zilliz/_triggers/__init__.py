@@ -1,0 +1,1 @@
+"""Triggers that `airflow_zilliz.triggers` exports, and what all triggers share."""
