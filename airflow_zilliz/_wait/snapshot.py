@@ -174,7 +174,10 @@ def _file(part: FileProgress) -> Part:
 
 
 def _at_the_end(part: Part, state: ImportState) -> Part:
-    return replace(part, state=state.value, percent=100, reason=None) if state is ImportState.COMPLETED else part
+    if state is not ImportState.COMPLETED:
+        return part
+    # all of them: a Completed job has loaded each row of each file
+    return replace(part, state=state.value, percent=100, rows=_first(part.total_rows, part.rows), reason=None)
 
 
 def _trouble(seen: Checkpoint) -> float | None:

@@ -103,7 +103,7 @@ def test_a_failed_job_keeps_the_percentage_that_it_had() -> None:
 
 
 def test_the_end_keeps_files_that_an_event_leaves_out() -> None:
-    earlier = (Part("a", "Importing", 40), Part("b", "Importing", 50))
+    earlier = (Part("a", "Importing", 40, 4, 10), Part("b", "Importing", 50, 5))
     failed = job("Failed", 0, details=[{"fileName": "b", "state": "Failed", "reason": "bad"}])
     snapshot = Snapshot.begin("j", BEGAN, EMPTY_CHECKPOINT)
     assert [(p.name, p.state, p.reason) for p in snapshot.ended(failed, BEGAN, earlier).parts] == [
@@ -111,9 +111,9 @@ def test_the_end_keeps_files_that_an_event_leaves_out() -> None:
         ("b", "Failed", "bad"),
     ]
     done = snapshot.ended(job("Completed", 100), BEGAN, earlier).parts
-    assert [(part.name, part.state, part.percent) for part in done] == [
-        ("a", "Completed", 100),
-        ("b", "Completed", 100),
+    assert [(part.name, part.state, part.percent, part.rows) for part in done] == [
+        ("a", "Completed", 100, 10),
+        ("b", "Completed", 100, 5),
     ]
 
 
