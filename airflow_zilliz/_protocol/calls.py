@@ -22,7 +22,7 @@ from airflow_zilliz._protocol.constants import (
 from airflow_zilliz._protocol.job_parsing import job_id_of, parse_job
 from airflow_zilliz._protocol.models import ImportProgress
 from airflow_zilliz._protocol.request import Exchange, Request
-from airflow_zilliz._protocol.responses import Response, excerpt, number_of, payload, raise_unrouted
+from airflow_zilliz._protocol.responses import Response, acknowledgement, excerpt, number_of, payload, raise_unrouted
 from airflow_zilliz._protocol.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz._protocol.target import Target, database_header
 from airflow_zilliz.exceptions import ZillizApiError, ZillizUnavailable
@@ -57,7 +57,7 @@ def create(request: Request) -> Exchange[str]:
     if isinstance(data, list) and len(data) == 1:  # as for descriptions; Milvus of early 2024 had an array of ids
         data = data[0]
     job_id = job_id_of(data if isinstance(data, dict) else {"jobId": data})
-    if job_id is None or not job_id.isascii() or job_id[:1] in ("{", "["):
+    if job_id is None or not job_id.isascii() or job_id[:1] in ("{", "[") or " " in job_id:
         raise ZillizUnavailable(
             f"{response.source} accepted the import but responded without a job id: {excerpt(response)}", from_api=True
         )
@@ -89,7 +89,7 @@ def _decide(path: str, job_id: str, target: Target) -> Exchange[None]:
             http_status=response.status,
             from_api=False,
         )
-    payload(response)
+    acknowledgement(response)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ REFUSAL_CODES = frozenset(
 )
 THROTTLING_CODES = frozenset({8, 1807})
 UNKNOWN_JOB_CODES = frozenset({96026})
+UNKNOWN_PLACE_CODES = frozenset({100, 200, 800})  # a collection, partition or database, which may be called "job"
 UNKNOWN_CLUSTER_CODES = frozenset({96018, 96036, 40021})
 WRONG_REGION_CODES = frozenset({90102, 96001})
 TRANSIENT_STATUSES = frozenset({408, 425, 429})

@@ -19,7 +19,7 @@ from airflow_zilliz._protocol.constants import (
 from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.target import Target, database_header
-from airflow_zilliz.exceptions import ZillizConfigError, ZillizError, ZillizUnavailable
+from airflow_zilliz.exceptions import ZillizApiError, ZillizConfigError, ZillizError, ZillizUnavailable
 
 Groups = Sequence[Sequence[str]]
 
@@ -87,11 +87,13 @@ def digest_of(request: Request) -> str:
 def is_certain_refusal(err: ZillizError) -> bool:
     """Whether a create request that met this error cannot have started a job.
 
-    A connection that was never made, rate limiting, and the codes that Milvus and Zilliz Cloud give before a job is
-    made (wire 4.10). Anything else may come after its effect, an error code too.
+    A connection that was never made, rate limiting, a server without such a route, and the codes that Milvus and Zilliz
+    Cloud give before a job is made (wire 4.10). Anything else may come after its effect, an error code too.
     """
     if isinstance(err, ZillizConfigError) or (isinstance(err, ZillizUnavailable) and err.was_not_taken):
         return True
+    if isinstance(err, ZillizApiError) and not err.from_api:
+        return True  # a redirect, the wrong protocol, or Go's own word that there is no such route
     code = getattr(err, "code", None)
     if code is None:
         return False

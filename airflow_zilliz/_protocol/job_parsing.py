@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState
+from airflow_zilliz._protocol.models import FileProgress, ImportProgress, ImportState, is_cancelled
 from airflow_zilliz._protocol.times import time_of
 
 
@@ -27,7 +27,7 @@ def parse_job(data: Mapping[str, Any], job_id: str | None = None) -> ImportProgr
         job_id=found_id,
         state=state,
         progress=_percent(data, state),
-        reason=_reason(data),
+        reason=_reason(data) or _cancellation(data, state),
         collection_name=_text(data.get("collectionName")),
         imported_rows=_count(_first(data, "importedRows", "importRows")),
         total_rows=_count(data.get("totalRows")),
@@ -93,6 +93,11 @@ def _percent(data: Mapping[str, Any], state: ImportState) -> int:
 
 def _reason(data: Mapping[str, Any]) -> str | None:
     return _text(data.get("reason")) or _text(data.get("errorMessage"))
+
+
+def _cancellation(data: Mapping[str, Any], state: ImportState) -> str | None:
+    word = _text(data.get("state")) if state is ImportState.FAILED else None
+    return f"cancelled on the server, which says {word[:100]!r}" if word and is_cancelled(word) else None
 
 
 def _first(data: Mapping[str, Any], *names: str) -> Any:

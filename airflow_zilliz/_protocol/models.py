@@ -28,17 +28,30 @@ class ImportState(str, Enum):
 
     @classmethod
     def from_word(cls, word: object) -> ImportState:
-        """Return the state that a server's word stands for, regardless of case."""
+        """Return the state that a server's word stands for, regardless of case, spaces and underscores."""
         if isinstance(word, str) and (state := _STATES_BY_NAME.get(word)) is not None:
             return state  # nearly always
-        return _STATES_BY_WORD.get(str(word).strip().lower(), cls.UNKNOWN)
+        return _STATES_BY_WORD.get(_plain(word), cls.UNKNOWN)
+
+
+def is_cancelled(word: object) -> bool:
+    """Whether a server's word means that the job was cancelled, which is a failure without a reason of its own."""
+    return _plain(word) in _CANCELLED
+
+
+def _plain(word: object) -> str:
+    return "".join(str(word).lower().replace("_", " ").split())
 
 
 _FINAL = frozenset((ImportState.COMPLETED, ImportState.FAILED))
 _STATES_BY_NAME: dict[str, ImportState] = {state.value: state for state in ImportState}
 
-# Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, and
-# the server's internal states, which no release is known to show (wire 1.8, 1.9, 2.1, 2.4, 3.1).
+# Zilliz Cloud's console can cancel a job, which no call of the import API can (wire 1.10, 3.6).
+_CANCELLED = ("cancel", "importcancel", "canceled", "cancelled")
+
+# Beside REST v2's own words: the list's InProgress, v1's Import..., the bulk insert's enum, a task's Retry, the
+# words of Cloud's jobs of any kind, and the server's internal states, which no release is known to show (wire 1.8 to
+# 1.10, 2.1, 2.4, 3.1).
 _STATES_BY_WORD: dict[str, ImportState] = {
     state.value.lower(): state for state in ImportState if state is not ImportState.UNKNOWN
 } | {
@@ -56,8 +69,8 @@ _STATES_BY_WORD: dict[str, ImportState] = {
             "indexbuilding",
         ),
         ImportState.UNCOMMITTED: ("waitingcommit",),
-        ImportState.COMPLETED: ("importcompleted",),
-        ImportState.FAILED: ("importfailed", "importfailedandcleaned"),
+        ImportState.COMPLETED: ("importcompleted", "successful"),
+        ImportState.FAILED: ("importfailed", "importfailedandcleaned", *_CANCELLED),
     }.items()
     for word in words
 }
@@ -82,7 +95,7 @@ class ImportProgress:
     """An import job at one moment.
 
     :param progress: percent, 0 to 100; a Failed job has 0 on Milvus
-    :param reason: why the job failed; None when the server gave none
+    :param reason: why the job failed; None when the server gave none, unless its state says that it was cancelled
     :param file_size: bytes
     :param complete_time: aware; None until Completed, and on Failed jobs
     :param raw: the response's ``data``, unparsed
@@ -125,9 +138,11 @@ class ImportProgress:
     @property
     def create_time(self) -> datetime | None:
         """When the job was created, aware; None on servers before 2025 and in Zilliz Cloud's pages (wire 2.1)."""
+        if (word := self.raw.get("createTime")) is None:
+            return None
         from airflow_zilliz._protocol.times import time_of  # here, since parsing a DAG reads no job
 
-        return time_of(self.raw.get("createTime"))
+        return time_of(word)
 
     @property
     def duration(self) -> float | None:

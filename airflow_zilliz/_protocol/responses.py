@@ -20,6 +20,7 @@ from airflow_zilliz._protocol.constants import (
     TRANSIENT_CODES,
     TRANSIENT_STATUSES,
     UNKNOWN_JOB_CODES,
+    UNKNOWN_PLACE_CODES,
 )
 from airflow_zilliz._protocol.scrubbing import PATTERNS_ONLY, Scrubber
 from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJobNotFound, ZillizUnavailable
@@ -28,6 +29,8 @@ from airflow_zilliz.exceptions import ZillizApiError, ZillizAuthError, ZillizJob
 BIG_BYTES = 256 * 1024
 #: What Milvus, as every server that is written in Go, says of a path that it does not have (wire 1.1).
 _NO_SUCH_ROUTE = b"404 page not found"
+#: What Go's servers and nginx say to an http:// request where they speak TLS.
+_TLS_WANTED = re.compile(rb"HTTP request (to an HTTPS server|was sent to HTTPS port)", re.IGNORECASE)
 _MAX_SCRUBBED = 20_000
 _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exist)", re.IGNORECASE | re.DOTALL)
 
@@ -83,9 +86,14 @@ class Response:
     def is_unrouted(self) -> bool:
         """Whether there may be no such route: 404 or 405, and nothing of this API, whose missing jobs are JSON.
 
-        It may also be a load balancer that has no server available now (wire 1.1, 4.1, 4.8).
+        A gateway's JSON may repeat the status as its code. It may also be a load balancer that has no server available
+        now (wire 1.1, 4.1, 4.8).
         """
-        return self.status in (404, 405) and self.code is None
+        if self.status not in (404, 405):
+            return False
+        body = self.json_object() or {}
+        code = number_of(body.get("code"))
+        return code is None or (code == self.status and not _UNKNOWN_JOB_TEXT.search(str(body.get("message"))))
 
     @property
     def is_server_without_route(self) -> bool:
@@ -100,22 +108,40 @@ def _loads_big(body: bytes) -> Any:
 
 
 def payload(response: Response) -> Any:
-    """Return the ``data`` of a successful response.
+    """Return the ``data`` of a successful response: an object, a list or text.
 
     :raises ZillizError: one of its subclasses, see `raise_for_error`
     """
+    data = _successful(response).get("data")
+    if not data and not isinstance(data, (dict, list)):
+        _raise_without_data(response)
+    return data
+
+
+def acknowledgement(response: Response) -> None:
+    """Read the response to a request that needs no data in return.
+
+    :raises ZillizError: one of its subclasses, see `raise_for_error`
+    """
+    body = _successful(response)
+    if body.get("data") is None and str(body.get("message") or "").lower() not in ("", "success", "ok"):
+        _raise_without_data(response)
+
+
+def _successful(response: Response) -> dict[str, Any]:
     body = response.json_object()
     if body is None:
         raise_for_error(response, None, "")
     code = number_of(body.get("code"))
     message = body.get("message")
-    if response.status >= 300 or (code not in SUCCESS_CODES and not (code is None and "data" in body)):
+    if response.status >= 300 or (code not in SUCCESS_CODES and not (code is None and body.get("data") is not None)):
         raise_for_error(response, code, str(message) if message else "")
-    data = body.get("data")
-    if not isinstance(data, (dict, list)):
-        # Zilliz Cloud's pages show failures with code 0 (wire 4.4), so only a response with data is a success
-        raise ZillizUnavailable(f"{response.source} responded without data: {excerpt(response)}", code=code)
-    return data
+    return body
+
+
+def _raise_without_data(response: Response) -> NoReturn:
+    # Zilliz Cloud's pages show failures with code 0 (wire 4.4), so only a response with data is a success
+    raise ZillizUnavailable(f"{response.source} responded without data: {excerpt(response)}", code=response.code)
 
 
 def raise_for_error(response: Response, code: int | None, message: str) -> NoReturn:
@@ -139,7 +165,7 @@ def raise_for_error(response: Response, code: int | None, message: str) -> NoRet
         text += f" (request id {response.request_id[:100]})"
     if status in (401, 403) or code in AUTH_CODES or "PermissionDenied" in message:
         raise ZillizAuthError(text, **facts)
-    if code in UNKNOWN_JOB_CODES or _UNKNOWN_JOB_TEXT.search(message):
+    if code in UNKNOWN_JOB_CODES or (code not in UNKNOWN_PLACE_CODES and _UNKNOWN_JOB_TEXT.search(message)):
         raise ZillizJobNotFound(text, **facts)
     passes = status in TRANSIENT_STATUSES or status >= 500 or code in TRANSIENT_CODES
     if not passes and (status == 400 or code in REFUSAL_CODES):
@@ -153,6 +179,9 @@ def _raise_for_page(response: Response) -> NoReturn:
         raise_unrouted(response)
     if 300 <= response.status < 400:
         _raise_redirect(response)
+    if response.status == 400 and _TLS_WANTED.search(response.body[:_MAX_SCRUBBED]):
+        text = f"{response.source} speaks https: start the connection's host with https://, or empty its scheme"
+        raise ZillizApiError(text, http_status=response.status, request_id=response.request_id, from_api=False)
     text = f"{response.source} returned HTTP {response.status} with something other than this API's JSON"
     if response.status in (401, 403, 407) or response.status < 300:
         text += " (a proxy or a login page?)"
@@ -174,7 +203,7 @@ def raise_unrouted(*responses: Response) -> NoReturn:
     text = f"{response.source} does not exist on this server (HTTP {response.status}, {excerpt(response)})"
     advice = (
         "the endpoint is not an import API. It should be https://api.cloud.zilliz.com, or the address of a Milvus such "
-        "as http://localhost:19530, without a path"
+        "as http://localhost:19530 (2.4 or newer), without a path"
     )
     if page is None:
         raise ZillizApiError(f"{text}: {advice}", request_id=response.request_id, **facts)

@@ -19,7 +19,11 @@ from airflow_zilliz._transport.connection_fields import CONN_FIELDS, CONN_TYPE
 from airflow_zilliz.exceptions import ZillizConfigError
 
 CLOUD_URL = "https://api.cloud.zilliz.com"
-CLOUD_HOSTS = frozenset({"api.cloud.zilliz.com", "api.cloud.zilliz.com.cn"})
+#: Zilliz Cloud's control plane: one host for all regions, and the regions' own (wire 1.2).
+_CLOUD_HOST = re.compile(r"api\.cloud\.zilliz\.com(\.cn)?|api\.[a-z0-9-]+\.zillizcloud\.com")
+#: The hosts of the first API's control plane, which the new one replaced (wire 1.2).
+_V1_HOST = re.compile(r"controller\.[a-z0-9.-]+\.(zillizcloud\.com|(cloud\.)?zilliz\.com(?P<cn>\.cn)?)")
+_CONSOLE_HOST = re.compile(r"cloud\.zilliz\.com(?P<cn>\.cn)?")
 DEFAULT_REQUEST_TIMEOUT = 20.0
 DEFAULT_MAX_REQUESTS_PER_SECOND = 10.0
 
@@ -63,7 +67,7 @@ class Endpoint:
     @property
     def is_cloud(self) -> bool:
         """Whether this is Zilliz Cloud's control plane."""
-        return urlsplit(self.base_url).hostname in CLOUD_HOSTS
+        return _CLOUD_HOST.fullmatch(urlsplit(self.base_url).hostname or "") is not None
 
     @property
     def scrubber(self) -> Scrubber:
@@ -163,6 +167,8 @@ def _console_url(extra: Mapping[str, Any]) -> str | None:
 
 def _token(login: str | None, password: str | None) -> str:
     login, password = (login or "").strip(), (password or "").strip()
+    if not login:  # pasted with the header's first word, as the vendor's pages show it
+        password = re.sub(r"^bearer\s+", "", password, flags=re.IGNORECASE)
     if login and not password:
         raise ZillizConfigError("login is set without a password: Milvus wants both, Zilliz Cloud the password alone")
     if not is_printable_ascii(login + password):
@@ -186,9 +192,9 @@ def _base_url(host: str | None, port: int | None, schema: str | None) -> str:
     schema = (schema or "").strip().lower()
     if schema not in ("", "http", "https"):
         raise ZillizConfigError(f"schema must be http, https or empty, not {schema!r}")
-    scheme, _, name = host.rpartition("://")
+    given, _, name = host.rpartition("://")
     # Airflow drops the brackets of zilliz://...@[::1]:19530/http
-    host = f"{scheme or schema or 'https'}://{f'[{name}]' if _is_ipv6(name) else name}"
+    host = f"{given or schema or 'https'}://{f'[{name}]' if _is_ipv6(name) else name}"
     try:
         parts = urlsplit(host)
         hostname, host_port = parts.hostname, parts.port
@@ -196,14 +202,34 @@ def _base_url(host: str | None, port: int | None, schema: str | None) -> str:
         raise ZillizConfigError(f"host cannot be read as an address ({err})") from None
     if parts.username is not None or parts.password is not None:
         raise ZillizConfigError("host must not hold a user or password: they belong in login and password")
-    if parts.scheme not in ("http", "https") or not hostname or not re.fullmatch(r"[\w.:%-]+", hostname, re.ASCII):
+    is_name = hostname and hostname not in ("http", "https") and re.fullmatch(r"[\w.:%-]+", hostname, re.ASCII)
+    if parts.scheme not in ("http", "https") or not hostname or not is_name:
         raise ZillizConfigError(f"host must be an address such as {CLOUD_URL} or http://localhost:19530, not {host!r}")
     if parts.query or parts.fragment:
         raise ZillizConfigError("host must not hold a query or a fragment")
     if port and host_port and port != host_port:
         raise ZillizConfigError(f"host says port {host_port} and port says {port}")
+    if cloud_url := _cloud_url(hostname):
+        return cloud_url
     number = host_port or port  # the form sends 0 for an empty port
     name = f"[{hostname}]" if ":" in hostname else hostname
     # Zilliz Cloud's own API calls an address that ends in /v2 its base (wire 1.2)
     path = re.sub(r"/v2(/vectordb.*)?$", "", parts.path.rstrip("/"))
-    return f"{parts.scheme}://{name}{f':{number}' if number else ''}{path}"
+    scheme = parts.scheme
+    if _CLOUD_HOST.fullmatch(hostname):
+        scheme, path = "https", ""  # without TLS, the key would be sent in plain text before any redirect
+    return f"{scheme}://{name}{f':{number}' if number else ''}{path}"
+
+
+def _cloud_url(hostname: str) -> str | None:
+    """Return the address to use instead of one of Zilliz Cloud's that has no import API, None for any other host.
+
+    :raises ZillizConfigError: it is the console's
+    """
+    found = _V1_HOST.fullmatch(hostname) or _CONSOLE_HOST.fullmatch(hostname)
+    if found is None:
+        return None
+    url = CLOUD_URL + (found["cn"] or "")
+    if found.re is _CONSOLE_HOST:
+        raise ZillizConfigError(f"host {hostname} is the console; the API is at {url}")
+    return url

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from airflow_zilliz._transport.endpoint import Endpoint
 
 #: The part of the ceiling to begin with, unless more is needed: nothing is known of the other processes yet.
-FIRST_SHARE = 0.4
+FIRST_SHARE = 0.45
 #: Until the first refusal the rate doubles in so many seconds.
 DOUBLING_SECONDS = 12.0
 #: A refusal among so many first responses means that many processes began together; this part is given back then.
 FIRST_RESPONSES = 60
-FIRST_CUT = 0.6
+FIRST_CUT = 0.65
 #: A later refusal takes this part of the rate, times the rate itself, and never more than MAX_CUT.
 CUT_PER_RATE = 0.1
 MAX_CUT = 0.5
@@ -31,7 +31,7 @@ CUT_SECONDS = 1.0
 #: since then; below about 3/s by LEAST_GROWTH. With the square alone, processes that share a key took minutes to
 #: approach equal rates; with more, more than 2 % of their requests are refused.
 GROWTH = 0.00125
-LEAST_GROWTH = 0.01
+LEAST_GROWTH = 0.006
 SLOW_GROWTH = 0.1
 #: If every request between two refusals was refused, the rate is halved, and then doubles in so many seconds.
 RECOVERY_SECONDS = 5.0

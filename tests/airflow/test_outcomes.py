@@ -163,6 +163,12 @@ def test_failed_job_without_reason(server: LocalServer, mode: str) -> None:
     assert isinstance(error, ZillizImportFailed)
 
 
+def test_job_cancelled_in_zilliz_cloud(server: LocalServer, mode: str) -> None:
+    job_id = server.add_job(phase("Importing", 0.3, 40), phase("CANCELING", 0.3, 40), phase("CANCELED"))
+    error = error_of(run_task(mode, job_id=job_id, **FAST), job_id, "cancelled on the server, which says 'CANCELED'")
+    assert isinstance(error, ZillizImportFailed)
+
+
 def test_failed_job_that_may_be_retried(server: LocalServer, mode: str) -> None:
     error = error_of(run_task(mode, job_id=failing_job(server), retry_on_failure=True, **FAST), "row 8")
     assert isinstance(error, ZillizImportFailed)

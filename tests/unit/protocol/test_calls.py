@@ -67,6 +67,12 @@ def test_a_server_with_the_third_spelling_alone_is_found() -> None:
     assert [request.path for request in requests] == [CAMEL]
 
 
+@pytest.mark.parametrize("body", [{"code": 404, "message": "Not Found"}, {"code": "404", "error": "no route"}])
+def test_a_gateway_s_json_for_a_missing_route_is_no_word_of_the_job(body: Any) -> None:
+    (_, path), _ = describe(response_of(body, status=404), response_of({"code": 0, "data": JOB}))
+    assert path == GET_PROGRESS
+
+
 def test_the_route_that_is_known_comes_first() -> None:
     _, requests = describe(response_of({"code": 0, "data": JOB}), known_path=GET_PROGRESS)
     assert [request.path for request in requests] == [GET_PROGRESS]
@@ -111,6 +117,7 @@ def test_a_response_without_job_id_is_for_the_requested_job() -> None:
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 403, ZillizAuthError),
         ({"code": 65535, "message": "rpc error: code = PermissionDenied desc = no"}, 200, ZillizAuthError),
         ({"code": 21119, "message": "The apikey is illegal."}, 200, ZillizAuthError),
+        ({"code": 21119, "message": "The apikey is illegal"}, 401, ZillizAuthError),
         ({"code": 80001, "message": "The token is illegal"}, 200, ZillizAuthError),
         ({"code": 96014, "message": "no permission"}, 200, ZillizAuthError),
         (
@@ -138,6 +145,7 @@ def test_a_response_without_job_id_is_for_the_requested_job() -> None:
         ({"code": 96018, "message": "Cluster not found"}, 200, ZillizApiError),
         ({"code": 1100, "message": "invalid parameter"}, 400, ZillizApiError),
         ({"code": 800, "message": "database not found[database=x]"}, 200, ZillizApiError),
+        ({"code": 100, "message": "collection job: collection not found"}, 200, ZillizApiError),
         ({"code": 1801, "message": "can only accept json format request"}, 200, ZillizApiError),
         ({"code": 90102, "message": "cluster not in this region"}, 200, ZillizApiError),
         ({"code": 4711, "message": "a bad request"}, 400, ZillizApiError),
@@ -168,6 +176,8 @@ def test_a_response_without_job_id_is_for_the_requested_job() -> None:
         ({"message": "Unauthorized"}, 401, ZillizUnavailable),
         (b"proxy authentication required", 407, ZillizUnavailable),
         (b"<html>bad request</html>", 400, ZillizUnavailable),
+        (b"Client sent an HTTP request to an HTTPS server.\n", 400, ZillizApiError),
+        (b"<title>400 The plain HTTP request was sent to HTTPS port</title>", 400, ZillizApiError),
         (b"404 page not found", 404, ZillizApiError),
         (b"404 page not found\n", 404, ZillizApiError),
     ],
@@ -370,16 +380,52 @@ def test_hostile_json_is_no_usable_response(body: bytes) -> None:
         ([{"jobId": "job-1"}], "job-1"),
         (["450000000000000001"], "450000000000000001"),
         ([450000000000000001], "450000000000000001"),
+        ("job-016881078e8tilww9au69t", "job-016881078e8tilww9au69t"),
     ],
 )
 def test_a_created_job_in_all_shapes(data: Any, job_id: str) -> None:
     assert run(calls.create(Request("/create")), response_of({"code": 0, "data": data}))[0] == job_id
 
 
-@pytest.mark.parametrize("data", [{}, [], {"jobId": ""}, {"jobId": {"a": 1}}, {"jobId": True}, ["1", "2"], [[1]]])
+@pytest.mark.parametrize(
+    "data", [{}, [], {"jobId": ""}, {"jobId": {"a": 1}}, {"jobId": True}, ["1", "2"], [[1]], "Submitted. See later"]
+)
 def test_a_created_job_without_an_id(data: Any) -> None:
     with pytest.raises(ZillizUnavailable, match="without a job id"):
         run(calls.create(Request("/create")), response_of({"code": 0, "data": data}))
+
+
+@pytest.mark.parametrize("call", [calls.commit, calls.abort])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 0, "data": {}},
+        {"code": 0, "data": "Project plan updated successfully"},
+        {"code": 0, "data": True, "message": "Submitted"},
+        {"code": 0, "data": None},
+        {"code": 0, "data": None, "message": "success"},
+        {"code": 200, "message": ""},
+        {"code": 0},
+    ],
+)
+def test_a_decision_is_taken_in_all_shapes(call: Any, body: Any) -> None:
+    assert run(call("j", Target()), response_of(body))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"code": 0, "message": "The token is illegal."}, 200),
+        ({"code": 0, "message": "The token is illegal.", "data": None}, 200),
+        ({"code": 0, "data": {}}, 502),
+        ({}, 200),
+        ({"data": None}, 200),
+        ([], 200),
+    ],
+)
+def test_a_decision_is_not_taken_for_granted(body: Any, status: int) -> None:
+    with pytest.raises(ZillizUnavailable):
+        run(calls.commit("j", Target()), response_of(body, status=status))
 
 
 # -- secrets: what is read and what is shown ---------------------------------------------------------------------

@@ -118,6 +118,14 @@ def test_no_state_is_no_job(fields: dict[str, Any]) -> None:
         ("ImportRunning", ImportState.IMPORTING),
         ("ImportCompleted", ImportState.COMPLETED),
         ("ImportFailed", ImportState.FAILED),
+        ("IN_PROGRESS", ImportState.IMPORTING),
+        ("In Progress", ImportState.IMPORTING),
+        ("SUCCESSFUL", ImportState.COMPLETED),
+        ("Cancel", ImportState.FAILED),
+        ("ImportCancel", ImportState.FAILED),
+        ("CANCELED", ImportState.FAILED),
+        ("Cancelled", ImportState.FAILED),
+        ("CANCELING", ImportState.UNKNOWN),
         ("Uncommitted", ImportState.UNCOMMITTED),
         ("Committing", ImportState.COMMITTING),
         ("None", ImportState.UNKNOWN),
@@ -210,6 +218,13 @@ def test_reason_is_verbatim_and_empty_is_none() -> None:
     assert job(state="Failed", reason="a  b\nc").reason == "a  b\nc"
     assert job(state="Failed", reason="").reason is None
     assert job(state="Failed", reason={"a": 1}).reason == '{"a": 1}'
+
+
+@pytest.mark.parametrize("word", ["Cancel", "ImportCancel", "CANCELED"])
+def test_a_cancelled_job_is_called_so_unless_the_server_gives_a_reason(word: str) -> None:
+    assert job(state=word, reason="").reason == f"cancelled on the server, which says {word!r}"
+    assert job(state=word, reason="by root").reason == "by root"
+    assert job(state="Failed", reason="").reason is None
 
 
 def test_what_no_database_can_store_is_taken_out_of_texts() -> None:

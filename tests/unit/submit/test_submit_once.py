@@ -234,6 +234,22 @@ def test_a_request_that_was_not_taken_is_refused(error: ZillizUnavailable) -> No
 
 
 @pytest.mark.parametrize(
+    ("page", "status"),
+    [
+        (b"404 page not found", 404),  # Milvus before 2.4, or another of its ports
+        (b"Client sent an HTTP request to an HTTPS server.", 400),
+        (b"", 308),
+    ],
+)
+def test_a_server_that_is_no_import_api_started_nothing(page: bytes, status: int) -> None:
+    wrong = response_of(page, status=status)
+    server = Server(list_error=wrong, refuse={1: wrong})
+    with pytest.raises(ZillizApiError, match="no job was started and a retry is safe"):
+        started(server)
+    assert server.records[-1] == KEPT
+
+
+@pytest.mark.parametrize(
     "body",
     [
         {"code": 65535, "message": "find no available mixcoord"},
@@ -242,10 +258,11 @@ def test_a_request_that_was_not_taken_is_refused(error: ZillizUnavailable) -> No
         {"code": 2101, "message": "import failed"},
         {"code": 901, "message": "node not match"},
         {"code": 4711, "message": "what nobody knows"},
+        b'{"code":65535,"message":"PermissionDenied"}{"code":200,"data":{}}',  # a handler that went on (wire 4.1)
     ],
 )
 @pytest.mark.parametrize("was_made", [True, False])
-def test_an_ambiguous_code_is_a_lost_response(body: dict[str, Any], was_made: bool) -> None:
+def test_an_ambiguous_code_is_a_lost_response(body: dict[str, Any] | bytes, was_made: bool) -> None:
     server = Server(refuse={1: response_of(body)})
     if was_made:
         server.on_pause = lambda: server.add("new-1", createTime=server.time())

@@ -41,6 +41,16 @@ def endpoint(extra: object = None, **fields: Any) -> Endpoint:
         ({"host": "https://api.aws-us-west-2.zillizcloud.com/v2"}, "https://api.aws-us-west-2.zillizcloud.com"),
         ({"host": "https://gate.test/milvus/"}, "https://gate.test/milvus"),
         ({"host": "https://api.cloud.zilliz.com/v2/vectordb/jobs/import"}, "https://api.cloud.zilliz.com"),
+        ({"host": "https://api.cloud.zilliz.com/v1"}, "https://api.cloud.zilliz.com"),
+        ({"host": "http://api.cloud.zilliz.com"}, "https://api.cloud.zilliz.com"),
+        ({"host": "api.cloud.zilliz.com.cn", "schema": "http"}, "https://api.cloud.zilliz.com.cn"),
+        ({"host": "https://gate.test/v1"}, "https://gate.test/v1"),
+        # the addresses of the first API, which Zilliz's own SDK replaces as well
+        ({"host": "https://controller.api.gcp-us-west1.zillizcloud.com"}, "https://api.cloud.zilliz.com"),
+        ({"host": "controller.gcp-us-west1.zillizcloud.com", "port": 443}, "https://api.cloud.zilliz.com"),
+        ({"host": "https://controller.api.aws-us-east-2.cloud.zilliz.com/v1"}, "https://api.cloud.zilliz.com"),
+        ({"host": "https://controller.api.ali-cn-hangzhou.zilliz.com.cn"}, "https://api.cloud.zilliz.com.cn"),
+        ({"host": "https://controller.api.x.zillizcloud.com.test"}, "https://controller.api.x.zillizcloud.com.test"),
     ],
 )
 def test_address(fields: dict[str, Any], url: str) -> None:
@@ -51,6 +61,13 @@ def test_address(fields: dict[str, Any], url: str) -> None:
     ("fields", "word"),
     [
         ({"host": "ftp://x"}, "host"),
+        ({"host": "https:/api.cloud.zilliz.com"}, "host"),
+        ({"host": "https"}, "host"),
+        (
+            {"host": "https://cloud.zilliz.com/orgs/org-1/projects"},
+            "console; the API is at https://api.cloud.zilliz.com",
+        ),
+        ({"host": "cloud.zilliz.com.cn"}, "console; the API is at https://api.cloud.zilliz.com.cn"),
         ({"host": "http://"}, "host"),
         ({"host": "http://a b"}, "host"),
         ({"host": "http://x:99999"}, "host"),
@@ -97,10 +114,29 @@ def test_a_key_in_the_host_is_refused_without_being_shown(host: str) -> None:
         ("", f" {KEY}\n", KEY),
         ("root", "Milvus", "root:Milvus"),
         ("root", "with space", "root:with space"),
+        (None, f"Bearer {KEY}", KEY),
+        (None, f"bearer  root:{KEY}", f"root:{KEY}"),
+        ("root", "Bearer x", "root:Bearer x"),
     ],
 )
 def test_token(login: str | None, password: str | None, token: str) -> None:
     assert endpoint(login=login, password=password).token == token
+
+
+@pytest.mark.parametrize(
+    ("host", "is_cloud"),
+    [
+        ("api.cloud.zilliz.com", True),
+        ("api.cloud.zilliz.com.cn", True),
+        ("https://api.aws-us-west-2.zillizcloud.com/v2", True),
+        ("in03-3bf3c31f4248e22.api.gcp-us-west1.zillizcloud.com", False),
+        ("in03-fc01449d8a58b23.serverless.gcp-us-west1.cloud.zilliz.com", False),
+        ("in01-295cd02566647b7.aws-us-east-2.vectordb.zillizcloud.com:19534", False),
+        ("localhost:19530", False),
+    ],
+)
+def test_the_control_plane_is_known_from_clusters(host: str, is_cloud: bool) -> None:
+    assert endpoint(host=host).is_cloud is is_cloud
 
 
 def test_the_token_is_not_shown() -> None:
