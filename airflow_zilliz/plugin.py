@@ -18,7 +18,7 @@ else:
 
 def _views() -> list[dict[str, Any]]:
     pages = f"{ui_prefix()}{PAGES_PREFIX}"
-    # without a url_route Airflow leads to the page itself, which may hold links then: its frames let none out
+    # without a url_route, Airflow opens the page itself instead of a frame, and links on it work
     imports = {"name": "Zilliz imports", "href": f"{pages}/imports.html", "destination": "nav", "category": "browse"}
     if not HAS_TASK_VIEWS:
         return [imports]
@@ -26,7 +26,7 @@ def _views() -> list[dict[str, Any]]:
     progress = {
         "name": "Import progress",
         "href": f"{pages}/progress.html?{ids}",
-        # in no menu, and on no other task's page: only the button opens it
+        # in no menu and on no task's page: only the button opens it
         "destination": "base",
         "url_route": PROGRESS_ROUTE,
     }

@@ -1,1 +1,1 @@
-"""Shows how far an import is: what writes its XCom, on a worker and in a triggerer, and what the UI's pages are."""
+"""Shows the progress of imports: writes it to XComs, on a worker and in a triggerer, and serves the UI's pages."""

@@ -1,4 +1,4 @@
-"""Serves the pages: files alone, which read Airflow's REST API as whoever looks at them."""
+"""Serves the pages: static files, which read Airflow's REST API with the rights of their user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "static"
-#: The pages show what anybody may have written into an XCom: nothing in it may become a script, a style or a request.
+#: The pages show XComs, which users can edit: nothing in them may become a script, a style or a request.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -17,7 +17,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
-    # asked for each time, so that an upgrade shows
+    # revalidated each time, so that an upgrade shows
     "Cache-Control": "no-cache",
 }
 

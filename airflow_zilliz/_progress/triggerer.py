@@ -1,4 +1,4 @@
-"""Writes the progress of a triggerer's waits, off their way: no wait awaits a write, or learns what became of it."""
+"""Writes the progress of a triggerer's waits in the background: no wait awaits a write or handles its failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class TaskKey(NamedTuple):
-    """Whose XCom it is."""
+    """The task instance that an XCom belongs to."""
 
     dag_id: str
     run_id: str
@@ -48,19 +48,19 @@ class WaitProgress:
         writer.begin(key, self._snapshot)
 
     def on_step(self, wait: ImportWait, step: Decision) -> None:
-        """Let what a step has shown be written; a wait's end is its task's to write."""
+        """Offer what a poll has shown; the end of a wait is written by its task."""
         if step.end is not None:
             return
         self._snapshot = self._snapshot.after(step.job, wait.seen)
         self._writer.offer(self._key, self._snapshot.without_reasons() if self._withhold_reasons else self._snapshot)
 
     def end(self) -> None:
-        """Forget the wait."""
+        """Stop writing the progress of this wait."""
         self._writer.end(self._key)
 
 
 class Writer:
-    """The writes of all waits on one loop, one after another."""
+    """Writes the progress of all waits on one loop, one after another."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -69,18 +69,18 @@ class Writer:
         self._has_failed = False
 
     def begin(self, key: TaskKey, written: Snapshot) -> None:
-        """Take a wait in, with what its worker wrote."""
+        """Add a wait, with the snapshot that its worker has written."""
         self._queue.begin(key, written, _now())
 
     def offer(self, key: TaskKey, snapshot: Snapshot) -> None:
-        """Let a snapshot be written in its time."""
+        """Queue a snapshot, to be written when its turn comes."""
         self._queue.offer(key, snapshot, _now())
         if self._writing is None or self._writing.done():
-            # in no task's context, so that nothing of it is in a task's log
+            # in no task's context, so that it logs nothing to a task's log
             self._writing = contextvars.Context().run(asyncio.ensure_future, self._write_all())
 
     def end(self, key: TaskKey) -> None:
-        """Let a wait go."""
+        """Remove a wait."""
         self._queue.end(key)
 
     async def _write_all(self) -> None:
@@ -90,7 +90,7 @@ class Writer:
                 continue
             key, snapshot = found
             try:
-                # never cut off: on Airflow 3.0 to 3.2 its response would be taken for that of the next request
+                # never cancelled: on Airflow 3.0 to 3.2 its response would be taken for that of the next request
                 await self._write(key, snapshot_json(snapshot))
             except Exception as err:  # noqa: BLE001 - whatever hides the progress must not end the waits
                 self._queue.failed(key, snapshot, _now())
@@ -99,7 +99,7 @@ class Writer:
                     log.info("The progress of an import cannot be written to XCom %s: %s", PROGRESS_KEY, err)
             else:
                 self._queue.wrote(key, snapshot, _now())
-        self._writing = None  # it would keep the loop
+        self._writing = None  # a finished task would keep the loop alive
 
 
 def _now() -> float:
@@ -107,7 +107,7 @@ def _now() -> float:
 
 
 async def write_by_supervisor(key: TaskKey, value: dict[str, Any]) -> None:
-    """Write on Airflow 3, by its triggerer's supervisor: from the loop itself, since a thread's request ends 3.1's."""
+    """Write on Airflow 3, through the triggerer's supervisor: on the loop, since a request from a thread ends 3.1's."""
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import SetXCom
 
@@ -116,7 +116,7 @@ async def write_by_supervisor(key: TaskKey, value: dict[str, Any]) -> None:
 
 
 async def write_to_database(key: TaskKey, value: dict[str, Any]) -> None:
-    """Write on Airflow 2, whose triggerer has the database."""
+    """Write on Airflow 2, whose triggerer has access to the database."""
     from airflow.models.xcom import XCom
 
     await asyncio.to_thread(XCom.set, key=PROGRESS_KEY, value=value, **key._asdict())
@@ -126,10 +126,10 @@ _writers: WeakKeyDictionary[asyncio.AbstractEventLoop, Writer] = WeakKeyDictiona
 
 
 def wait_progress(task_instance: Any, wait: ImportWait, *, withhold_reasons: bool) -> WaitProgress | None:
-    """Return what lets a deferred wait's progress be written, None where that is switched off.
+    """Return the progress of a deferred wait, None if it is switched off.
 
     :param task_instance: the trigger's
-    :param withhold_reasons: leave out what the server says, which may hold keys that only the worker knows
+    :param withhold_reasons: leave out the server's texts, which may contain keys that only the worker knows
     """
     found = _writer_of(task_instance)
     return None if found is None else WaitProgress(*found, wait, withhold_reasons=withhold_reasons)
@@ -144,16 +144,16 @@ class JobsProgress:
         writer.begin(key, Snapshot(Part("jobs"), started_at, parts_are="jobs"))
 
     def offer(self, snapshot: Snapshot) -> None:
-        """Let a snapshot be written in its time."""
+        """Queue a snapshot, to be written when its turn comes."""
         self._writer.offer(self._key, snapshot)
 
     def end(self) -> None:
-        """Forget the wait."""
+        """Stop writing the progress of this wait."""
         self._writer.end(self._key)
 
 
 def jobs_progress(task_instance: Any, started_at: float) -> JobsProgress | None:
-    """Return what lets the progress of many jobs be written, None where that is switched off.
+    """Return the progress of a deferred wait for many jobs, None if it is switched off.
 
     :param task_instance: the trigger's
     :param started_at: when the wait began, epoch seconds

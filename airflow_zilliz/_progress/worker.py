@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerProgress:
-    """The progress of one wait during one stretch on a worker. Whatever goes wrong here, the wait goes on."""
+    """The progress of one wait during one stretch on a worker. No failure here stops the wait."""
 
     def __init__(self, context: Context, wait: ImportWait, *, forgot: bool = False) -> None:
         self._ti: Any = context.get("ti")
@@ -36,7 +36,7 @@ class WorkerProgress:
         self._has_failed = False
 
     def on_poll(self, wait: ImportWait, step: Decision) -> None:
-        """Write what a poll of the wait has shown, unless that is nothing new or too soon; an end is written later."""
+        """Write what a poll has shown, unless it is nothing new or too soon; an end is written later."""
         if step.end is not None:
             return
         self._snapshot = self._snapshot.after(step.job, wait.seen)
@@ -44,7 +44,7 @@ class WorkerProgress:
             self._write()
 
     def on_end(self, end: Outcome) -> None:
-        """Write how the wait ended; of a job that goes on, what was not written yet."""
+        """Write how the wait ended, or the latest progress of a job that continues."""
         job = end.progress or end.listed
         if job is not None:
             self._snapshot = self._snapshot.ended(job, time.time(), self._earlier_files())
@@ -54,13 +54,13 @@ class WorkerProgress:
             self._write()
 
     def _earlier_files(self) -> tuple[Part, ...]:
-        """Return the files that another process of this wait has seen, where this one has not."""
-        # Airflow logs an error for an XCom that is read and not there
+        """Return the files that another process of this wait has seen, if this one has seen none."""
+        # Airflow logs an error for reading an XCom that does not exist
         if self._snapshot.parts or self._ti is None or not self._continues:
             return ()
         try:
             kept = self._ti.xcom_pull(task_ids=self._ti.task_id, key=PROGRESS_KEY, map_indexes=self._ti.map_index)
-        except Exception as err:  # noqa: BLE001 - the files alone are not shown then
+        except Exception as err:  # noqa: BLE001 - then only the files are missing
             log.debug("XCom %s cannot be read: %s", PROGRESS_KEY, err)
             return ()
         return parts_of(kept)
@@ -83,7 +83,7 @@ class WorkerProgress:
 def write_jobs_progress(
     context: Context, jobs: Sequence[ImportProgress], open_ids: Sequence[str], began: float
 ) -> None:
-    """Write how far many jobs are. Whatever goes wrong here, the wait goes on.
+    """Write the progress of many jobs. No failure here stops the wait.
 
     :param jobs: those that have ended
     :param open_ids: those that have not
@@ -100,7 +100,7 @@ def write_jobs_progress(
 
 
 def worker_progress(context: Context, wait: ImportWait, *, forgot: bool) -> WorkerProgress | None:
-    """Return what writes a wait's progress, None where that is switched off.
+    """Return the progress of a wait, None if it is switched off.
 
     :param forgot: whether an earlier process may have seen the job although the wait does not know it
     """

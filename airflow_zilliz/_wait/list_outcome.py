@@ -79,7 +79,7 @@ class ListOutcome:
 
 
 def named(job_ids: Sequence[str]) -> str:
-    """Return the first of many ids, and how many more there are."""
+    """Return the first of many ids, and the number of the others."""
     text = ", ".join(job_ids[:MAX_NAMED])
     return text if len(job_ids) <= MAX_NAMED else f"{text} and {len(job_ids) - MAX_NAMED:,} more"
 

@@ -1,4 +1,4 @@
-"""What is asked of the wait for many jobs, and what it asks of whoever polls."""
+"""The options of the wait for many jobs, and what it requests from its poller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_zilliz._wait.state_machine import ImportWait
 
 @dataclass(frozen=True, slots=True)
 class ListPlan:
-    """What is asked of the wait for many jobs. Times are epoch seconds.
+    """The options of the wait for many jobs. Times are epoch seconds.
 
     :param conn_id: named in messages
     :param target: where the jobs live
@@ -39,7 +39,7 @@ class ListPlan:
 
     @property
     def for_last_poll(self) -> ListPlan:
-        """The same for the poll after the deadline, which nothing ends early."""
+        """The plan of the poll after the deadline, which nothing ends early."""
         return replace(self, deadline=None, execution_deadline=None, fail_fast=False)
 
 

@@ -1,4 +1,4 @@
-"""What a person is shown of many jobs: their sums, and the jobs that matter most. No I/O, no clock."""
+"""The progress of many jobs as a person sees it: sums, and the jobs that matter most. No I/O, no clock."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Part:
 
     @property
     def facts(self) -> tuple[object, ...]:
-        """What makes it worth to be written again."""
+        """The fields whose change makes it worth writing again."""
         return (self.state, self.percent, self.rows, self.total_rows, self.reason)
 
 
@@ -49,7 +49,7 @@ class Snapshot:
     :param trouble_since: since when polls have shown nothing of the job; None while they do
     :param parts: its files, or the list's jobs; empty while unknown
     :param parts_are: ``"files"`` or ``"jobs"``
-    :param counts: how many of all parts are in each state, where ``parts`` are some of them alone
+    :param counts: how many of all parts are in each state, if ``parts`` has only some of them
     """
 
     whole: Part
@@ -71,7 +71,7 @@ class Snapshot:
 
     @property
     def facts(self) -> tuple[object, ...]:
-        """What makes it worth to be written again: all but the moments and what follows from them."""
+        """The fields whose change makes it worth writing again: all except times and values derived from them."""
         parts = tuple(part.facts for part in self.parts)
         return (*self.whole.facts, self.trouble_since is None, self.counts, parts)
 
@@ -136,7 +136,7 @@ class Snapshot:
         return replace(self, whole=whole, collection_name=name, moved_at=moved_at, trouble_since=None, parts=parts)
 
     def failed(self, now: float, earlier: Iterable[Part] = ()) -> Snapshot:
-        """Return the snapshot of a Failed job of which nothing else may be shown."""
+        """Return the snapshot of a job of which only that it is Failed may be shown."""
         job = ImportProgress(self.whole.name, ImportState.FAILED)
         return self.ended(job, now, earlier).without_reasons()
 

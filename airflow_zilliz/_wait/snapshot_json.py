@@ -1,4 +1,4 @@
-"""A snapshot as its XCom, bounded and without secrets, and the parts that are read from one. No I/O."""
+"""Turns a snapshot into its XCom, bounded and without secrets, and reads parts from one. No I/O."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class WriteQueue(Generic[K]):
             return
         due = pacing.due(snapshot, now)
         if due is None:
-            self._pending.pop(key, None)  # it equals the written one again
+            self._pending.pop(key, None)  # it equals the written one
             return
         if key in self._pending:
             number = self._pending[key][0]
