@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +183,12 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
         family = []
     process.terminate()
     for child in family:
-        if child.is_running():
+        with suppress(psutil.NoSuchProcess):  # it may end at any moment
             child.terminate()
     _, alive = psutil.wait_procs(family, timeout=10)
     for child in alive:
-        child.kill()
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
     psutil.wait_procs(alive, timeout=5)
     try:
         process.wait(timeout=5)
