@@ -206,6 +206,7 @@ def test_a_mapped_sensor(runs: Runs) -> None:
 
 
 def test_the_example_dag(runs: Runs) -> None:
+    runs.server.clear()
     runs.server.script(*RUNNING, DONE, totalRows=4500, collectionName="demo")
     found = runs.run(EXAMPLES / "zilliz_import_wait.py", "zilliz_import_wait", files=[["a.parquet"]])
     assert found == {(task, -1): "success" for task in ("report", "submit", "wait_for_import")}
