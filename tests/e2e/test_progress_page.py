@@ -322,7 +322,7 @@ def test_at_600_pixels_nothing_is_cut_off(browser: Any, shown: Shown, ended: Tas
 def test_an_xcom_that_is_nonsense_shows_a_message(viewer: Person, shown: Shown, ended: Task, value: object) -> None:
     shown.edit(ended, value)
     viewer.opens(ended.own_page)
-    viewer.sees("is not what the provider writes there")
+    viewer.sees("cannot be read: somebody has edited it")
     playwright.expect(viewer.page.locator("#import")).to_be_hidden()
     assert viewer.refusals == []
 
