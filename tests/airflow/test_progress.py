@@ -86,7 +86,7 @@ def test_a_worker_writes_each_change_and_the_end(server: LocalServer) -> None:
 
 def test_a_worker_writes_seldom_but_never_drops_the_end(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_pacing, "WAIT_INTERVAL", 30.0)
-    job_id = server.add_job(phase("Importing", 0.5, 10), phase("Importing", 0.5, 60), phase("Failed", reason="row 8"))
+    job_id = server.add_job(phase("Importing", 1.5, 10), phase("Importing", 1.5, 60), phase("Failed", reason="row 8"))
     task: Any = Task()
     with pytest.raises(ZillizImportFailed):
         sensor(job_id).execute({"ti": task})
