@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from airflow_zilliz._protocol.models import ImportState
-from airflow_zilliz._tasks.waiting_task import Span, WaitingTask, policy_of
+from airflow_zilliz._tasks.waiting_task import Span, WaitingTask, backstop_of, policy_of, trigger_arguments
 from airflow_zilliz._wait.checkpoint import EMPTY_CHECKPOINT, Checkpoint
 from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz._wait.policy import spread_of
@@ -88,23 +88,19 @@ class JobWait:
 
         :param seen: the wait's checkpoint as JSON text; None if Airflow passed nothing but the event
         """
-        checkpoint = Checkpoint.from_json(seen)
-        forgot = seen is None  # `airflow dags test` of Airflow 2 does so
         end = Outcome.from_event(event)
+        wait = self._begin(Checkpoint.from_json(seen), end if end is not None and end.needs_description else None)
+        # `airflow dags test` of Airflow 2 passes nothing but the event
+        self._task._start_progress(wait, self._context, forgot=seen is None)
         if end is None:
             self._task.log.warning("The trigger's event cannot be read (%r): polling the job itself", event)
         elif end.is_timeout:
             # the trigger may have come too late to poll, or may not have reached the server
-            wait = self._begin(checkpoint)
-            self._task._start_progress(wait, self._context, forgot=forgot)
             return self._finish(self._last_poll(wait) or end)
         elif not end.needs_description:
             if end.progress is not None:
                 self._task.log.info("Import job %s: %s", end.progress.job_id, end.progress.summary())
-            self._task._start_progress(self._begin(checkpoint), self._context, forgot=forgot)
             return self._finish(end)
-        wait = self._begin(checkpoint, undescribed=end)
-        self._task._start_progress(wait, self._context, forgot=forgot)
         with self._task._hook() as hook:
             while (step := self._poll(hook, wait)).end is None:
                 if wait.undescribed is None:
@@ -166,29 +162,17 @@ class JobWait:
     # -- what comes next ------------------------------------------------------------------------------------------
 
     def _defer(self, wait: ImportWait) -> NoReturn:
-        task, policy = self._task, wait.policy
-        span = {**vars(self._span), "seen": json.dumps(wait.seen.as_json())}
-        timeout = None
-        if (ends_by := wait.ends_by) is not None:
-            timeout = timedelta(seconds=max(0.0, ends_by - time.time())) + self._margin
+        task, seen = self._task, json.dumps(wait.seen.as_json())
         task.defer(
             trigger=task._trigger_class()(
                 job_id=wait.job_id,
-                zilliz_conn_id=task.zilliz_conn_id,
-                **task._ids(),
-                target_state=policy.target_state.value,
-                poke_interval=policy.poke_interval,
-                poll_failure_tolerance=policy.poll_failure_tolerance,
-                stall_warning=policy.stall_warning,
-                exponential_backoff=policy.exponential_backoff,
-                max_wait=policy.max_wait,
-                ignore_errors=policy.ignore_errors,
+                **trigger_arguments(task, wait.policy, self._span),
+                seen=seen,
                 **task._trigger_options(),
-                **span,
             ),
             method_name="execute_complete",
-            kwargs=span,
-            timeout=timeout,
+            kwargs={**vars(self._span), "seen": seen},
+            timeout=backstop_of(self._span, self._margin),
         )
 
     def _finish(self, end: Outcome) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What the wait for many jobs needs to know of its task, and how that task defers."""
+"""What a wait needs to know of its task, and how that task defers."""
 
 from __future__ import annotations
 
@@ -75,6 +75,31 @@ def policy_of(task: WaitingTask, target_state: ImportState) -> WaitPolicy:
     )
 
 
+def trigger_arguments(task: WaitingTask, policy: WaitPolicy, span: Span) -> dict[str, Any]:
+    """Return the arguments that the triggers for one job and for many have in common."""
+    return {
+        "zilliz_conn_id": task.zilliz_conn_id,
+        **task._ids(),
+        "target_state": policy.target_state.value,
+        "poke_interval": policy.poke_interval,
+        "poll_failure_tolerance": policy.poll_failure_tolerance,
+        "stall_warning": policy.stall_warning,
+        "exponential_backoff": policy.exponential_backoff,
+        "max_wait": policy.max_wait,
+        "ignore_errors": policy.ignore_errors,
+        **vars(span),
+    }
+
+
+def backstop_of(span: Span, margin: timedelta) -> timedelta | None:
+    """Return after how long Airflow itself ends a deferral that begins now, None for never.
+
+    :param margin: how long after the end of the wait that is
+    """
+    ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]
+    return timedelta(seconds=max(0.0, min(ends) - time.time())) + margin if ends else None
+
+
 def defer_for_jobs(
     task: WaitingTask,
     plan: ListPlan,
@@ -100,21 +125,11 @@ def defer_for_jobs(
     trigger: Callable[..., triggers.ZillizImportListTrigger] = triggers.ZillizImportListTrigger
     if owned_ids and hasattr(trigger, "on_kill"):  # from Airflow 3.3 on
         trigger = functools.partial(triggers.ZillizOwnedImportListTrigger, owned_ids=pack(list(owned_ids)))
-    policy, span = plan.policy, Span(plan.started_at, plan.deadline, plan.execution_deadline)
-    ends = [end for end in (span.deadline, span.execution_deadline) if end is not None]
+    span = Span(plan.started_at, plan.deadline, plan.execution_deadline)
     task.defer(
         trigger=trigger(
             job_ids=pack(list(job_ids)),
-            zilliz_conn_id=task.zilliz_conn_id,
-            **task._ids(),
-            target_state=policy.target_state.value,
-            poke_interval=policy.poke_interval,
-            poll_failure_tolerance=policy.poll_failure_tolerance,
-            stall_warning=policy.stall_warning,
-            exponential_backoff=policy.exponential_backoff,
-            max_wait=policy.max_wait,
-            ignore_errors=policy.ignore_errors,
-            **vars(span),
+            **trigger_arguments(task, plan.policy, span),
             memory=memory.packed(),
             recorded=recorded.as_json(),
             checkpoint_at=plan.checkpoint_at if plan.checkpoint_at is not None else time.time(),
@@ -125,5 +140,5 @@ def defer_for_jobs(
         ),
         method_name=method,
         kwargs=vars(span),
-        timeout=timedelta(seconds=max(0.0, min(ends) - time.time())) + margin if ends else None,
+        timeout=backstop_of(span, margin),
     )
