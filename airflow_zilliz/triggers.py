@@ -18,7 +18,7 @@ from airflow_zilliz._poller.task_log import log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._triggers import base
-from airflow_zilliz._triggers.base import WaitTrigger, class_path_of
+from airflow_zilliz._triggers.base import COMMON_ARGUMENTS, WaitTrigger, class_path_of
 from airflow_zilliz._triggers.collection import ZillizImportEventTrigger
 from airflow_zilliz._triggers.job_list import ZillizImportListTrigger
 from airflow_zilliz._triggers.killed_task import abort_after_kill
@@ -104,22 +104,8 @@ class ZillizImportTrigger(WaitTrigger):
         """Return the class path and the constructor's arguments."""
         names = (
             "job_id",
-            "zilliz_conn_id",
-            "cluster_id",
-            "project_id",
-            "region_id",
-            "db_name",
-            "target_state",
-            "poke_interval",
-            "poll_failure_tolerance",
-            "exponential_backoff",
-            "max_wait",
-            "ignore_errors",
-            "started_at",
-            "deadline",
-            "execution_deadline",
+            *COMMON_ARGUMENTS,
             "seen",
-            "stall_warning",
             # a triggerer of the version before does not know it, so it is passed only if it matters
             *(("withhold_reasons",) if self.withhold_reasons else ()),
         )

@@ -16,6 +16,25 @@ from airflow_zilliz._wait.state_machine import Decision
 #: notices that at once, or, if it missed the process's end, at its next heartbeat (seen on 3.3.2, one task in four).
 SHORTEST_FIRST_DELAY = 2.0 + conf.getfloat("workers", "min_heartbeat_interval", fallback=0.0)
 
+#: What each trigger that waits stores beside its own arguments.
+COMMON_ARGUMENTS = (
+    "zilliz_conn_id",
+    "cluster_id",
+    "project_id",
+    "region_id",
+    "db_name",
+    "target_state",
+    "poke_interval",
+    "poll_failure_tolerance",
+    "exponential_backoff",
+    "max_wait",
+    "ignore_errors",
+    "started_at",
+    "deadline",
+    "execution_deadline",
+    "stall_warning",
+)
+
 # thousands of waits have the same ones
 _target = functools.lru_cache(maxsize=128)(Target)
 _policy = functools.lru_cache(maxsize=128)(WaitPolicy)

@@ -14,7 +14,7 @@ from airflow_zilliz._poller.task_log import log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import jobs_progress
 from airflow_zilliz._protocol.models import ImportState
 from airflow_zilliz._triggers import base
-from airflow_zilliz._triggers.base import WaitTrigger, class_path_of
+from airflow_zilliz._triggers.base import COMMON_ARGUMENTS, WaitTrigger, class_path_of
 from airflow_zilliz._wait.job_results import Tally
 from airflow_zilliz._wait.list_memory import Memory
 from airflow_zilliz._wait.list_notes import Note
@@ -103,21 +103,7 @@ class ZillizImportListTrigger(WaitTrigger):
         """Return the class path and the constructor's arguments."""
         names = (
             "job_ids",
-            "zilliz_conn_id",
-            "cluster_id",
-            "project_id",
-            "region_id",
-            "db_name",
-            "target_state",
-            "poke_interval",
-            "poll_failure_tolerance",
-            "exponential_backoff",
-            "max_wait",
-            "ignore_errors",
-            "started_at",
-            "deadline",
-            "execution_deadline",
-            "stall_warning",
+            *COMMON_ARGUMENTS,
             "memory",
             "recorded",
             "checkpoint_at",
