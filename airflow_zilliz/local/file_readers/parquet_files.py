@@ -143,7 +143,7 @@ def _whole_vectors(field: Field, array: Any) -> list[Any] | None:
         return None
     flat = array.flatten()
     lengths = {field.dim}
-    if not pa.types.is_fixed_size_list(array.type):
+    if pa.types.is_list(array.type):
         lengths = set(np.diff(array.offsets.to_numpy()).tolist())
     elif array.type.list_size != field.dim:
         return None
