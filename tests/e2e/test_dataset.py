@@ -73,11 +73,9 @@ class Dataset:
 
     def clear(self) -> None:
         """Clear the task as a user does, and wait until it runs again."""
-        # a run that the scheduler is about to end would end all the same
         self.airflow.until(lambda: self.airflow.api.run_state(DAG_ID, self.name) in ENDED, "the run has ended", LIMIT)
         _, tries, _ = self.task()
-        clearing = {"dry_run": False, "dag_run_id": self.name, "task_ids": ["load"], "only_failed": False}
-        self.airflow.api.call("POST", f"dags/{DAG_ID}/clearTaskInstances", clearing)
+        self.airflow.api.clear(DAG_ID, self.name, "load")
         self.airflow.until(lambda: self.task()[1] > tries, "the next try runs", LIMIT)
 
     def task(self) -> tuple[str | None, int, int | None]:

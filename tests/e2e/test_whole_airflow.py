@@ -220,11 +220,9 @@ def test_a_task_that_fails_after_execute_leaves_one_job(whole: Whole, heeds_keys
     run_id = whole.start("fails_after_execute", collection=collection)
     assert whole.until_task_is("success", "fails_after_execute", run_id)["try_number"] == 2
     job_id = whole.job_of(collection)
-    # a run that the scheduler is about to end would end all the same, without the clear's effect
     whole.until(lambda: whole.api.run_state("fails_after_execute", run_id) == "success", "the run has ended")
     # a clear of the task that succeeded gives the same job back
-    clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
-    whole.api.call("POST", "dags/fails_after_execute/clearTaskInstances", clearing)
+    whole.api.clear("fails_after_execute", run_id, "load")
     whole.until(lambda: whole.task("fails_after_execute", run_id)["try_number"] == 3, "the third try runs")
     whole.until_task_is("success", "fails_after_execute", run_id)
     assert whole.job_of(collection) == job_id
@@ -275,8 +273,7 @@ def test_a_deferred_task_that_is_cleared_starts_another_job_once_the_first_is_ab
     whole.until_task_is("deferred", "two_phases", run_id)
     (first,) = whole.running("films")
     whole.until_the_triggerer_polls()  # a trigger that no triggerer has yet learns nothing: its job continues
-    clearing = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["load"], "only_failed": False}
-    whole.api.call("POST", "dags/two_phases/clearTaskInstances", clearing)
+    whole.api.clear("two_phases", run_id, "load")
     whole.until(lambda: ZillizHook().get_import_progress(first).state.value == "Failed", "the job is aborted")
     (second,) = whole.until(lambda: whole.running("films"), "there is another job")
     assert second != first
