@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizImportDatasetOperator
 from airflow_zilliz.triggers import ZillizOwnedImportListTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_operator
+from tests.helpers.servers import ServerPool
 
 COMPLETED = {"state": "Completed", "progress": 100}
 UNCOMMITTED = {"state": "Uncommitted", "progress": 99}
@@ -31,9 +31,8 @@ tells_triggers = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    with LocalServer(tmp_path_factory.mktemp("datasets"), api_key="k3y-0123456789abcdef") as process:
-        yield process
+def server_process(server_pool: ServerPool) -> LocalServer:
+    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
