@@ -164,8 +164,8 @@ def explain(line: str, samples: list[Sample]) -> Block:
     """Return what a warning says, with the samples during its time."""
     found = re.search(r"(\d{4}-\d\d-\d\dT[\d:.]+)Z.*blocked for ([\d.]+) seconds", line)
     assert found, line
-    at, told = seconds(found[1]), float(found[2])
-    return Block(at, told, [sample for sample in samples if at - told - 0.1 < sample.at < at + 0.1])
+    at, lasted = seconds(found[1]), float(found[2])
+    return Block(at, lasted, [sample for sample in samples if at - lasted - 0.1 < sample.at < at + 0.1])
 
 
 def report(home: Path, ends: dict[str, float], counts: dict[str, int]) -> None:

@@ -59,7 +59,7 @@ class Triggerer:
     useless: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
 
-    def tell(self, job_id: str, texts: list[str]) -> None:
+    def on_notes(self, job_id: str, texts: list[str]) -> None:
         if any("cannot be used" in text for text in texts):
             self.useless.add(job_id)
 
@@ -90,7 +90,7 @@ def trigger_class() -> type[Any]:
         triggerer: Triggerer
 
         def log_notes(self, step: Any) -> None:
-            self.triggerer.tell(self.job_id, [text for _, text in step.notes])
+            self.triggerer.on_notes(self.job_id, [text for _, text in step.notes])
 
     return Trigger
 

@@ -94,7 +94,7 @@ class Server:
         self.reset(Jobs(**await request.json()))
         return web.json_response(self.jobs.ends)
 
-    async def tell(self, request: web.Request) -> web.Response:
+    async def show_counts(self, request: web.Request) -> web.Response:
         return web.json_response(self.counts)
 
     async def response(self, request: web.Request) -> web.Response:
@@ -144,7 +144,7 @@ async def main() -> None:
     server = Server()
     app = web.Application()
     app.router.add_post("/plan", server.plan)
-    app.router.add_get("/counts", server.tell)
+    app.router.add_get("/counts", server.show_counts)
     app.router.add_post("/v2/vectordb/jobs/import/{verb}", server.response)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()

@@ -140,15 +140,15 @@ def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | Non
     if len(ledger.at(Stage.COMPLETED)) == len(ledger.jobs):
         return None
     wrong = [index for index in range(len(ledger.jobs)) if ledger.entries[index].stage is not Stage.COMPLETED]
-    told = [
+    reasons = [
         f"job {index + 1} ({plural(len(ledger.jobs[index].paths), 'file')}: {named_paths(ledger.jobs[index].paths)}): "
         f"{(ledger.entries[index].reason or _WORDS[ledger.entries[index].stage]).rstrip('.')}"
         for index in sorted(wrong, key=lambda index: ledger.entries[index].reason is None)[:MAX_NAMED]
     ]
     more = f"; and {plural(len(wrong) - MAX_NAMED, 'more job')}" if len(wrong) > MAX_NAMED else ""
     text = (
-        f"{account(ledger)}. Not imported: {'; '.join(told)}{more}. XCom 'missing' names the files. Once the cause is "
-        "fixed, clear the task: it imports what is missing, and nothing twice"
+        f"{account(ledger)}. Not imported: {'; '.join(reasons)}{more}. XCom 'missing' names the files. Once the cause "
+        "is fixed, clear the task: it imports what is missing, and nothing twice"
     )
     if ledger.at(Stage.IN_DOUBT):
         return ZillizSubmissionUnknown(text)

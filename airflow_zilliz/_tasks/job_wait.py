@@ -157,7 +157,7 @@ class JobWait:
         """Poll once after the deadline, and return the end of a job that is done, which counts as done."""
         with self._task._hook() as hook:
             end = self._poll(hook, wait).end
-        return end if end is not None and end.tells_of_the_job else None
+        return end if end is not None and end.job_has_ended else None
 
     # -- what comes next ------------------------------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class ListWait:
             self._open[job_id] = describing
             return Again(describing)
         del self._open[job_id]
-        if (job := end.progress or end.listed) is not None and end.tells_of_the_job:
+        if (job := end.progress or end.listed) is not None and end.job_has_ended:
             self._on_end(job, end.message)
         elif end.is_timeout:
             self._timed_out[job_id] = end

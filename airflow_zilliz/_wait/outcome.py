@@ -78,7 +78,7 @@ class Outcome:
         return cls(ending, message, progress, facts, listed)
 
     @property
-    def tells_of_the_job(self) -> bool:
+    def job_has_ended(self) -> bool:
         """Whether the job ended, rather than the wait for it."""
         return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
 
@@ -90,7 +90,7 @@ class Outcome:
     @property
     def needs_description(self) -> bool:
         """Whether the job ended and the server's own description of it is missing."""
-        return self.tells_of_the_job and self.progress is None
+        return self.job_has_ended and self.progress is None
 
     def scrubbed(self, scrub: Scrubber) -> Outcome:
         """Return the same outcome, with texts that may be shown."""

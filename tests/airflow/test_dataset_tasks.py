@@ -1,4 +1,4 @@
-"""What a dataset's task does beside its import: what it tells outlets and OpenLineage, and what a kill of it does."""
+"""A dataset's task beside its import: its reports to outlets and OpenLineage, and what a kill of it does."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ def test_openlineage_gets_every_file_and_the_rows(server: LocalServer, tmp_path:
     server.script({**IMPORTING, "seconds": 0.3}, COMPLETED, totalRows=5)
     operator = an_import(deferrable=deferrable)
     run_operator(lambda: operator, TaskInstance(), tmp_path / "store")
-    told = operator.get_openlineage_facets_on_complete(None)
-    assert [(found.namespace, found.name) for found in told.inputs] == [("s3://lake", f"{n}.json") for n in range(4)]
-    ((name, rows),) = ((found.name, found.outputFacets["outputStatistics"].rowCount) for found in told.outputs)
+    facets = operator.get_openlineage_facets_on_complete(None)
+    assert [(found.namespace, found.name) for found in facets.inputs] == [("s3://lake", f"{n}.json") for n in range(4)]
+    ((name, rows),) = ((found.name, found.outputFacets["outputStatistics"].rowCount) for found in facets.outputs)
     assert (name, rows) == ("default.books", 10)
-    assert told.run_facets == {}
+    assert facets.run_facets == {}
 
 
 @pytest.mark.skipif(not has_openlineage(), reason="the OpenLineage provider is not installed")
@@ -104,10 +104,10 @@ def test_openlineage_gets_the_files_that_are_not_in_and_why(server: LocalServer,
     operator = an_import()
     with pytest.raises(ZillizImportFailed):
         run_operator(lambda: operator, TaskInstance(), tmp_path / "store")
-    told = operator.get_openlineage_facets_on_failure(None)
-    assert len(told.inputs) == 4
-    assert "2 imports failed, the first one: import job" in told.run_facets["errorMessage"].message
-    assert "broken" in told.run_facets["errorMessage"].message
+    facets = operator.get_openlineage_facets_on_failure(None)
+    assert len(facets.inputs) == 4
+    assert "2 imports failed, the first one: import job" in facets.run_facets["errorMessage"].message
+    assert "broken" in facets.run_facets["errorMessage"].message
 
 
 # -- killing --------------------------------------------------------------------------------------------------------

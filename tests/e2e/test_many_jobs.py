@@ -107,7 +107,7 @@ def test_every_result_is_right_and_none_is_lost(wait: Wait) -> None:
     for number, job_id in enumerate(late):
         server.set_job(job_id, {"state": "Completed"}, totalRows=number)
 
-    # a worker may need less than the time between two looks at the task
+    # a worker may need less than the time between two requests for the state of the task
     if wait.until("scheduled", "queued", "running", "failed") != "failed":
         airflow.kill("scheduler")  # and its workers
         airflow.start("scheduler")

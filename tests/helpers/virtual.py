@@ -66,7 +66,7 @@ def run(main: Coroutine[Any, Any, T], server: Server, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(RateLimiter.__init__, "__defaults__", (draw, ()))
         patch.setattr(poller, "time", SimpleNamespace(time=lambda: EPOCH + loop.now + server.asleep))
-        patch.setattr(driver, "asend", server.carry)
+        patch.setattr(driver, "asend", server.exchange)
         try:
             return loop.run_until_complete(main)
         finally:
@@ -114,7 +114,7 @@ class Server:
     #: by how many seconds the clock of this machine is ahead of its loop's: it slept, or was set
     asleep: float = 0.0
     sent: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    looks: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    polls: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     loop: VirtualLoop = None  # type: ignore[assignment] # `run` sets it
 
     def __post_init__(self) -> None:
@@ -122,7 +122,7 @@ class Server:
         self._others = [Job(f"other-{number}", 0.0, collection="other") for number in range(self.others)]
         self._taken: dict[str, deque[float]] = defaultdict(deque)
 
-    async def carry(self, endpoint: Endpoint, request: Request) -> Response:
+    async def exchange(self, endpoint: Endpoint, request: Request) -> Response:
         now = self.loop.now
         self.sent[request.path].append(now)
         is_taken = self._takes(request.path, now)
@@ -182,7 +182,7 @@ class Server:
         else:
             shown = jobs
         for job in shown:
-            self.looks[job.id].append(self.loop.now)
+            self.polls[job.id].append(self.loop.now)
         return _response({"code": 0, "data": {"count": len(jobs), "records": [self._record(job) for job in shown]}})
 
     def _record(self, job: Job) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class Server:
         }
 
     def _describe(self, job_id: str) -> Response:
-        self.looks[job_id].append(self.loop.now)
+        self.polls[job_id].append(self.loop.now)
         job = self.jobs.get(job_id)
         if job is None or not job.known:
             return _response({"code": 2100, "message": f"import job does not exist, jobID={job_id}"})

@@ -69,7 +69,7 @@ async def wait_for(server: Server, process: str, job: Job, target: Target, texts
     finally:
         poller.leave(watch)
     assert step.end is not None
-    assert step.end.tells_of_the_job, step.end.message
+    assert step.end.job_has_ended, step.end.message
     return loop.now - max(job.end, began)
 
 

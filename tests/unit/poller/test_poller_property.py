@@ -177,13 +177,13 @@ def _check(story: Story, server: Server, waits: int) -> None:
     forced = 3.0 + 2.5 * (waits + pages) / RATE
     forced += sum(trouble.seconds + 65 + 2.5 * (waits + pages) / RATE * 3 for trouble in server.troubles)
     interval = 120.0 if plan.backs_off else plan.poke_interval
-    looks = [story.joined, *(time for time in server.looks[job.id] if story.joined < time <= story.ended), story.ended]
-    gap = max(later - earlier for earlier, later in pairwise(looks))
+    polls = [story.joined, *(time for time in server.polls[job.id] if story.joined < time <= story.ended), story.ended]
+    gap = max(later - earlier for earlier, later in pairwise(polls))
     assert gap <= interval + forced, "a wait is not left alone"
     if story.end is None:
         assert plan.cancelled_after is not None, "no wait is lost"
         return
-    if story.end.tells_of_the_job:
+    if story.end.job_has_ended:
         assert story.end.ending is ENDINGS[plan.outcome]
         assert story.ended >= job.end - 0.001, "no wait ends before its job"
         assert plan.known

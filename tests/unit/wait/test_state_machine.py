@@ -505,7 +505,7 @@ def test_a_listed_end_stands_when_no_description_is_available(state: ImportState
     assert waiting.on_error(DOWN, START + patience - 1).end is None
     step = waiting.on_error(DOWN, START + patience)
     assert step.end is not None
-    assert step.end.tells_of_the_job
+    assert step.end.job_has_ended
     assert step.notes[-1][0] == logging.WARNING
     lost = "its reason is the list's, if any" if state is ImportState.FAILED else "rows are unknown"
     assert f"from the job list, and {lost}, since its description is not available" in step.notes[-1][1]
