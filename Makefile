@@ -19,7 +19,7 @@ DAY_3.2 := 2026-06-15
 .PHONY: help demo ui pictures test test-quick test-rest test-full test-old test-pages test-s3 test-all coverage lint audit dist docs soak soak-short explore bench bench-readers bench-triggerer bench-list bench-progress bench-dataset bench-import mutants pins clean
 
 help:
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(NEW)/.demo-ready ## a DAG imports files into Milvus and waits for them deferred; a second import fails (40 s)
 	$(NEW)/bin/python -m dev.demo --dags example_dags --home .demo
@@ -156,7 +156,7 @@ $(S3)/.test-ready: requirements/s3.txt pyproject.toml
 	touch $@
 
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
-	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
+	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test', which tests on the newest Airflow alone"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
 	$(OLD)/bin/python $(PIP) install --no-deps -r requirements/airflow-2.11.txt
 	$(OLD)/bin/python $(PIP) install --no-deps --no-build-isolation -e .
