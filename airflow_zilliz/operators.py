@@ -28,6 +28,7 @@ from airflow_zilliz._tasks.two_phase import (
 )
 from airflow_zilliz._wait.outcome import Outcome
 from airflow_zilliz.exceptions import (
+    ZillizError,
     ZillizImportFailed,
     ZillizJobNotFound,
     ZillizTooManyJobs,
@@ -239,6 +240,11 @@ class ZillizImportOperator(StartsImports):
                     submitted = hook.submit(submission, memory.this_try(), memory.write)
                 except ZillizTooManyJobs as err:
                     self._wait_for_room(err, submit_by)
+                except ZillizError as err:
+                    from airflow_zilliz._tasks.errors import name_import  # here, since parsing a DAG needs no errors
+
+                    name_import(err, self.collection_name, self.zilliz_conn_id)
+                    raise
                 else:
                     break
         self._log_origin(submitted)

@@ -135,14 +135,19 @@ def missing_of(ledger: Ledger) -> list[str]:
     return ledger.paths(*stages)[:MAX_PATHS]
 
 
+def reason_of(ledger: Ledger, index: int) -> str:
+    """Return the first files of a job, and why it is not Completed."""
+    paths, entry = ledger.jobs[index].paths, ledger.entries[index]
+    return f"({plural(len(paths), 'file')}: {named_paths(paths)}): {(entry.reason or _WORDS[entry.stage]).rstrip('.')}"
+
+
 def failure_of(ledger: Ledger, *, retry_on_failure: bool) -> BaseException | None:
     """Return the error that names the files which were not imported, None if all were."""
     if len(ledger.at(Stage.COMPLETED)) == len(ledger.jobs):
         return None
     wrong = [index for index in range(len(ledger.jobs)) if ledger.entries[index].stage is not Stage.COMPLETED]
     reasons = [
-        f"job {index + 1} ({plural(len(ledger.jobs[index].paths), 'file')}: {named_paths(ledger.jobs[index].paths)}): "
-        f"{(ledger.entries[index].reason or _WORDS[ledger.entries[index].stage]).rstrip('.')}"
+        f"job {index + 1} {reason_of(ledger, index)}"
         for index in sorted(wrong, key=lambda index: ledger.entries[index].reason is None)[:MAX_NAMED]
     ]
     more = f"; and {plural(len(wrong) - MAX_NAMED, 'more job')}" if len(wrong) > MAX_NAMED else ""

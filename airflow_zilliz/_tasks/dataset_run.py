@@ -27,7 +27,7 @@ from airflow_zilliz._submit.record import PATIENCE
 from airflow_zilliz._submit.returned_job import Origin
 from airflow_zilliz._tasks.dataset_state import DatasetState
 from airflow_zilliz._tasks.dataset_wait import DatasetWait
-from airflow_zilliz._tasks.errors import error_of
+from airflow_zilliz._tasks.errors import error_of, name_import
 from airflow_zilliz._tasks.many_requests import send_for_each
 from airflow_zilliz._tasks.room_pause import pause, room_pause
 from airflow_zilliz._tasks.task_state import task_try
@@ -86,7 +86,8 @@ class DatasetRun:
         if outcome is None:
             self._state.task.log.warning("The trigger's event cannot be read (%r): polling the jobs themselves", event)
         else:
-            self._waiting.take(outcome, self._state.ids(self._state.ledger.at(Stage.RUNNING, Stage.COMMITTED)))
+            ids = self._state.ids(self._state.ledger.at(Stage.RUNNING, Stage.COMMITTED))
+            self._waiting.take(outcome, ids, logs_failures=True)
         return self.go()
 
     def end_of_backstop(self, is_execution_timeout: bool) -> Ledger:
@@ -118,6 +119,7 @@ class DatasetRun:
             self._state.put(index, stage=Stage.IN_DOUBT, reason=str(err))
             task.log.error("Job %d of %d: %s", index + 1, len(self._state.ledger.jobs), err)
         except ZillizError as err:
+            name_import(err, task.collection_name, task.zilliz_conn_id)
             raise self._state.failure(err) from None
         else:
             is_new = submitted.origin is Origin.STARTED

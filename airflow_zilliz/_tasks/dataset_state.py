@@ -30,6 +30,7 @@ LINE_EVERY = 60.0
 class DatasetTask(WaitingTask, Protocol):
     """What the parts of a dataset's import need of the operator."""
 
+    collection_name: str
     storage_conn_id: str | None
     max_active_jobs: int
     timeout: float

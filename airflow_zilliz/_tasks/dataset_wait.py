@@ -11,7 +11,7 @@ from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._protocol.scrubbing import Scrubber
 from airflow_zilliz._submit.ledger import Finish, Stage, Wait
 from airflow_zilliz._tasks.base import BACKSTOP_MARGIN
-from airflow_zilliz._tasks.dataset_account import result_of_entry, tally_of
+from airflow_zilliz._tasks.dataset_account import reason_of, result_of_entry, tally_of
 from airflow_zilliz._tasks.dataset_state import DatasetState
 from airflow_zilliz._tasks.errors import error_of
 from airflow_zilliz._tasks.job_list import FIRST_POLL_SECONDS, LAST_POLL_SECONDS
@@ -71,13 +71,18 @@ class DatasetWait:
             withhold_reasons=bool(task.storage_conn_id),
         )
 
-    def take(self, outcome: ListOutcome, ids: Sequence[str]) -> None:
-        """Store what has ended, and fail if the wait itself has ended."""
+    def take(self, outcome: ListOutcome, ids: Sequence[str], *, logs_failures: bool = False) -> None:
+        """Store what has ended, and fail if the wait itself has ended.
+
+        :param logs_failures: for an outcome of a trigger, whose log Airflow overwrites when the task defers again
+        """
         self._state.memory = outcome.memory
         by_id = {entry.job_id: index for index, entry in enumerate(self._state.ledger.entries) if entry.job_id}
         for job in outcome.ended:
             if job.job_id in by_id:
                 self._on_end(by_id[job.job_id], job)
+                if logs_failures and job.state is ImportState.FAILED:
+                    self._log_failure(by_id[job.job_id])
         self._state.log_progress()
         if outcome.jobs_have_ended:
             return
@@ -107,6 +112,11 @@ class DatasetWait:
         elif entry.stage is Stage.RUNNING and self._state.ledger.is_atomic:
             # someone else has committed it
             self._state.put(index, stage=Stage.LOADED if job.state is ImportState.UNCOMMITTED else Stage.COMMITTED)
+
+    def _log_failure(self, index: int) -> None:
+        self._state.task.log.error(
+            "Job %d of %d %s", index + 1, len(self._state.ledger.jobs), reason_of(self._state.ledger, index)
+        )
 
     def _reason_of(self, job: ImportProgress) -> str:
         """Return why a job failed; request a reason that the trigger withheld, since a worker can mask the keys."""

@@ -12,6 +12,7 @@ from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
     ZillizConfigError,
+    ZillizError,
     ZillizImportFailed,
     ZillizImportFailedNoRetry,
     ZillizJobNotFound,
@@ -48,6 +49,16 @@ def error_of(outcome: Outcome, *, retry_on_failure: bool = False) -> BaseExcepti
             return ZillizApiError(outcome.message, **api_facts)
         case _:
             return ZillizConfigError(outcome.message)
+
+
+def name_import(error: ZillizError, collection_name: str, conn_id: str) -> None:
+    """Put collection and connection before the text of an error that the server, or its absence, has caused."""
+    if not isinstance(error, (ZillizApiError, ZillizUnavailable)):
+        return
+    text = f"Import into collection {collection_name!r} (connection {conn_id!r}): {error}"
+    if isinstance(error, ZillizAuthError):
+        text += f". Correct the key of connection {conn_id!r}, or its rights on the cluster, and clear this task"
+    error.args = (text, *error.args[1:])
 
 
 def reschedule_exception() -> type[Exception]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +112,24 @@ def test_a_failed_job_keeps_no_other_out_and_a_retry_loads_it_alone(
     assert len(created(server)) == before + 3
     assert run_operator(make, TaskInstance(3), store)["jobs"] == 3
     assert len(created(server)) == before + 3
+
+
+def test_a_dataset_that_cannot_start_names_collection_and_connection(server: LocalServer) -> None:
+    server.add_fault("status", path="create", status=200, code=100, message="collection not found", times=None)
+    text = r"Import into collection 'books' \(connection 'zilliz_default'\): http.*not found.* Of 5 jobs with 10 files"
+    with pytest.raises(ZillizApiError, match=text):
+        run_operator(an_import(), TaskInstance())
+
+
+def test_a_failure_is_logged_when_the_trigger_reports_it(
+    server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Airflow overwrites a trigger's log when its task defers again."""
+    server.script({"state": "Importing", "seconds": 0.5}, {"state": "Failed", "reason": "the file is broken"})
+    with pytest.raises(ZillizImportFailed):
+        run_operator(an_import(files=files(4), deferrable=True), TaskInstance())
+    text = r"Job 1 of 2 \(2 files: books/0000.json, books/0001.json\): import job \d+ is Failed: the file is broken"
+    assert len(re.findall(text, capsys.readouterr().out)) == 1
 
 
 def test_the_failure_names_job_reason_and_files(server: LocalServer) -> None:

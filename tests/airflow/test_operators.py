@@ -29,6 +29,7 @@ from airflow_zilliz._tasks.job_wait import JobWait
 from airflow_zilliz._triggers import base
 from airflow_zilliz.exceptions import (
     ZillizApiError,
+    ZillizAuthError,
     ZillizConfigError,
     ZillizIdempotencyKeyReused,
     ZillizImportFailed,
@@ -110,6 +111,18 @@ def test_a_failed_job_fails_the_task_with_its_reason(server: LocalServer, deferr
     with pytest.raises(ZillizImportFailed, match="row 8: wrong dimension") as raised:
         run_operator(lambda: an_import(deferrable=deferrable), TaskInstance())
     assert isinstance(raised.value, AirflowFailException)
+
+
+def test_an_import_that_cannot_start_names_collection_and_connection(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = r"Import into collection 'books' \(connection 'zilliz_default'\): http"
+    server.add_fault("status", path="create", status=200, code=100, message="collection not found")
+    with pytest.raises(ZillizApiError, match=start):
+        run_operator(an_import, TaskInstance())
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server.connection().replace(str(server.api_key), "another"))
+    with pytest.raises(ZillizAuthError, match=rf"{start}.* Correct the key of connection 'zilliz_default'"):
+        run_operator(an_import, TaskInstance())
 
 
 def test_a_mapped_task_has_a_key_of_its_own(server: LocalServer) -> None:
