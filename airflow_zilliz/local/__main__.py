@@ -164,7 +164,7 @@ def _url(host: str, port: int) -> str:
 
 def _headline(options: argparse.Namespace, missing: str) -> str:
     behaves = "Zilliz Cloud" if options.flavor is Flavor.CLOUD else f"Milvus {options.milvus}"
-    extras = f"{'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
+    extras = f"requires {'a' if options.api_key else 'no'} key{', control route on' if options.control else ''}"
     text = f"Local import server: behaves like {behaves}, {extras}, imports from {options.data_dir}. Ctrl-C stops it.\n"
     return text + (f"Only scripted jobs can run: {missing}\n" if missing else "")
 
