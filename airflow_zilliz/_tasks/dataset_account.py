@@ -32,10 +32,11 @@ _WORDS = {
 }
 
 
-def account(ledger: Ledger, since: float | None = None) -> str:
+def account(ledger: Ledger, since: float | None = None, try_number: int | None = None) -> str:
     """Return how many jobs and files are at which stage, and the rows and bytes.
 
-    :param since: seconds since the import began, for the rate and the time left
+    :param since: seconds since this try began, for the rate and the time left
+    :param try_number: this try, whose files alone count for the rate; None for all files
     """
     parts = []
     for stage, word in _WORDS.items():
@@ -49,7 +50,9 @@ def account(ledger: Ledger, since: float | None = None) -> str:
         text += f"; {counted(rows)} rows"
     if size := sum(ledger.jobs[index].size or 0 for index in ledger.at(Stage.COMPLETED, Stage.LOADED)):
         text += f", {size:,} bytes"
-    done = len(ledger.paths(Stage.COMPLETED, Stage.LOADED, Stage.COMMITTED))
+    loaded = ledger.at(Stage.COMPLETED, Stage.LOADED, Stage.COMMITTED)
+    own = [index for index in loaded if try_number in (None, ledger.entries[index].try_number)]
+    done = sum(len(ledger.jobs[index].paths) for index in own)
     if since and done:
         text += f", {done / since:.3g} files/s"
         if left := len(ledger.paths(Stage.OPEN, Stage.RUNNING)):

@@ -113,4 +113,5 @@ class DatasetState:
         now = time.monotonic()
         if now - self._line_at >= LINE_EVERY:
             self._line_at = now
-            self.task.log.info("%s", account(self.ledger, since=time.time() - self.span.started_at))
+            since = time.time() - self.span.started_at
+            self.task.log.info("%s", account(self.ledger, since, self._try_number))

@@ -67,7 +67,7 @@ def progress_of(ended: Tally, waits: Iterable[ImportWait], reached: str = _COMPL
         seen = wait.seen
         rows += seen.rows or 0
         percents += seen.percent or 0
-        if wait.total_rows is None:
+        if not wait.total_rows:  # servers send 0 until they have read the files
             unknown += 1
         else:
             total += wait.total_rows

@@ -372,6 +372,14 @@ def test_a_snapshot_lists_failed_jobs_first_and_counts_all() -> None:
     assert (shown["state"], shown["rows"]) == ("Importing", 850)
 
 
+def test_rows_that_a_server_has_not_counted_yet_are_no_total() -> None:
+    """Milvus sends 0 rows of 0 until it has read the files."""
+    wait = ListWait(plan(), ["1"], START, recorded=Tally(1, 0, 5, 5))
+    (one,) = wait.begin()
+    one.on_progress(ImportProgress("1", ImportState.PENDING, 0, imported_rows=0, total_rows=0), START)
+    assert wait.progress(START).text == "2 jobs: 1 Completed, 1 Pending; 50 %, 5 rows so far"
+
+
 def test_a_snapshot_of_what_is_written_down() -> None:
     shown = snapshot_json(snapshot_of_ended([job("1"), job("2")], ["3"], START, START + 9))
     assert (shown["counts"], shown["percent"]) == ({"Completed": 2, "not seen yet": 1}, 66)
