@@ -1,8 +1,8 @@
 """Load several collections so that either all of them show their new rows, or none does.
 
 Each import stops at Uncommitted, where its rows are loaded and not yet visible. If all got there with the rows that
-were expected, all are committed, else all are aborted and the run fails. Needs a Milvus with two-phase imports (3.0),
-or the local import server. Run it with what to import, for instance
+were expected, all are committed, else those that were started are aborted and the run fails. Needs a Milvus with
+two-phase imports (3.0), or the local import server. Run it with what to import, for instance
 ``--conf '{"imports": {"books": {"files": [["books.parquet"]], "rows": 1000}}}'``.
 """
 
@@ -31,20 +31,29 @@ def zilliz_two_phase_import():
     start = ZillizImportOperator.partial(
         task_id="import_files", options={"auto_commit": False}, wait_for_completion=False
     ).expand_kwargs(plan())
-    wait = ZillizImportSensor(task_id="wait", job_id=start.output, target_state="Uncommitted", deferrable=True)
+    # waits for those that were started, also if another one was refused
+    wait = ZillizImportSensor(
+        task_id="wait",
+        job_id=start.output,
+        target_state="Uncommitted",
+        deferrable=True,
+        trigger_rule="all_done",
+    )
 
     @task(trigger_rule="all_done")
-    def decide(results: list[dict], params: dict | None = None) -> dict[str, list[str]]:
+    def decide(started: list[dict], params: dict | None = None, ti=None) -> dict[str, list[str]]:
+        # XCom results holds failed imports as well; the sensor's return_value is there only if none failed
+        results = ti.xcom_pull(task_ids="wait", key="results") or []
         found = {
             result["collection_name"]: result["imported_rows"] for result in results if result["state"] != "Failed"
         }
         wanted = {name: part["rows"] for name, part in params["imports"].items()}
-        job_ids = [result["job_id"] for result in results]
+        job_ids = [job["job_id"] for job in started]
         print(f"rows loaded: {found}, wanted: {wanted}")
         return {"commit": job_ids, "abort": []} if found == wanted else {"commit": [], "abort": job_ids}
 
-    # the sensor's results hold failed imports as well
-    decision = decide(wait.output["results"])
+    decision = decide(start.output)
+    wait >> decision
     commit = ZillizCommitImportOperator(task_id="commit", job_id=decision["commit"], deferrable=True)
     abort = ZillizAbortImportOperator(task_id="abort", job_id=decision["abort"])
 

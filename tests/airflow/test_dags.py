@@ -271,6 +271,19 @@ def test_the_two_phase_example(runs: Runs, as_wanted: bool) -> None:
     assert found["all_or_nothing", -1] == ("success" if as_wanted else "failed")
 
 
+def test_the_two_phase_example_aborts_what_it_started_when_another_import_is_refused(runs: Runs) -> None:
+    pytest.importorskip("milvus_lite", reason="the local server needs Milvus Lite for real imports")
+    runs.server.clear()
+    make_collection(runs.server, "books")
+    (runs.server.data_dir / "books.json").write_text('[{"id": 1, "vector": [0.5, 1]}]')
+    wanted = {name: {"files": [["books.json"]], "rows": 1} for name in ("books", "missing")}
+    found = runs.run(EXAMPLES / "zilliz_two_phase_import.py", "zilliz_two_phase_import", imports=wanted)
+    assert sorted(state for (task, _), state in found.items() if task == "import_files") == ["failed", "success"]
+    assert len(runs.server.requests("abort")) == 1
+    assert rows_in(runs.server, "books") == 0
+    assert found["all_or_nothing", -1] == "failed"
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_what_templates_and_xcoms_hand_over(runs: Runs, native: bool) -> None:
     runs.server.clear()
