@@ -41,9 +41,15 @@ def opened(
     :raises RunningError: Airflow does not start
     """
     server = import_server(home)
-    shown = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__CORE__PARALLELISM": "4", **(settings or {})}
+    shown = {
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "MILVUS_DATA_DIR": str(home / "data"),
+        **(settings or {}),
+    }
     with server, airflow(home, dags, None, shown, port=port) as api:
         make_collection(server, home / "data")
+        make_dataset(home / "data")
         api.version  # noqa: B018 - waits until Airflow is up
         fields = json.loads(server.connection(console_url=console_url))
         # the Test button of Airflow 3.3.2 refuses a connection without a port
@@ -51,6 +57,16 @@ def opened(
         fields |= {"connection_id": CONN_ID, "port": int(port_text), "extra": json.dumps(fields["extra"])}
         api.call("POST", "connections", fields)
         yield api, server
+
+
+def make_dataset(data: Path) -> None:
+    """Make the folder of files that the DAG zilliz_dataset imports, of new rows like those of the first JSON file."""
+    rows = json.loads((data / "part-2.json").read_text())
+    folder = data / "books"
+    folder.mkdir()
+    for number in range(5):
+        shifted = [{**row, "id": row["id"] + 100_000} for row in rows[number::5]]
+        (folder / f"{number}.json").write_text(json.dumps(shifted))
 
 
 def main() -> int:
@@ -71,6 +87,7 @@ def main() -> int:
             say(f"  Connection {CONN_ID!r} points to the import server, {server.url}; its key: {server.api_key}")
             say(f"  Collection 'demo' exists; files to import: {home / 'data'}")
             say("  DAG zilliz_import_wait imports part-1.parquet; trigger it with broken.json to see it fail.")
+            say("  zilliz_many_imports and zilliz_dataset have files, too; zilliz_two_phase_import has no collections.")
             say("Ctrl-C ends all of it.")
             signal.pause()
     except KeyboardInterrupt:

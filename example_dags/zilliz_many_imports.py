@@ -21,7 +21,7 @@ from airflow_zilliz.sensors import ZillizImportSensor
     catchup=False,
     params={
         "collection_name": "demo",
-        "imports": Param([[["part-1.parquet"]], [["part-2.parquet"]]], type="array", items={"type": "array"}),
+        "imports": Param([[["part-1.parquet"]], [["part-2.json"]]], type="array", items={"type": "array"}),
     },
     tags=["zilliz", "example"],
     doc_md=__doc__,

@@ -116,7 +116,9 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Pr
         where = f"{url} (through the proxy {proxy.name})"
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         text = next(str(cause) for cause in chain if isinstance(cause, ssl.SSLError))
-        advice = "does the endpoint speak https, and is extra 'verify' the CA that signed its certificate?"
+        advice = (
+            "for a server without TLS, start the connection's host with http://; for your own CA, set extra 'verify'"
+        )
         return f"{where}: TLS failed ({_clean(text, endpoint, proxy)}): {advice}"
     if any(isinstance(cause, socket.gaierror) or "Name" in type(cause).__name__ for cause in chain):
         return f"{where}: the name {host!r} cannot be resolved: is {whose} right?"

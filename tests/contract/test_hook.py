@@ -437,5 +437,5 @@ def test_https_to_a_plain_server_is_a_tls_failure(
 ) -> None:
     fields = {"conn_type": "zilliz", "host": f"https://127.0.0.1:{milvus.port}"}
     monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", json.dumps(fields))
-    with pytest.raises(ZillizUnavailable, match="TLS failed"):
+    with pytest.raises(ZillizUnavailable, match=r"TLS failed.* start the connection's host with http://"):
         ask("j")
