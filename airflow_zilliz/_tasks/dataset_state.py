@@ -63,6 +63,7 @@ class DatasetState:
         self.ledger = ledger
         self.span = span
         self.memory: Memory = NO_MEMORY
+        self.logged: tuple[str, float] = ("", 0.0)
         self._try_number: int = context["ti"].try_number
         self._line_at = -LINE_EVERY
 

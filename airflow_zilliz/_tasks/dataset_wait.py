@@ -34,10 +34,12 @@ class DatasetWait:
         """Wait until enough jobs have ended, on this worker or deferred."""
         ids = self._state.ids(step.indices)
         plan = self._plan(step)
-        wait = ListWait(plan, ids, time.time(), self._state.memory, tally_of(self._state.ledger))
+        memory, tally = self._state.memory, tally_of(self._state.ledger)
+        wait = ListWait(plan, ids, time.time(), memory, tally, logged=self._state.logged)
         is_deferrable = self._state.task.deferrable
         within = FIRST_POLL_SECONDS if is_deferrable else None
         outcome = poll_on_worker(wait, self._state.task._hook(), self._state.task.log, within) or wait.pause()
+        self._state.logged = wait.last_line
         self.take(outcome, ids)
         if is_deferrable and outcome.ending is None and not outcome.ended:
             state = self._state

@@ -132,6 +132,14 @@ def test_a_failure_is_logged_when_the_trigger_reports_it(
     assert len(re.findall(text, capsys.readouterr().out)) == 1
 
 
+def test_waves_that_follow_one_another_log_one_line_a_minute(
+    server: LocalServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    completed(server)
+    run_operator(an_import(max_active_jobs=1), TaskInstance())
+    assert len(re.findall(r"\d jobs?: \d Completed", capsys.readouterr().out)) == 1
+
+
 def test_the_failure_names_job_reason_and_files(server: LocalServer) -> None:
     server.script({"state": "Failed", "reason": "the file is broken"}, totalRows=2)
     text = r"job 1 \(2 files: books/0000.json, books/0001.json\): import job \d+ is Failed: the file is broken; job 2"
