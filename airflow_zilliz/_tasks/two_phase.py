@@ -200,5 +200,6 @@ def describe_if_possible(hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> 
 def _with_state(err: ZillizApiError, hook: ZillizHook, job_id: str, ids: dict[str, Any]) -> ZillizApiError:
     """Return the error with the job's state in its text: servers do not always send it."""
     job = describe_if_possible(hook, job_id, ids)
-    err.args = (f"Import job {job_id!r}: {err}. The job is {job.summary() if job else 'unknown'} now",)
+    state = f"The job is {job.summary()} now" if job else "Its state cannot be read"
+    err.args = (f"Import job {job_id!r} (connection {hook.zilliz_conn_id!r}): {err}. {state}",)
     return err

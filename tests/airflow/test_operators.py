@@ -504,6 +504,13 @@ def test_commit_of_a_job_that_commits_itself_is_refused(server: LocalServer) -> 
         run_operator(lambda: ZillizAbortImportOperator(task_id="abort", job_id=job_id), TaskInstance())
 
 
+@pytest.mark.parametrize("operator", [ZillizCommitImportOperator, ZillizAbortImportOperator])
+def test_commit_or_abort_of_an_unknown_job_names_the_connection(server: LocalServer, operator: Any) -> None:
+    text = r"Import job '450000000000000001' \(connection 'zilliz_default'\): .* Its state cannot be read"
+    with pytest.raises(ZillizJobNotFound, match=text):
+        run_operator(lambda: operator(task_id="commit", job_id="450000000000000001"), TaskInstance())
+
+
 def test_commit_of_a_completed_job_that_commits_itself_does_nothing_on_newer_servers(server: LocalServer) -> None:
     job_id = run_operator(an_import, TaskInstance())["job_id"]
     result = run_operator(lambda: ZillizCommitImportOperator(task_id="commit", job_id=job_id, **FAST), TaskInstance())
