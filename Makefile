@@ -40,10 +40,10 @@ lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/lint-imports
 	$(NEW)/bin/codespell
 
-# Most tests of waits wait, so that four processes fit on two cores. The longest tests come first.
+# Most tests of waits wait, so that five processes fit on two cores. The longest tests come first.
 PYTEST := bin/python -m pytest --dist loadgroup -n
 test-quick: $(NEW)/.test-ready
-	$(NEW)/$(PYTEST) 4 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
+	$(NEW)/$(PYTEST) 5 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
 
 test-rest: $(NEW)/.test-ready
 	ZILLIZ_INSTALL_CLIENTS=1 $(NEW)/$(PYTEST) 3 -m "full or hypothesis" tests

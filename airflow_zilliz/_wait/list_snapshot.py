@@ -80,7 +80,7 @@ def _of_job(job: ImportProgress) -> Part:
 
 def _of_wait(wait: ImportWait) -> Part:
     seen = wait.seen
-    return Part(wait.job_id, wait.state_word, seen.percent, seen.rows, wait.total_rows, seen_at=seen.at)
+    return Part(wait.job_id, wait.state_word, seen.percent, seen.rows, seen.total_rows, seen_at=seen.at)
 
 
 def _state(progress: ListProgress) -> str:

@@ -103,8 +103,6 @@ class ImportWait:
     is_one_of_many: bool = False
     #: whether this machine has polled the job, in vain or not
     is_polled: bool = field(default=False, init=False)
-    #: the job's rows, once a description had them
-    total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -164,7 +162,6 @@ class ImportWait:
         self._on_response(now)
         self._job_is_known()
         self._key_refused = False
-        self.total_rows = progress.total_rows if progress.total_rows is not None else self.total_rows
         summary = progress.summary()
         if summary != self.seen.summary and not self.is_one_of_many:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")

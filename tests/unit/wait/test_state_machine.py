@@ -103,6 +103,18 @@ def test_progress_is_logged_on_change_only() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "later", [job(progress=63), job(total_rows=900, file_size=70), job(progress=63, total_rows=900)]
+)
+def test_the_last_known_size_of_a_job_is_remembered(later: ImportProgress) -> None:
+    waiting = wait()
+    waiting.on_progress(job(imported_rows=1, total_rows=500, file_size=64), START + 1)
+    assert (waiting.seen.total_rows, waiting.seen.size) == (500, 64)
+    waiting.on_progress(later, START + 2)
+    assert waiting.seen.total_rows == (later.total_rows or 500)
+    assert waiting.seen.size == (later.file_size or 64)
+
+
 def test_uncommitted_waits_with_one_warning() -> None:
     waiting = wait()
     first = waiting.on_progress(job(ImportState.UNCOMMITTED, 99), START + 1)
