@@ -68,6 +68,10 @@ def test_completed_reaches_the_end() -> None:
     assert (end.ending, end.progress) == (Ending.REACHED, done)
 
 
+def test_a_short_poke_interval_is_the_first_pause() -> None:
+    assert wait(poke_interval=0.5).delay(START) == 0.5
+
+
 @pytest.mark.parametrize("state", [ImportState.PENDING, ImportState.IMPORTING, ImportState.COMMITTING])
 def test_running_states_wait(state: ImportState) -> None:
     step = wait().on_progress(job(state), START + 1)
