@@ -40,10 +40,10 @@ LONGEST_ROUND = 0.5
 def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: float) -> Subscriber:
     """Subscribe a wait to the polls of its target, once its connection is known.
 
-    The caller awaits the subscription's `changes`, takes its decisions, and calls `leave` after the last one: the end of
-    the wait, or a request for a new look-up. There is no coroutine that does this for each caller, and no future of the
-    look-up for each: thousands of triggers start together, and each of their objects brings the next garbage collection
-    of Airflow's whole heap nearer.
+    The caller awaits the subscription's `changes`, takes its decisions, and calls `leave` after the last one: the end
+    of the wait, or a request for a new look-up. There is no coroutine that does this for each caller, and no future of
+    the look-up for each: thousands of triggers start together, and each of their objects brings the next garbage
+    collection of Airflow's whole heap nearer.
 
     :param first_poll: the loop's time before which no poll counts
     :param looked_up_after: the loop's time after which the connection must have been looked up
