@@ -233,5 +233,5 @@ def _cloud_url(hostname: str) -> str | None:
         return None
     url = CLOUD_URL + (found["cn"] or "")
     if found.re is _CONSOLE_HOST:
-        raise ZillizConfigError(f"host {hostname} is the address of the console; that of the API is {url}")
+        raise ZillizConfigError(f"host {hostname} is the console; the API is at {url}")
     return url
