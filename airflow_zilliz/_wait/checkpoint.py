@@ -60,7 +60,7 @@ def pace_of(
 class Checkpoint:
     """What a wait remembers between polls: JSON types only, since it crosses processes. Times are epoch seconds.
 
-    Its fields are the keys of the stored JSON, so that a new name would lose what an older version has stored.
+    Its fields are the keys of the stored JSON: renaming one would lose what an older version has stored.
 
     :param summary: the job as last logged
     :param at: when the job was last seen

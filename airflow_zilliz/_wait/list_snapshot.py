@@ -54,7 +54,7 @@ def snapshot_of(
 def snapshot_of_ended(
     ended: Sequence[ImportProgress], open_ids: Sequence[str], started_at: float, now: float
 ) -> Snapshot:
-    """Return the snapshot of many jobs of which nothing is known but which have ended."""
+    """Return the snapshot of many jobs if it is only known which of them have ended."""
     tally = Tally.of(ended)
     reached = next((job.state.value for job in ended if job.state is not ImportState.FAILED), _COMPLETED)
     found = progress_of(tally, (), reached)
