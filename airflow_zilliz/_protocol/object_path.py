@@ -1,4 +1,4 @@
-"""What names an object among the paths and URLs of an import."""
+"""Identifies objects by the paths and URLs of an import."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-#: The only parts of a query that name an object, and are no signature of it.
+#: The only query parameters that identify an object; others sign its URL.
 _NAMING_PARAMETERS = frozenset({"versionId", "generation"})
 
 
 def object_of(path: str) -> str:
-    """Return what names the object of a path or URL: a presigned URL without its signature, anything else as it is."""
+    """Return what identifies an object: a presigned URL without its signature, any other path or URL unchanged."""
     if not _URL.match(path):
         return path
     url = urlsplit(path)

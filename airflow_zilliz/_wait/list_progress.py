@@ -67,10 +67,10 @@ def progress_of(ended: Tally, waits: Iterable[ImportWait], reached: str = _COMPL
         seen = wait.seen
         rows += seen.rows or 0
         percents += seen.percent or 0
-        if not wait.total_rows:  # servers send 0 until they have read the files
+        if not seen.total_rows:  # servers send 0 until they have read the files
             unknown += 1
         else:
-            total += wait.total_rows
+            total += seen.total_rows
     jobs = ended.ended + number
     knows_all = not unknown and total > 0
     part = rows / total if knows_all else (ended.ended + percents / 100) / max(jobs, 1)
