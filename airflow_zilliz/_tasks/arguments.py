@@ -56,10 +56,7 @@ def normalise_arguments(task: Any) -> None:
     :raises ZillizConfigError: a value has another form; names the argument, the task, the value and the expected form
     """
     for name in _fields_of(task):
-        value = normalised(name, getattr(task, name), task.task_id)
-        if value is None and name in _NEEDED:
-            raise ZillizConfigError(f"{name} of task {task.task_id!r} is empty")
-        setattr(task, name, value)
+        setattr(task, name, _checked(name, getattr(task, name), task.task_id))
 
 
 def check_literals(task: Any) -> None:
@@ -70,12 +67,19 @@ def check_literals(task: Any) -> None:
     for name in _fields_of(task):
         value = getattr(task, name)
         if not is_templated(value):
-            normalised(name, value, task.task_id)
+            _checked(name, value, task.task_id)
 
 
 def _fields_of(task: Any) -> list[str]:
     """Return the names of the template fields that are this provider's: a subclass may have others of any kind."""
     return [name for name in task.template_fields if name in _KINDS]
+
+
+def _checked(name: str, value: object, task_id: str) -> Any:
+    found = normalised(name, value, task_id)
+    if found is None and name in _NEEDED:
+        raise ZillizConfigError(f"{name} of task {task_id!r} is empty")
+    return found
 
 
 def normalised(name: str, value: object, task_id: str) -> Any:

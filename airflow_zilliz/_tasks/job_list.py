@@ -117,7 +117,7 @@ class JobList:
             # the trigger may have come too late to poll, or may not have reached the server
             self._take(outcome)
             self._poll_last(outcome.memory)
-        return self._go_on(outcome)
+        return self._go_on(outcome, logs_failures=True)
 
     def end_of_backstop(self, *, execution_timeout: bool) -> list[dict[str, Any]]:
         """Poll once more after Airflow ended the deferral itself, and finish with the jobs that have ended by then."""
@@ -185,14 +185,18 @@ class JobList:
 
     # -- what comes next ------------------------------------------------------------------------------------------
 
-    def _take(self, outcome: ListOutcome) -> None:
-        """Record the ended jobs, except those that are recorded: an outcome may be taken again."""
+    def _take(self, outcome: ListOutcome) -> Sequence[ImportProgress]:
+        """Record the ended jobs, except those that are recorded: an outcome may be taken again.
+
+        :returns: those that were not recorded
+        """
         ended = tuple(job for job in outcome.ended if job.job_id not in self.records.jobs)
         if self._plan.withhold_reasons:
             ended = with_reasons(ended, self._task._hook(), self._task._ids())
         self.records.take(ended, "The trigger's event")
         if ended:
             self.records.save()
+        return ended
 
     def _has_to_go_on(self, outcome: ListOutcome) -> bool:
         return outcome.jobs_have_ended and bool(self.records.open_ids) and not (self._plan.fail_fast and self._failed())
@@ -200,10 +204,16 @@ class JobList:
     def _failed(self) -> list[ImportProgress]:
         return [job for job in self.records.in_order() if job.state is ImportState.FAILED]
 
-    def _go_on(self, outcome: ListOutcome) -> list[dict[str, Any]]:
-        self._take(outcome)
+    def _go_on(self, outcome: ListOutcome, *, logs_failures: bool = False) -> list[dict[str, Any]]:
+        """Finish, or wait for the jobs that are open.
+
+        :param logs_failures: for an outcome of a trigger, whose log Airflow overwrites when the task defers again
+        """
+        failed = [job for job in self._take(outcome) if job.state is ImportState.FAILED]
         while self._has_to_go_on(outcome):
             if self._task.deferrable:
+                if failed and logs_failures:
+                    self._task.log.error("%s", self._failures(failed))
                 self._defer(outcome.memory)
             # not every record could be read again
             outcome = self._poll(outcome.memory, None)
@@ -223,17 +233,19 @@ class JobList:
         write_jobs_progress(self._context or {}, jobs, open_ids, self._plan.started_at)
 
     def _error_of(self, outcome: ListOutcome) -> BaseException | None:
-        failed, plan = self._failed(), self._plan
+        failed = self._failed()
         if not outcome.jobs_have_ended and self.records.open_ids:
             text = outcome.message
             if failed:
-                text += f". {failures(failed, len(self._job_ids), place_of(plan.conn_id, plan.target))}"
+                text += f". {self._failures(failed)}"
             return error_of(Outcome(outcome.ending or Ending.TIMED_OUT, text, facts=dict(outcome.facts)))
         if not failed:
             return None
-        text = failures(failed, len(self._job_ids), place_of(plan.conn_id, plan.target))
         cls = ZillizImportFailed if self._task.retry_on_failure else ZillizImportFailedNoRetry
-        return cls(f"{text}. {self._whole_wait()}", progress=failed[0], failed=failed)
+        return cls(f"{self._failures(failed)}. {self._whole_wait()}", progress=failed[0], failed=failed)
+
+    def _failures(self, failed: Sequence[ImportProgress]) -> str:
+        return failures(failed, len(self._job_ids), place_of(self._plan.conn_id, self._plan.target))
 
     def _whole_wait(self) -> str:
         open_ids = self.records.open_ids

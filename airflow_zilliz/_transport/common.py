@@ -110,9 +110,9 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Pr
     :param proxy: the proxy that it went through
     """
     chain = _causes(err)
-    host, whose, where = urlsplit(url).netloc, "the connection's host", url
+    asked, whose, where = urlsplit(url), "the connection's host", url
     if proxy is not None:
-        host, whose = urlsplit(proxy.name).netloc, "the environment's proxy"
+        asked, whose = urlsplit(proxy.name), "the environment's proxy"
         where = f"{url} (through the proxy {proxy.name})"
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         text = next(str(cause) for cause in chain if isinstance(cause, ssl.SSLError))
@@ -121,9 +121,10 @@ def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Pr
         )
         return f"{where}: TLS failed ({_clean(text, endpoint, proxy)}): {advice}"
     if any(isinstance(cause, socket.gaierror) or "Name" in type(cause).__name__ for cause in chain):
-        return f"{where}: the name {host!r} cannot be resolved: is {whose} right?"
+        return f"{where}: the name {asked.hostname!r} cannot be resolved: is {whose} right?"
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
-        return f"{where}: connection refused (is {'a server' if proxy is None else 'the proxy'} listening at {host}?)"
+        listener = "a server" if proxy is None else "the proxy"
+        return f"{where}: connection refused (is {listener} listening at {asked.netloc}?)"
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
         return f"{where}: no response within {endpoint.request_timeout:g} s"
     if refusal := next((cause for cause in chain if _is_tunnel_refusal(cause)), None):

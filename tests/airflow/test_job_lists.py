@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -276,6 +277,17 @@ def test_what_ended_and_was_forgotten_since_is_not_lost(
     if mode == "deferrable":
         assert 2 <= outcome.left <= 4
         assert len(outcome.kwargs[-1]["job_ids"]) < len(outcome.kwargs[0]["job_ids"])
+
+
+def test_a_failure_is_also_in_the_log_of_the_worker_that_defers_again(
+    server: LocalServer, hourly: None, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow overwrites a trigger's log at the next deferral."""
+    early, late = jobs(server, 5, seconds=1.5, failed=1), jobs(server, 5, seconds=4.0)
+    outcome = run_task("deferrable", job_id=early + late, **FAST)
+    assert outcome.left >= 2
+    written = re.compile("1 of 10 import jobs failed.*row 8")
+    assert max(len(written.findall(text)) for text in (capsys.readouterr().out, caplog.text)) == 1
 
 
 def test_results_that_somebody_changed_are_polled_again(server: LocalServer) -> None:

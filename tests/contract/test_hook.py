@@ -299,7 +299,10 @@ def test_button_names_the_cluster(cloud: LocalServer, monkeypatch: pytest.Monkey
         ({"login": "root", "password": "wrong-0123456789"}, "The key was refused: check it"),
         ({"login": "", "password": ""}, "The server requires a key, and the connection has none"),
         ({"host": "http://127.0.0.1:1"}, "connection refused (is a server listening"),
-        ({"host": "http://no-such-host.invalid"}, "cannot be resolved: is the connection's host right?"),
+        (
+            {"host": "http://no-such-host.invalid:19530"},
+            "the name 'no-such-host.invalid' cannot be resolved: is the connection's host right?",
+        ),
         ({"extra": {"clusterid": "x"}}, "extra 'clusterid' is not known"),
         ({"extra": {"cluster_id": "a", "project_id": "b"}}, "cluster_id 'a' and project_id 'b'"),
     ],

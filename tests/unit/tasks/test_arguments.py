@@ -157,8 +157,9 @@ def test_all_template_fields_of_a_task() -> None:
 
 @pytest.mark.parametrize("name", ["zilliz_conn_id", "collection_name"])
 def test_what_no_task_can_do_without(name: str) -> None:
-    with pytest.raises(ZillizConfigError, match=f"^{name} of task 'load' is empty"):
-        normalise_arguments(a_task(**{name: "None"}))
+    for check in (check_literals, normalise_arguments):
+        with pytest.raises(ZillizConfigError, match=f"^{name} of task 'load' is empty"):
+            check(a_task(**{name: "None"}))
 
 
 @pytest.mark.parametrize(
