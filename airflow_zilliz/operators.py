@@ -26,7 +26,7 @@ from airflow_zilliz._tasks.two_phase import (
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
 )
-from airflow_zilliz._wait.outcome import Outcome
+from airflow_zilliz._wait.outcome import Outcome, without_description
 from airflow_zilliz.exceptions import (
     ZillizImportFailed,
     ZillizJobNotFound,
@@ -142,6 +142,10 @@ class ZillizImportOperator(StartsImports):
     def execute_again(self, context: Context, event: Any = None, *, submit_by: float | None = None, **_: Any) -> Any:
         """Send the import again after the server had too many jobs and the task gave its worker up."""
         return self._start(context, submit_by if submit_by is not None else time.time() + self.timeout)
+
+    def execute_complete(self, context: Context, event: Any = None, **span: Any) -> Any:
+        """Resume after the trigger; for a user's own key, the job's files are still to be compared."""
+        return super().execute_complete(context, without_description(event) if self.idempotency_key else event, **span)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, with the job that the task started."""
