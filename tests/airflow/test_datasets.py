@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
-from airflow_zilliz._tasks import dataset_run, dataset_store, room_pause
+from airflow_zilliz._tasks import dataset, dataset_run, dataset_store, importing, room_pause
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -179,6 +179,15 @@ def first_job(store: Path) -> str:
     saved = dataset_store.LedgerStore(context_of(TaskInstance(), store)).load()
     assert saved is not None
     return str(saved.ledger.entries[0].job_id)
+
+
+def test_a_job_that_the_server_returns_for_two_is_in_doubt(server: LocalServer, deferrable: bool) -> None:
+    completed(server)
+    # a server that honours keys, and here mistakes one for another
+    key = mock.patch.object(dataset, "names_of", return_value=())
+    digest = mock.patch.object(importing, "digest_of", return_value="0")
+    with key, digest, pytest.raises(ZillizSubmissionUnknown, match=r"which is job 1 of this task"):
+        run_operator(an_import(files=files(4), deferrable=deferrable), TaskInstance())
 
 
 # -- what is in the storage ---------------------------------------------------------------------------------------
