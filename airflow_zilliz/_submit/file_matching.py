@@ -78,16 +78,15 @@ class _Printed:
 
     def paths_of(self, text: str) -> list[str] | None:
         """Return the whole paths that a text shows, None for one that shows none."""
-        if found := _PROTOBUF_PATH.findall(text):
-            return [_plain(_unescaped(path)) for path in found]
-        if not (text.startswith("[") and text.endswith("]")):
-            return None
-        for inner in (text[1:-1], text[1:-1].strip()):  # a path may begin or end with a blank
+        is_list = text.startswith("[") and text.endswith("]")
+        for inner in (text[1:-1], text[1:-1].strip()) if is_list else ():  # a path may begin or end with a blank
             if (group := self._groups.get(_bare(inner))) is not None:
                 return group
             if self._tile is not None and (tiles := _tiles(self._tile, inner)) is not None:
                 return tiles
-        return [_plain(word) for word in text[1:-1].split()]
+        if found := _PROTOBUF_PATH.findall(text):
+            return [_plain(_unescaped(path)) for path in found]
+        return [_plain(word) for word in text[1:-1].split()] if is_list else None
 
 
 def _tiles(tile: re.Pattern[str], text: str) -> list[str] | None:

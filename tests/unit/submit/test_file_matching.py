@@ -35,6 +35,7 @@ NUMPY = [["1/id.npy", "1/vector.npy"]]
         (["[/day/a.parquet /day/b.json]"], [["day/a.parquet"], ["day/b.json"]]),
         (["day/a].parquet"], [["day/a].parquet"]]),
         (["[ a.parquet]"], [[" a.parquet"]]),
+        (['[paths:"a".parquet]'], [['paths:"a".parquet']]),
         (["[day/a.parquet ]"], [["day/a.parquet "]]),
         (["[day/a\tb.parquet day/c.parquet]"], [["day/a\tb.parquet"], ["day/c.parquet"]]),
     ],
