@@ -30,6 +30,8 @@ path = Path(sys.argv[1])
 path.with_suffix(".new").write_text(f"{child.pid} {deaf.pid} {orphan}")
 path.with_suffix(".new").rename(path)
 if sys.argv[2:]:
+    while not path.with_suffix(".read").exists():
+        time.sleep(0.05)
     sys.exit(int(sys.argv[2]))
 time.sleep(600)
 """
@@ -51,7 +53,9 @@ def family(pids: Path) -> list[psutil.Process]:
     while not pids.exists():
         assert time.monotonic() < until, "the family does not start"
         time.sleep(0.05)
-    return [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    found = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    pids.with_suffix(".read").touch()
+    return found
 
 
 def left(processes: list[psutil.Process]) -> list[psutil.Process]:
