@@ -210,6 +210,16 @@ def of_source(lake: Path, pattern: str = "**/*.json", **arguments: Any) -> Calla
     return an_import(files=None, source=f"file://{lake}/{pattern}", to_path=to_path, **arguments)
 
 
+def test_a_folder_that_airflow_takes_for_another_is_an_error(server: LocalServer, lake: Path, store: Path) -> None:
+    (lake / "a#").mkdir()
+    (lake / "a#" / "1.json").write_text("[]")
+    with pytest.raises(ZillizConfigError, match=r"a#' cannot be listed: .* takes it for '.*a'"):
+        run_operator(of_source(lake, "a#"), TaskInstance(), store)
+    completed(server)
+    run_operator(of_source(lake, "a?/*.json"), TaskInstance(), store)
+    assert created(server) == [["a#/1.json"]]
+
+
 def test_a_source_is_listed_once_and_a_retry_imports_the_same_files(
     server: LocalServer, store: Path, lake: Path, deferrable: bool
 ) -> None:
