@@ -26,7 +26,7 @@ from airflow_zilliz._tasks.two_phase import (
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
 )
-from airflow_zilliz._wait.outcome import Outcome, without_description
+from airflow_zilliz._wait.outcome import Ending, Outcome, without_description
 from airflow_zilliz.exceptions import (
     ZillizImportFailed,
     ZillizJobNotFound,
@@ -229,7 +229,7 @@ class ZillizImportOperator(StartsImports):
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         """Compare the job's files again: for a user's own key, the server may have returned another import's job."""
         job = end.progress
-        if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
+        if self.idempotency_key and job is not None and end.ending is Ending.REACHED:
             check_key(self._submission(), job)
         return super()._finish(end, context)
 

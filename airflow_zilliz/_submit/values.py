@@ -78,11 +78,11 @@ def changed(collection_name: str, job_id: str | None) -> ZillizSubmissionUnknown
     """
     earlier = f"started import job {job_id}" if job_id else "may have started an import"
     return ZillizSubmissionUnknown(
-        f"An earlier try of this task {earlier} into a collection, and its arguments (collection {collection_name!r}, "
-        "partition, files, options or idempotency_key) have changed since. Nothing was sent now, and the task is not "
-        "retried, since files that both imports have would be loaded twice. To import what the arguments say now, "
-        "clear the task. If nobody changed them, some template, variable or listing in the DAG file has another value "
-        "in each try"
+        f"This task {earlier} before, and what it is to import (into collection {collection_name!r} now) has changed "
+        "since: database, collection, partition, files, options or idempotency_key. Nothing was sent now, and the task "
+        "is not retried, since files that both imports have would be loaded twice. To import what the arguments say "
+        "now, clear the task. If nobody changed them, some template, variable or listing in the DAG file has another "
+        "value in each try"
     )
 
 

@@ -119,7 +119,7 @@ def test_a_resumed_task_does_not_import_with_other_arguments(
     def make() -> Any:
         return an_import(object_urls=urls("s"), deferrable=True, max_active_jobs=1, **next(stretches))()
 
-    with pytest.raises(ZillizSubmissionUnknown, match=r"have changed since.* Of 2 jobs with 2 files"):
+    with pytest.raises(ZillizSubmissionUnknown, match=r"has changed since.* Of 2 jobs with 2 files"):
         run_operator(make, TaskInstance(), tmp_path / "s" if memory else None)
     assert len(server.requests("create")) == 1
 
@@ -131,12 +131,12 @@ def test_only_a_cleared_task_imports_with_other_arguments(
     server.script({"state": "Completed"}, totalRows=2)
     run_operator(an_import(object_urls=urls("s")), TaskInstance(), tmp_path / "s")
     changed = an_import(object_urls=urls("s"), **changes)
-    with pytest.raises(ZillizSubmissionUnknown, match="have changed since"):
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
         run_operator(changed, TaskInstance(2), tmp_path / "s")
     cleared = TaskInstance(3)
     cleared.max_tries = 3
     run_operator(an_import(object_urls=urls("s")), cleared, tmp_path / "s")
-    with pytest.raises(ZillizSubmissionUnknown, match="have changed since"):
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
         run_operator(changed, cleared, tmp_path / "s")
     assert len(server.requests("create")) == 2
     cleared.max_tries = 4

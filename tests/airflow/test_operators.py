@@ -443,7 +443,7 @@ def test_a_retry_that_nobody_cleared_does_not_import_with_other_arguments(
     server: LocalServer, heeds_keys: bool, changes: Any, tmp_path: Path
 ) -> None:
     first = run_operator(an_import, TaskInstance(), tmp_path / "store")
-    with pytest.raises(ZillizSubmissionUnknown, match=f"started import job {first['job_id']}.*have changed since"):
+    with pytest.raises(ZillizSubmissionUnknown, match=f"started import job {first['job_id']}.*has changed since"):
         run_operator(lambda: an_import(**changes), TaskInstance(try_number=2), tmp_path / "store")
     assert len(jobs(server)) == 1
 
@@ -465,12 +465,14 @@ def test_an_own_key_that_two_tasks_share_is_an_error(server: LocalServer) -> Non
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("state", ["Uncommitted", "Completed"])
 def test_an_own_key_whose_job_shows_its_files_late_is_an_error_at_the_end(
-    server: LocalServer, deferrable: bool
+    server: LocalServer, deferrable: bool, state: str
 ) -> None:
     # the script's job is of other files, and shows them as late as Milvus does
-    script(server, {"state": "Importing", "seconds": 1, "progress": 10}, {"state": "Completed"})
-    make = lambda: an_import(idempotency_key="books", files=[["day/c.parquet"]], deferrable=deferrable)  # noqa: E731
+    script(server, {"state": "Importing", "seconds": 1, "progress": 10}, {"state": state, "progress": 80})
+    arguments = {"files": [["day/c.parquet"]], "deferrable": deferrable, "target_state": state}
+    make = lambda: an_import(idempotency_key="books", **arguments)  # noqa: E731
     with pytest.raises(ZillizIdempotencyKeyReused, match="not imported"):
         run_operator(make, TaskInstance())
 

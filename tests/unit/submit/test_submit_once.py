@@ -829,7 +829,7 @@ OTHERS = (
 def test_a_retry_with_other_arguments_sends_nothing(record: Record, is_own_key: bool) -> None:
     server = Server()
     server.add("mine", "Completed")
-    with pytest.raises(ZillizSubmissionUnknown, match="have changed since"):
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
         started(server, retry(record, clears=2), is_own_key=is_own_key)
     assert server.created == 0
 
