@@ -1,4 +1,4 @@
-# Everything a newcomer or CI runs. Needs Python 3.10 to 3.13, pip and make; all else goes into .venv*.
+# All commands for newcomers and CI. Needs Python 3.10 to 3.13, pip and make; everything else goes into .venv*.
 
 PYTHON ?= python3
 # Airflow 2.11 runs on Python 3.10 to 3.12: the first of these that works here is taken.
@@ -11,7 +11,7 @@ NEW := .venv
 OLD := .venv-2.11
 DIST := .venv-dist
 S3 := .venv-s3
-# The day as of which each Airflow between is resolved.
+# The days as of which the Airflow releases in between are resolved.
 DAY_3.0 := 2025-10-01
 DAY_3.1 := 2026-03-25
 DAY_3.2 := 2026-06-15
@@ -30,7 +30,7 @@ ui: $(NEW)/.demo-ready ## Airflow in your browser, beside a local import server,
 
 test: lint test-quick ## lint, types, and the unit, contract and Airflow tests on the newest Airflow (6 minutes)
 
-# Goes on where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
+# Continues where `make test` ends: tests marked as full, more random examples, other clients, and whole deployments.
 test-full: test test-rest test-old test-pages test-s3 docs soak-short ## that, more examples, Airflow 2.11, whole deployments, a browser, faults, the docs, a short soak (40 minutes)
 
 lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
@@ -40,10 +40,10 @@ lint: $(NEW)/.test-ready ## ruff, mypy, the layers of the package, and spelling
 	$(NEW)/bin/lint-imports
 	$(NEW)/bin/codespell
 
-# Most tests of waits wait, so that four processes fit on two cores. The longest tests come first.
+# Most tests of waits wait, so that five processes fit on two cores. The longest tests come first.
 PYTEST := bin/python -m pytest --dist loadgroup -n
 test-quick: $(NEW)/.test-ready
-	$(NEW)/$(PYTEST) 4 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
+	$(NEW)/$(PYTEST) 5 -m "not full" --hypothesis-profile=quick tests/airflow tests/contract tests/unit
 
 test-rest: $(NEW)/.test-ready
 	ZILLIZ_INSTALL_CLIENTS=1 $(NEW)/$(PYTEST) 3 -m "full or hypothesis" tests
@@ -74,7 +74,7 @@ explore: $(NEW)/.test-ready ## every combination of two faults around a submit, 
 	$(NEW)/bin/python -m tests.exploration.explorer --faults 2
 	$(NEW)/bin/python -m tests.exploration.datasets --faults 2
 
-# Asks PyPI for what it knows of each release; fails where it cannot be asked.
+# Asks PyPI about each pinned release; fails if PyPI cannot be reached.
 audit: $(NEW)/.audit-ready ## known vulnerabilities of what a user installs
 	$(NEW)/bin/pip-audit --strict --no-deps --disable-pip -r requirements/demo.txt
 
@@ -95,7 +95,7 @@ bench: $(NEW)/.bench-ready ## what 1 to 10,000 waits and processes that share a 
 	$(NEW)/bin/python benchmarks/bench_fleet.py --picture docs/fleet.png
 	$(MAKE) bench-readers
 
-bench-readers: $(NEW)/.bench-ready ## what the local server's file readers take for a million rows of each format (a few minutes)
+bench-readers: $(NEW)/.bench-ready ## time and memory of the local server's file readers for a million rows of each format (a few minutes)
 	$(NEW)/bin/python benchmarks/bench_readers.py --import
 
 bench-triggerer: $(NEW)/.demo-ready ## 1,000 deferred tasks in a real Airflow (12 minutes: two processes for each task)
@@ -110,7 +110,7 @@ bench-progress: $(NEW)/.test-ready ## 1,000 waits with and without the XCom of t
 bench-dataset: $(NEW)/.test-ready ## a dataset of 50 jobs in one task beside 50 mapped tasks, on PostgreSQL (10 minutes)
 	$(NEW)/bin/python benchmarks/bench_dataset.py
 
-bench-import: $(NEW)/.demo-ready ## what importing the sensor costs
+bench-import: $(NEW)/.demo-ready ## modules and time that importing the sensor costs (4 s)
 	$(NEW)/bin/python benchmarks/bench_import.py
 
 MODULE ?= airflow_zilliz/_submit/submit_once.py
@@ -156,7 +156,7 @@ $(S3)/.test-ready: requirements/s3.txt pyproject.toml
 	touch $@
 
 $(OLD)/.test-ready: requirements/airflow-2.11.txt pyproject.toml
-	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one, or run 'make test-new'"; exit 1; }
+	@test -n "$(PYTHON_OLD)" || { echo "Airflow 2.11 needs Python 3.10, 3.11 or 3.12: set PYTHON_OLD to one. 'make test' needs none of them"; exit 1; }
 	$(PYTHON_OLD) -m venv $(OLD)
 	$(OLD)/bin/python $(PIP) install --no-deps -r requirements/airflow-2.11.txt
 	$(OLD)/bin/python $(PIP) install --no-deps --no-build-isolation -e .

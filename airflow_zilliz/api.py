@@ -1,4 +1,4 @@
-"""The values in the hook's results and in errors: a job, its files, and its state."""
+"""The values that the hook returns and that errors contain: a job, its files, and its state."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class ZillizError(AirflowException):
 
 
 class ZillizConfigError(ZillizError, ValueError):
-    """A connection, an argument or a combination of both cannot be used as it is; nothing was sent."""
+    """A connection, an argument, or the two together cannot be used; nothing was sent."""
 
 
 class ZillizApiError(ZillizError):
@@ -49,7 +49,7 @@ class ZillizApiError(ZillizError):
 
 
 class ZillizAuthError(ZillizApiError, AirflowFailException):
-    """The key was refused, or has no right to the cluster. A retry cannot help, so Airflow does not retry."""
+    """The key was refused, or has no right to the cluster. Airflow does not retry, since that cannot help."""
 
     @property
     def concerns_every_job(self) -> bool:

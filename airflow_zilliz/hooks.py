@@ -121,7 +121,7 @@ class ZillizHook(BaseHook):
     ) -> Iterator[ImportProgress]:
         """Yield the import jobs, page after page, in the server's order. Raises as `get_import_progress`.
 
-        A listed job has state and collection; percentage and reason only on Milvus; rows and files nowhere.
+        A listed job has its state and collection, on Milvus also percentage and reason, but never rows or files.
 
         :param collection_name: only this collection's jobs; Zilliz Cloud does not document this filter
         """
@@ -167,17 +167,21 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> str:
-        """Start an import and return its job id. It is sent once: a lost response raises, and the job may exist.
+        """Start an import and return its job id. The request is sent once: if its response is lost, the job may exist.
 
-        Exactly one kind of source: ``files`` for Milvus; for Zilliz Cloud ``object_urls``, or ``volume_name`` with
-        ``data_paths``. Each is a list of lists: an inner list is one file, or the set of one group's NumPy files.
+        Give exactly one kind of source: ``files`` for Milvus; for Zilliz Cloud ``object_urls``, or ``volume_name`` with
+        ``data_paths``. Each is a list of lists: an inner list is one file, or the NumPy files of one group.
 
-        :param access_key: of the object storage, with ``secret_key``, and ``token`` for short-lived ones
+        :param collection_name: the collection
+        :param partition_name: the partition; None for the default one
+        :param access_key: of the object storage, with ``secret_key``, and ``token`` for short-lived keys
         :param options: such as ``{"auto_commit": False, "timeout": "300s"}``; values are sent as text
         :param idempotency_key: lets Milvus 2.6.24+ and 3.0.2+ return the first job for a repeated request; 1 to 256
             characters of printable ASCII
         :raises ZillizConfigError: before anything is sent
-        :raises ZillizUnavailable: no usable response, so that it is not known whether there is a job
+        :raises ZillizAuthError: key refused, or no right to the cluster
+        :raises ZillizApiError: the server refused the request
+        :raises ZillizUnavailable: no usable response: a job may have been started, unless ``was_not_taken``
         """
         endpoint = replace(self.endpoint(), other_secrets=tuple(filter(None, (access_key, secret_key, token))))
         target = Target(cluster_id, project_id, region_id, db_name).merged(endpoint.target)
@@ -206,10 +210,10 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> None:
-        """Make the rows of an Uncommitted job visible. It may be repeated: a job that is committed stays so.
+        """Make the rows of an Uncommitted job visible. A repeated call changes nothing.
 
         :param job_id: a job that was created with ``options={"auto_commit": "false"}``
-        :raises ZillizApiError: the job is in another state, or commits by itself, or the server has no such imports
+        :raises ZillizApiError: the job is in another state or commits by itself, or the server has no two-phase imports
         :raises ZillizError: as `get_import_progress`
         """
         endpoint = self.endpoint()
@@ -225,10 +229,10 @@ class ZillizHook(BaseHook):
         region_id: str | None = None,
         db_name: str | None = None,
     ) -> None:
-        """Drop a two-phase job, whose state is Failed from then on. It may be repeated.
+        """Drop a two-phase job, whose state is Failed from then on. A repeated call changes nothing.
 
         :param job_id: a job that was created with ``options={"auto_commit": "false"}``; no server aborts another one
-        :raises ZillizApiError: the job is committed, or commits by itself, or the server has no such imports
+        :raises ZillizApiError: the job is committed or commits by itself, or the server has no two-phase imports
         :raises ZillizError: as `get_import_progress`
         """
         endpoint = self.endpoint()

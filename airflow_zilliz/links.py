@@ -21,9 +21,9 @@ PAGES_PREFIX = "/zilliz"
 PROGRESS_ROUTE = "zilliz-import-progress"
 
 _RELEASE = tuple(int(number) for number in airflow_version.split(".")[:2])
-#: The REST API of earlier ones does not take a browser's session.
+#: The REST API of earlier ones does not accept a browser's session.
 HAS_PAGES = _RELEASE >= (3, 1)
-#: Earlier ones have no place for a view inside a task's page, but as a tab of every task.
+#: Earlier ones can show a view inside a task's page only as a tab of every task.
 HAS_TASK_VIEWS = _RELEASE >= (3, 2)
 
 
@@ -75,7 +75,7 @@ def store_links(ti: Any, hook: ZillizHook) -> None:
         url = console_url_of(hook.endpoint())
     except ZillizError:
         return  # the first request says what is wrong with the connection
-    # without one, Airflow stores an empty address itself, after an error line about what it did not find
+    # even if empty: otherwise Airflow logs an error about the missing address, and stores an empty one itself
     ti.xcom_push(key=CONSOLE_KEY, value=url or "")
 
 

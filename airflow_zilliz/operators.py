@@ -1,4 +1,4 @@
-"""The operators: the one that starts an import, and, from `two_phase`, those that commit or abort one."""
+"""The operators: the one that starts an import is here, the others come from `_tasks`."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class ZillizImportOperator(StartsImports):
         the access key, password the secret key, extra ``session_token`` or ``aws_session_token`` a short-lived one's
     :param wait_for_completion: wait for the job; if false, the task ends when the job is started
     :param timeout: how long to wait, seconds or timedelta
-    :param idempotency_key: a key of your own; None makes one of dag id, run id, task id and map index, so that a retry
-        and a cleared task get the first job back (templated)
-    :param cancel_on_kill: abort a two-phase import (``auto_commit`` false) when its task is killed or cleared: while it
-        runs on a worker, there also by ``execution_timeout``, and from Airflow 3.3 on while it is deferred. A retry
-        then starts another. An ordinary import cannot be stopped on any known server, and the log says so
+    :param idempotency_key: a key of your own; None derives one from dag id, run id, task id, map index and what is
+        imported, so that a retry and a cleared task find their first job (templated)
+    :param cancel_on_kill: abort a two-phase import (``auto_commit`` false) when its task is killed or cleared, or
+        exceeds its ``execution_timeout`` on a worker; from Airflow 3.3 on also when it is killed or cleared while it
+        is deferred. A retry then starts another. No known server can stop an ordinary import; the log says so
     :param zilliz_conn_id: and all others as for `ZillizImportSensor`
     :raises ZillizSubmissionUnknown: it is not known whether the import was started; not retried
     :raises ZillizConfigError: before anything is sent
@@ -140,7 +140,7 @@ class ZillizImportOperator(StartsImports):
         return self._start(context, time.time() + self.timeout)
 
     def execute_again(self, context: Context, event: Any = None, *, submit_by: float | None = None, **_: Any) -> Any:
-        """Send the import again after the server had too many jobs and the task gave its worker up."""
+        """Send the import again after the server had too many jobs and the task released its worker."""
         return self._start(context, submit_by if submit_by is not None else time.time() + self.timeout)
 
     def execute_complete(self, context: Context, event: Any = None, **span: Any) -> Any:
@@ -172,7 +172,7 @@ class ZillizImportOperator(StartsImports):
         return self._ended(context, lambda: self._job_wait(context, *self._time_span(context)).wait())
 
     def _ended(self, context: Context, wait: Callable[[], Any]) -> Any:
-        """Record how the wait ended. Nothing is deleted: the task may fail after this, be retried or cleared."""
+        """Record how the wait ended. Nothing is deleted, since the task may yet fail, be retried or be cleared."""
         try:
             result = wait()
         except ZillizImportFailed as failure:
@@ -188,7 +188,7 @@ class ZillizImportOperator(StartsImports):
         return result
 
     def _remembered(self, submitted: Submitted, context: Context) -> dict[str, Any]:
-        """Return the recorded result of a job that was seen Completed and that the server no longer shows so."""
+        """Return the recorded result of a job that was Completed once, although the server no longer shows that."""
         result = dict(submitted.record.result or {})
         self.log.warning(
             "Import job %s was Completed in an earlier try of this task, and the server no longer shows it as such: "
@@ -209,7 +209,9 @@ class ZillizImportOperator(StartsImports):
         if self.job_id is None:
             self.log.warning("Killed before the import's job id was known: a retry finds out whether there is a job")
         elif commits_by_itself(self.options):
-            self.log.warning("Import job %s continues: no server can stop one that commits by itself", self.job_id)
+            self.log.warning(
+                "Import job %s continues: no server can stop an import that commits by itself", self.job_id
+            )
         else:
             self._abort_in_time([str(self.job_id)])
 
@@ -219,10 +221,12 @@ class ZillizImportOperator(StartsImports):
         if not self.cancel_on_kill:
             return ZillizImportTrigger
         if commits_by_itself(self.options):
-            self.log.info("cancel_on_kill can do nothing: import job %s commits by itself", self.job_id)
+            self.log.info("cancel_on_kill has no effect: import job %s commits by itself", self.job_id)
             return ZillizImportTrigger
         if not hasattr(ZillizImportTrigger, "on_kill"):
-            self.log.info("cancel_on_kill works only on workers: before Airflow 3.3, a kill does not reach triggers")
+            self.log.info(
+                "cancel_on_kill has no effect while the task is deferred: before Airflow 3.3, no kill reaches triggers"
+            )
             return ZillizImportTrigger
         return ZillizOwnedImportTrigger
 

@@ -26,7 +26,7 @@ def _views() -> list[dict[str, Any]]:
     progress = {
         "name": "Import progress",
         "href": f"{pages}/progress.html?{ids}",
-        # in no menu and on no task's page: only the button opens it
+        # neither in a menu nor on every task's page: only the button opens it
         "destination": "base",
         "url_route": PROGRESS_ROUTE,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from airflow_zilliz._wait.state_machine import Decision, ImportWait
 
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -41,27 +39,27 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     The first poll is on the worker, before any deferral. ``return_value`` is a dict of ``job_id``,
     ``collection_name``, ``state``, ``imported_rows``, ``total_rows``, ``file_size`` (bytes) and ``complete_time``.
 
-    A list of jobs is waited for in one task, with one trigger: ``return_value`` is then a list of such dicts, in the
-    order of the ids, and so is XCom ``results``, which is written while the wait goes on and holds Failed jobs with
-    their ``reason``. An empty list skips the task.
+    With a list of jobs, one task and one trigger wait for all of them: ``return_value`` is then a list of such dicts,
+    in the order of the ids. XCom ``results`` is such a list as well, written while the wait continues; it includes
+    Failed jobs, with their ``reason``. An empty list skips the task.
 
     :param job_id: the job, as the import call returned it, or a list of jobs: ids or dicts with ``job_id``, their JSON
-        text, or the output of a mapped task. One that is repeated is waited for once (templated)
+        text, or the output of a mapped task. A repeated id counts once (templated)
     :param zilliz_conn_id: Airflow connection of type ``zilliz`` (templated)
     :param cluster_id: Zilliz Cloud cluster; None as the connection says (templated)
     :param project_id: project of a project database, with ``region_id``; None as the connection says (templated)
     :param region_id: region of a project database; None as the connection says (templated)
     :param db_name: database inside the cluster; None as the connection says (templated)
     :param deferrable: wait in the triggerer and hold no worker; default as ``[operators] default_deferrable``
-    :param poke_interval: the longest pause between two polls, seconds or timedelta. A wait younger than ten of
-        these polls more often, except in ``mode="reschedule"``
+    :param poke_interval: the longest pause between two polls, seconds or timedelta. A young wait polls more often:
+        after 2 s, then after a tenth of its age; not in ``mode="reschedule"``
     :param poll_failure_tolerance: how long polls may go without a usable response before the task fails, seconds or
         timedelta
     :param stall_warning: how long state, percentage and rows may stay unchanged before one warning, seconds or
         timedelta; None for no warning
-    :param retry_on_failure: let Airflow retry the task when the job is Failed; such a job never completes, so this
-        is for tasks that are cleared together with the one that submits
-    :param fail_fast: of many jobs, fail at the first that is Failed; else all are waited for, and then the task fails
+    :param retry_on_failure: let Airflow retry the task when the job is Failed; such a job never completes, so
+        this is for a task that is cleared together with the one that starts the job
+    :param fail_fast: of many jobs, fail at the first Failed one, instead of after all have ended
     :param target_state: ``"Completed"``, or ``"Uncommitted"`` for the first phase of a two-phase import
     :raises ZillizImportFailed: the job is Failed, or some of many are (``failed`` holds them); not retried unless
         ``retry_on_failure``
@@ -147,7 +145,9 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
     def _reschedule_if_possible(self, memory: WaitMemory, wait: ImportWait, step: Decision) -> None:
         # without a store, a rescheduled poll would not know how long the trouble has lasted, so it stays
         if not self.deferrable and self.reschedule and (memory.save(wait.seen) or not wait.is_in_doubt):
-            raise _reschedule_exception()(_utcnow() + timedelta(seconds=step.delay))
+            from airflow_zilliz._tasks.errors import reschedule_exception  # here, since parsing a DAG needs no errors
+
+            raise reschedule_exception()(datetime.now(timezone.utc) + timedelta(seconds=step.delay))
 
     def _policy_options(self) -> dict[str, Any]:
         return {
@@ -187,13 +187,3 @@ class ZillizImportSensor(WaitsForImport, BaseSensorOperator):
             if self.never_fail or (self.soft_fail and isinstance(error, (ZillizImportFailed, AirflowSensorTimeout))):
                 raise AirflowSkipException(str(error)) from error
             raise
-
-
-def _utcnow() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def _reschedule_exception() -> type[Exception]:
-    from airflow_zilliz._tasks.errors import reschedule_exception  # here, since parsing a DAG needs no errors
-
-    return reschedule_exception()

@@ -1,6 +1,6 @@
-"""The triggers: those of a task with one job, and, from `_triggers`, the ones for many jobs and for a collection.
+"""The triggers: those for one job are here, those for many jobs and for a collection come from `_triggers`.
 
-Airflow stores their paths, so that each stays importable from here.
+Airflow stores their class paths, so each must stay importable from here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_zilliz._poller.poller import changes_of, join, leave
+from airflow_zilliz._poller.poller import join, leave
 from airflow_zilliz._poller.task_log import log_ignored, log_notes
 from airflow_zilliz._progress.triggerer import WaitProgress, wait_progress
 from airflow_zilliz._protocol.models import ImportState
@@ -42,7 +42,7 @@ __all__ = [
 class ZillizImportTrigger(WaitTrigger):
     """Poll one import job until its wait ends, and fire one event that says how: see `Outcome.as_event`. It only reads.
 
-    All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text. Each but
+    All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text. Each except
     the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds of the wall
     clock, since a trigger moves between machines.
 
@@ -52,8 +52,8 @@ class ZillizImportTrigger(WaitTrigger):
     :param deadline: when it times out; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes; None for never
     :param seen: the wait's checkpoint as JSON text, see `Checkpoint`; Airflow has stored this name
-    :param withhold_reasons: leave a Failed job's reasons out of the event, which Airflow logs as it is: they may hold
-        an object storage's keys, which only the worker knows
+    :param withhold_reasons: leave a Failed job's reasons out of the event, which Airflow logs as it is: they may
+        contain an object storage's keys, which only the worker knows
     :param unknown: arguments of a newer version, which are ignored after a rollback to this one
     """
 
@@ -133,7 +133,7 @@ class ZillizImportTrigger(WaitTrigger):
             subscription = join(self.zilliz_conn_id, wait, first_poll, looked_up_after)
             try:
                 while not step.is_last:
-                    await changes_of(subscription)
+                    await subscription.changes()
                     for step in subscription.take():
                         if progress is not None:
                             progress.on_step(wait, step)
@@ -170,7 +170,7 @@ class ZillizImportTrigger(WaitTrigger):
 
 
 class ZillizOwnedImportTrigger(ZillizImportTrigger):
-    """Waits for a two-phase job that its task started, and aborts it when a user kills or clears the task."""
+    """Wait for a two-phase job that its task started, and abort it when a user kills or clears the task."""
 
     async def on_kill(self) -> None:
         """Abort the job, unless its task is still deferred."""
@@ -178,7 +178,7 @@ class ZillizOwnedImportTrigger(ZillizImportTrigger):
 
 
 class ZillizOwnedImportListTrigger(ZillizImportListTrigger):
-    """Waits for two-phase jobs that its task started, and aborts them when a user kills or clears the task.
+    """Wait for two-phase jobs that its task started, and abort them when a user kills or clears the task.
 
     :param owned_ids: what to abort, packed by `pack`, or as a list: the open jobs, and those that are Uncommitted
     :param arguments: as for `ZillizImportListTrigger`
@@ -201,7 +201,7 @@ class ZillizOwnedImportListTrigger(ZillizImportListTrigger):
 
 
 class ZillizPauseTrigger(BaseTrigger):
-    """Fire one event at a time, at which a worker sends an import again after "too many jobs".
+    """Fire one event when a worker is to send an import again, for which the server had no room before.
 
     :param until: epoch seconds
     """

@@ -1,7 +1,7 @@
-"""P triggerer processes of W waits that share one key, the tasks that resume included: see fleet.py.
+"""P triggerer processes of W waits each that share one key, with the tasks that resume: see fleet.py.
 
-One server with Zilliz Cloud's limit (20 requests a second for each path) holds P x W jobs, the waits for which lie
-evenly over the processes. All begin together; the jobs end evenly over 40 s, the interval is 30 s. With resuming tasks
+One server with Zilliz Cloud's limit (20 requests a second for each path) has P x W jobs, and the processes share the
+waits for them evenly. All begin together; the jobs end evenly over 40 s, the interval is 30 s. With resuming tasks
 every tenth job fails, and each task wants its job's rows or reason. Prints a table and, with --picture, draws it.
 """
 

@@ -1,6 +1,6 @@
-"""What importing the sensor adds to what Airflow's own sensor base loads, and what it takes.
+"""The modules and the time that importing the sensor adds to those of Airflow's own sensor base.
 
-A DAG processor pays it for every DAG file, so: few modules, and no HTTP client.
+A DAG processor pays for them with every DAG file, so there must be few, and no HTTP client among them.
 """
 
 from __future__ import annotations

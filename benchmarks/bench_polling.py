@@ -1,4 +1,4 @@
-"""What waiting costs: this provider beside the ways of the best peers, for 1 to 10,000 waits.
+"""What waiting costs: this provider compared with the best peers, for 1 to 10,000 waits.
 
 Each run has a server process of its own with Zilliz Cloud's limit (20 requests a second for each path) and a client
 process of its own, in which only the waits count: see pollers.py. All jobs are waited for with an interval of 30 s;

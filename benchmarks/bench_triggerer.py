@@ -2,9 +2,9 @@
 
 Scheduler, workers, triggerer and API server of the newest Airflow, on SQLite, against a server with Zilliz Cloud's
 limit. The jobs begin to end once every task is deferred. Most of a task's delay is its worker's: a task that resumes
-takes a process of its own. The triggerer is set up as the operating guide advises, and the other processes give way to
-it as if they were on another machine. With --plain neither is so, and with --control the sensors are Airflow's own
-FileSensor, for what is Airflow's doing.
+takes a process of its own. The triggerer is set up as docs/scaling.md recommends, and the other processes give way to
+it as if they were on another machine. --plain does neither. --control runs Airflow's own FileSensor instead, to
+show what Airflow itself causes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--waits", type=int, default=1000)
     parser.add_argument("--within", type=float, default=3600, help="seconds for deferring, and again for finishing")
     parser.add_argument("--control", action="store_true", help="Airflow's own FileSensor instead of this provider's")
-    parser.add_argument("--plain", action="store_true", help="without the operating guide's advice for the triggerer")
+    parser.add_argument("--plain", action="store_true", help="without the settings that docs/scaling.md recommends")
     parser.add_argument("--list", action="store_true", help="one task for all jobs beside as many tasks: bench_list.py")
     arguments = parser.parse_args()
     if arguments.list:

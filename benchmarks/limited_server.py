@@ -1,6 +1,6 @@
 """An import server as small as can be, with Zilliz Cloud's limit of 20 requests a second for each path.
 
-`python limited_server.py` prints its address. `POST /plan` makes jobs, `GET /counts` returns what came.
+`python limited_server.py` prints its address. `POST /plan` makes jobs, `GET /counts` returns how many requests came.
 """
 
 from __future__ import annotations

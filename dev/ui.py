@@ -67,7 +67,7 @@ def main() -> int:
     try:
         with opened(home, options.dags.resolve(), port=options.port) as (api, server):
             step(f"Airflow {api.version}: {api.url}")
-            say("  No login is asked for: whoever reaches the address, from this machine alone, is its admin.")
+            say("  No login is required: whoever opens the address is an admin. Only this machine can reach it.")
             say(f"  Connection {CONN_ID!r} points to the import server, {server.url}; its key: {server.api_key}")
             say(f"  Collection 'demo' exists; files to import: {home / 'data'}")
             say("  DAG zilliz_import_wait imports part-1.parquet; trigger it with broken.json to see it fail.")

@@ -49,7 +49,7 @@ def zilliz_dataset():
 
     @task
     def report(result: dict) -> None:
-        print(f"{result['imported_rows']} rows of {result['files']} files are in by {result['jobs']} jobs")
+        print(f"{result['jobs']} jobs imported {result['imported_rows']} rows from {result['files']} files")
 
     report(load.output)
 

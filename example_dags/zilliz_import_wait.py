@@ -1,4 +1,4 @@
-"""Start a bulk import into a collection, in a way that may be retried, and wait for it without holding a worker.
+"""Start a bulk import into a collection, once for all retries, and wait for it without holding a worker.
 
 Run it with the files to import, for instance
 ``airflow dags trigger zilliz_import_wait --conf '{"files": [["part-1.parquet"], ["part-2.json"]]}'``.
@@ -37,7 +37,7 @@ def zilliz_import_wait():
 
     @task
     def report(result: dict) -> None:
-        print(f"{result['imported_rows']} of {result['total_rows']} rows are in {result['collection_name']}")
+        print(f"imported {result['imported_rows']} of {result['total_rows']} rows into {result['collection_name']}")
 
     wait_for_import = ZillizImportSensor(
         task_id="wait_for_import",

@@ -46,7 +46,7 @@ def zilliz_many_imports():
 
     @task
     def report(results: list[dict]) -> None:
-        print(f"{sum(result['imported_rows'] for result in results)} rows are in by {len(results)} imports")
+        print(f"{len(results)} jobs imported {sum(result['imported_rows'] for result in results)} rows")
 
     report(wait_for_all.output)
 

@@ -1,8 +1,8 @@
 """Load several collections so that either all of them show their new rows, or none does.
 
-Each import stops at Uncommitted, where its rows are loaded and not yet visible. If all got there with the rows that
-were expected, all are committed, else all are aborted and the run fails. Needs a Milvus with two-phase imports (3.0),
-or the local import server. Run it with what to import, for instance
+Each import stops at Uncommitted, where its rows are loaded but not yet visible. If every import gets there with the
+expected number of rows, all are committed; otherwise all are aborted, and the run fails. Needs a Milvus with two-phase
+imports (3.0), or the local import server. Run it with the imports as its configuration, for instance
 ``--conf '{"imports": {"books": {"files": [["books.parquet"]], "rows": 1000}}}'``.
 """
 
@@ -51,7 +51,7 @@ def zilliz_two_phase_import():
     @task(trigger_rule="all_done")
     def all_or_nothing(job_ids: list[str]) -> None:
         if not job_ids:
-            raise ValueError("the imports were not all as expected, so none of them was committed")
+            raise ValueError("not all imports were as expected, so none was committed")
 
     all_or_nothing(decision["commit"]) << [commit, abort]
 

@@ -1,4 +1,4 @@
-"""Samples mutants of a module and says which of them its tests let through. Needs an operating system with fork.
+"""Samples mutants of a module and reports which ones its tests miss. Needs an operating system with fork.
 
 mutmut 3 changes functions alone, drops no statements, and runs all of a module's mutants; hence a tool of our own.
 Each mutant lies in a copy of the tree, so the work tree is never touched. Airflow and the rest are imported once, and

@@ -35,7 +35,7 @@ class Completions:
         return dict(self.reported or {})
 
     def new(self, jobs: Iterable[ImportProgress], now: float) -> list[ImportProgress]:
-        """Handle a whole list, and return the jobs that completed since the last one, in the order of their ends."""
+        """Handle a whole list, and return the jobs that completed since the last one, ordered by completion time."""
         completed = {job.job_id: job for job in jobs if job.state is ImportState.COMPLETED}
         if self.reported is None:
             self.reported = dict.fromkeys(completed, now)

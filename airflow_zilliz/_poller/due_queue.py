@@ -112,7 +112,7 @@ class DueQueue:
         return None
 
     def on_described(self, *, is_refresh: bool) -> None:
-        """Handle that a description has come, or has failed."""
+        """Count a description that has arrived or failed."""
         if is_refresh:
             self._refreshes -= 1
         else:

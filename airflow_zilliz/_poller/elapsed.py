@@ -1,4 +1,4 @@
-"""How much of the pauses between polls has gone by, over all subscriptions. No I/O, no clock."""
+"""How much of the pauses between polls has passed, over all subscriptions. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Elapsed:
         self._count(subscription, -1)
 
     def part(self, now: float, number: int) -> float:
-        """Return the mean part of so many pauses that has gone by; above 1 where polls are late."""
+        """Return the mean fraction of so many pauses that has passed; above 1 if polls are late."""
         gone_by = round(now * _TIME_UNIT) * self._weights - self._weighted_times
         return gone_by / (_WEIGHT_UNIT * _TIME_UNIT * number)
 

@@ -1,7 +1,7 @@
-"""Does what a `ListWait` decides, over the same polls that all other waits of the process share.
+"""Does what a `ListWait` decides, and shares its polls with all other waits of the process.
 
 A trigger runs it on the triggerer's loop, and a worker on its own loop, so that many jobs are polled in the same way in
-every mode: in one walk through the list if that is cheaper, each job's end described, all within the rate limit.
+every mode: in one walk through the list if that is cheaper. Each ended job is described, all within the rate limit.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _News:
 
 
 class LookUp(Exception):
-    """A worker is to look the connection up again, outside of its loop."""
+    """Raised on a worker, which then looks the connection up again outside of its loop."""
 
 
 class ListPoll:
@@ -87,7 +87,7 @@ class ListPoll:
 
     :param log: writes lines into the task's log
     :param on_progress: gets what a person is shown of the jobs, at most once a minute
-    :param endpoint: of a worker, which has looked the connection up; None for the look-up that all triggers share
+    :param endpoint: the one that a worker has looked up; None to share the look-up of all triggers
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Walks through the pages of one target's job list, as long as the schedule finds that worthwhile."""
+"""Walks through the pages of one target's job list, as long as that costs less than describing jobs."""
 
 from __future__ import annotations
 

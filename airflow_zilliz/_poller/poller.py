@@ -28,7 +28,7 @@ from airflow_zilliz._transport.rate_limiter import Account, account_of, limiter_
 from airflow_zilliz._wait.state_machine import ImportWait
 from airflow_zilliz.exceptions import ZillizError, ZillizUnavailable
 
-__all__ = ["changes_of", "endpoint_of_connection", "hand_over", "join", "leave", "lookup_of"]
+__all__ = ["endpoint_of_connection", "hand_over", "join", "leave", "lookup_of"]
 
 #: Descriptions in flight at a time, including those that wait for their turn.
 MAX_IN_FLIGHT = 32
@@ -40,10 +40,10 @@ LONGEST_ROUND = 0.5
 def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: float) -> Subscriber:
     """Subscribe a wait to the polls of its target, once its connection is known.
 
-    The caller awaits `changes_of` the subscription, takes its steps, and calls `leave` after the last one: the wait's
-    end, or a request for a new look-up. There is no coroutine that does this for each caller, and no future of the
-    look-up for each: thousands of triggers start together, and each of their objects brings the next garbage collection
-    of Airflow's whole heap nearer.
+    The caller awaits the subscription's `changes`, takes its decisions, and calls `leave` after the last one: the end
+    of the wait, or a request for a new look-up. There is no coroutine that does this for each caller, and no future of
+    the look-up for each: thousands of triggers start together, and each of their objects brings the next garbage
+    collection of Airflow's whole heap nearer.
 
     :param first_poll: the loop's time before which no poll counts
     :param looked_up_after: the loop's time after which the connection must have been looked up
@@ -51,11 +51,6 @@ def join(conn_id: str, wait: ImportWait, first_poll: float, looked_up_after: flo
     subscriber = Subscriber(wait, first_poll)
     lookup_of(conn_id, looked_up_after).add(subscriber, hand_over)
     return subscriber
-
-
-def changes_of(subscriber: Subscriber) -> asyncio.Future[None]:
-    """Return a future that is done once a subscription has steps to take, see `Subscriber.changes`."""
-    return subscriber.changes()
 
 
 def leave(subscriber: Subscriber) -> None:
@@ -73,7 +68,7 @@ def hand_over(subscriber: Subscriber, endpoint: Endpoint) -> None:
 
 
 class _Poller:
-    """Polls while it has waits. It runs in its own context, so that nothing of it is in a task's log."""
+    """Polls while it has waits. It runs in its own context, so that it writes nothing into a task's log."""
 
     def __init__(self, key: _Key, endpoint: Endpoint, target: Target) -> None:
         self._key = key

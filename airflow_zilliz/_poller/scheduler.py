@@ -25,13 +25,13 @@ from airflow_zilliz.exceptions import ZillizAuthError, ZillizError, ZillizUnavai
 
 #: A wait that lists serve is also described once in so many intervals, for rows and percentage.
 REFRESH_INTERVALS = 20
-#: For how long after its deadline a wait is polled, counted from when it can be, before it ends without a poll; below
-#: Airflow's own backstop.
+#: For how many seconds after its deadline a wait may still be polled, before it ends without a poll: fewer than until
+#: Airflow ends the deferral itself.
 OVERDUE = 60.0
 
 
 class Schedule:
-    """The waits of one target. The caller wakes the owners of `take_changed` afterwards."""
+    """The waits of one target. After each call, the caller wakes the owners of the subscriptions in `take_changed`."""
 
     def __init__(self) -> None:
         self.offset = 0.0
@@ -113,7 +113,7 @@ class Schedule:
         return min(self._polls.first(), self._deadlines.first() - self.offset, pause_end)
 
     def next_description(self, now: float) -> Description | None:
-        """Return the job to describe now, None for none; its result is due at `on_described`."""
+        """Return the job to describe now, None for none; pass its result to `on_described`."""
         is_failing = self._health.is_failing
         if self._health.paused_for(now) or (is_failing and (self._queue.in_flight or self.walks.walk)):
             return None
@@ -147,7 +147,7 @@ class Schedule:
         """Pass a description, or its failure, to the waits that it concerns.
 
         :param sent_at: when it was sent
-        :param is_refresh: whether it was one, see `Need`
+        :param is_refresh: whether it was a refresh, see `Need`
         """
         self._queue.on_described(is_refresh=is_refresh)
         self.walks.list.on_described(outcome, now)
@@ -158,7 +158,7 @@ class Schedule:
         concerns_all = isinstance(outcome, ZillizAuthError) and outcome.concerns_every_job
         for subscription in self.subscriptions.of(job_id):
             if now < subscription.not_before:
-                # of two waits for one job the younger one may not end before Airflow has heard of its deferral
+                # another wait for this job: it must not end before Airflow knows of its deferral
                 continue
             # successful or not: if the list serves a wait, the description is not retried at once
             subscription.described_at = now
@@ -211,7 +211,7 @@ class Schedule:
         self._work.add(missed, partial(self._on_missed, for_good=for_good))
 
     def fail_walk(self, error: Exception, sent_at: float, now: float) -> None:
-        """Handle a failed walk; its waits are described instead, also from now on if lists are useless.
+        """Handle a failed walk; its waits are described instead, and continue to be if lists are useless.
 
         Rate limits belong to the path, and so does a pause for one: descriptions go on.
         """
@@ -248,7 +248,7 @@ class Schedule:
             self.walks.walk.need.pace = min(self.walks.walk.need.pace, subscription.pace)
 
     def _on_deadline(self, subscription: Subscription, now: float) -> None:
-        """End a wait that could not be polled for too long; one that comes late, or slept, is polled first."""
+        """End a wait that was not polled long after its deadline; one that comes late, or slept, is polled first."""
         if not subscription.is_active:
             return
         if subscription.is_overdue:

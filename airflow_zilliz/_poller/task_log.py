@@ -21,7 +21,7 @@ class TaskLog(Protocol):
     """The owner of the log that a wait's lines go to."""
 
     def log_notes(self, step: Decision) -> None:
-        """Log the notes of a step."""
+        """Log the notes of a decision."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ _writers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = WeakKeyDiction
 
 
 async def log_notes(owner: TaskLog, step: Decision) -> None:
-    """Log the notes of a step, and return once they are written: a task's log may be closed after its trigger's end."""
+    """Log a decision's notes, and return once they are written: a task's log may be closed after its trigger's end."""
     loop = asyncio.get_running_loop()
     writer = _writers.setdefault(loop, _Writer())
     written = loop.create_future()
@@ -64,7 +64,7 @@ async def log_notes(owner: TaskLog, step: Decision) -> None:
 
 
 async def log(logger: Any, level: int, text: str, *values: object) -> None:
-    """Log a line that belongs to no step, also off the loop."""
+    """Log a line that belongs to no decision, also in a thread."""
     await asyncio.to_thread(logger.log, level, text, *values)
 
 

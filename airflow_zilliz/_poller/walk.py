@@ -12,9 +12,10 @@ from airflow_zilliz.exceptions import ZillizUnavailable
 
 
 class Candidates:
-    """The subscriptions that a list can serve, without those of the current walk: no walk begins with a pass over all.
+    """The subscriptions that a list can serve, in two sets, so that no walk has to begin with a pass over all of them.
 
-    Those that the current walk has shown, and those that came after it began, are for the next one.
+    ``missing`` are those that the current walk has yet to show. The others are for the next walk: this one has shown
+    them, or they came after it began.
     """
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ class WalkPlanner:
         return True
 
     def set_aside(self, subscription: Subscription, until: float) -> None:
-        """Leave a subscription to descriptions until a time, or for ever if no list can show its end."""
+        """Leave a subscription to descriptions until a time, or forever if no list can show its end."""
         subscription.unlisted_until = until
         self._aside.add(subscription)
         self._candidates.discard(subscription)
@@ -113,7 +113,7 @@ class WalkPlanner:
         return self.walk is not None and self.walk.is_worth_a_page
 
     def on_page(self, records: int, count: int) -> None:
-        """Handle that a page has come.
+        """Handle a page.
 
         :param records: how many jobs it has, with or without waits for them
         :param count: how many the list has, if the server says so
@@ -124,7 +124,7 @@ class WalkPlanner:
             self.walk.on_page(records, min(MAX_LIST_PAGES, math.ceil(count / LIST_PAGE_SIZE)) if full else 0)
 
     def on_filter_ignored(self, now: float) -> None:
-        """Handle that a page of one collection's list has other collections' jobs: it is one of the whole list."""
+        """Handle a page of one collection's list with jobs of others, which is a page of the whole list."""
         self._filter.on_useless(now)
         if self.walk is not None:
             self.walk.lists = WHOLE_LIST

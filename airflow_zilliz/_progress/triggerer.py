@@ -76,7 +76,7 @@ class Writer:
         """Queue a snapshot, to be written when its turn comes."""
         self._queue.offer(key, snapshot, _now())
         if self._writing is None or self._writing.done():
-            # in no task's context, so that it logs nothing to a task's log
+            # in no task's context, so that it writes nothing into a task's log
             self._writing = contextvars.Context().run(asyncio.ensure_future, self._write_all())
 
     def end(self, key: TaskKey) -> None:
@@ -90,7 +90,7 @@ class Writer:
                 continue
             key, snapshot = found
             try:
-                # never cancelled: on Airflow 3.0 to 3.2 its response would be taken for that of the next request
+                # never cancelled: Airflow 3.0 to 3.2 would read its response as that of the next request
                 await self._write(key, snapshot_json(snapshot))
             except Exception as err:  # noqa: BLE001 - whatever hides the progress must not end the waits
                 self._queue.failed(key, snapshot, _now())

@@ -66,7 +66,7 @@ class WorkerProgress:
         return parts_of(kept)
 
     def _write(self) -> None:
-        if self._ti is None:  # not in everybody's tests
+        if self._ti is None:  # a user's test may pass no task instance
             return
         now = time.time()
         try:

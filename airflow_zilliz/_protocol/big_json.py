@@ -1,4 +1,4 @@
-"""JSON of any size without keeping other threads waiting."""
+"""Parses JSON of any size without blocking other threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _SteppingDecoder(json.JSONDecoder):
 def loads(body: bytes) -> Any:
     """Return the value of a JSON text.
 
-    :raises ValueError: it is none
+    :raises ValueError: it is not JSON
     :raises RecursionError: it is nested too deeply
     """
     return _SteppingDecoder().decode(body.decode(json.detect_encoding(body), "surrogatepass"))

@@ -98,7 +98,7 @@ class Page:
 
     :param records: its jobs by their ids, unparsed
     :param full: whether it has as many records as a page can have, so that another page may follow
-    :param count: how many jobs the server says the list has; on some it is the page's number
+    :param count: how many jobs the server says the list has; on some servers, how many the page has
     """
 
     records: Mapping[str, Mapping[str, Any]]
@@ -111,8 +111,8 @@ class Page:
         return (job.scrubbed(self.scrub) for job in map(parse_job, self.records.values()) if job is not None)
 
     def news(self, known: Mapping[str, Mapping[str, Any] | None]) -> Iterator[tuple[str, ImportProgress | None]]:
-        """Yield the ids of those jobs that are in ``known``, each with the job unless its record is the known one."""
-        # of the two, the shorter one is gone through
+        """Yield the id of each job that is in ``known``, with the job, or with None if its record has not changed."""
+        # `&` goes through the shorter of the two
         for job_id in known.keys() & self.records.keys():
             record = self.records[job_id]
             if record == known[job_id]:

@@ -44,7 +44,7 @@ def create_request(
 ) -> Request:
     """Return the request that starts an import; the HTTP layer must never repeat it (wire 1.3, 1.4, 1.7).
 
-    :raises ZillizConfigError: not exactly one kind of source, one of the wrong shape, or a key that no server takes
+    :raises ZillizConfigError: not exactly one kind of source, one of the wrong shape, or a key that no server accepts
     """
     if not collection_name:
         raise ZillizConfigError("collection_name is empty")
@@ -93,15 +93,15 @@ def digest_of(request: Request) -> str:
 
 
 def is_certain_refusal(err: ZillizError) -> bool:
-    """Whether a create request that met this error cannot have started a job.
+    """Whether a create request that failed with this error cannot have started a job.
 
-    A connection that was never made, rate limiting, a server without such a route, and the codes that Milvus and Zilliz
-    Cloud give before a job is made (wire 4.10). Anything else may come after its effect, an error code too.
+    True for a connection that was never made, rate limiting, a server without such a route, and the codes that Milvus
+    and Zilliz Cloud return before they make a job (wire 4.10). Any other error may come after the request took effect.
     """
     if isinstance(err, ZillizConfigError) or (isinstance(err, ZillizUnavailable) and err.was_not_taken):
         return True
     if isinstance(err, ZillizApiError) and not err.from_api:
-        return True  # a redirect, the wrong protocol, or Go's own word that there is no such route
+        return True  # a redirect, the wrong protocol, or Go's own page for a route that does not exist
     code = getattr(err, "code", None)
     if code is None:
         return False

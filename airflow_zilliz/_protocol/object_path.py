@@ -1,4 +1,4 @@
-"""What names an object among the paths and URLs of an import."""
+"""Identifies objects by the paths and URLs of an import."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from airflow_zilliz._protocol.scrubbing import signing_values
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-#: The only parts of a query that name an object, and are no signature of it: of S3 and Azure, GCS, and Azure.
+#: The only query parameters that identify an object, on S3 and Azure, GCS, and Azure; others sign its URL.
 _NAMING_PARAMETERS = frozenset({"versionid", "generation", "snapshot"})
 #: Hadoop's names of a scheme.
 _SAME_SCHEMES = {"s3a": "s3", "s3n": "s3"}
 
 
 def object_of(path: str) -> str:
-    """Return what names the object of a path or URL: a presigned URL without its signature, anything else as it is."""
+    """Return what identifies an object: a presigned URL without its signature, any other path or URL unchanged."""
     found = _URL.match(path)
     if found is None:
         return path

@@ -39,9 +39,9 @@ _UNKNOWN_JOB_TEXT = re.compile(r"\bjob\b.*(does not exist|not found|doesn't exis
 class Response:
     """One HTTP response, completely read.
 
-    :param url: what was asked, for error texts
+    :param url: the requested address, for error texts
     :param proxy: the address of the proxy that it came through
-    :param scrub: what its texts pass through where they are shown; what is read is as the server sent it
+    :param scrub: masks secrets in the texts that are shown; the body stays as the server sent it
     """
 
     status: int
@@ -84,10 +84,10 @@ class Response:
 
     @property
     def is_unrouted(self) -> bool:
-        """Whether there may be no such route: 404 or 405, and nothing of this API, whose missing jobs are JSON.
+        """Whether the route may be missing: a 404 or 405 without this API's JSON, in which it reports missing jobs.
 
-        A gateway's JSON may repeat the status as its code. It may also be a load balancer that has no server available
-        now (wire 1.1, 4.1, 4.8).
+        A gateway's JSON that repeats the status as its code counts, too. The page may also come from a load balancer
+        that has no server available now (wire 1.1, 4.1, 4.8).
         """
         if self.status not in (404, 405):
             return False
@@ -191,11 +191,11 @@ def _raise_for_page(response: Response) -> NoReturn:
 
 
 def raise_unrouted(*responses: Response) -> NoReturn:
-    """Raise what it means that a server lacks all of some routes.
+    """Raise the error for a server that has none of several routes.
 
     :param responses: one for each route
-    :raises ZillizApiError: the server itself says so, for each
-    :raises ZillizUnavailable: it may be a proxy in front of it that has no server available now
+    :raises ZillizApiError: the server itself says so of each route
+    :raises ZillizUnavailable: the page may come from a proxy that has no server available now
     """
     page = next((response for response in responses if not response.is_server_without_route), None)
     response = page or responses[0]

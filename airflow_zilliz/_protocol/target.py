@@ -24,8 +24,8 @@ class Target:
         if self.cluster_id and (self.project_id or self.region_id):
             other = "project_id" if self.project_id else "region_id"
             raise ZillizConfigError(
-                f"cluster_id {self.cluster_id!r} and {other} {getattr(self, other)!r} were both given: a serving "
-                "cluster takes cluster_id alone, a project database takes project_id and region_id"
+                f"cluster_id {self.cluster_id!r} and {other} {getattr(self, other)!r} were both given: name "
+                "a cluster by cluster_id alone, or a project database by project_id and region_id"
             )
         if bool(self.project_id) != bool(self.region_id):
             given, missing = ("project_id", "region_id") if self.project_id else ("region_id", "project_id")

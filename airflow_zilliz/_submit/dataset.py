@@ -1,6 +1,6 @@
 """The plan of a dataset's import: its files, split into as few jobs as a server's limits allow. No I/O, no clock.
 
-What the plan and the `Ledger` of its jobs promise together:
+The plan and the `Ledger` of its jobs together guarantee:
 
 * Every file is in exactly one job of the plan. In the end that job is Completed, or the failure names its files.
 * The same files make the same jobs, in whatever order they are given, so that each job keeps its idempotency key.
@@ -115,7 +115,7 @@ def split(groups: Iterable[FileGroup], max_files: int, max_bytes: int | None = N
     for group in sorted(groups, key=lambda one: one.paths):
         if len(group.paths) > max_files:
             raise ZillizConfigError(
-                f"the group of {group.paths[0]!r} has {len(group.paths)} files, which belong into one job, and "
+                f"the group of {group.paths[0]!r} has {len(group.paths)} files, which must be in one job, but "
                 f"max_files_per_job is {max_files}"
             )
         more = group.size or 0

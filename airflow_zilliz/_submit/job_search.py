@@ -1,4 +1,4 @@
-"""Finding the job of an import in a server's job list, decided without I/O and without a clock."""
+"""Finds the job of an import in a server's job list, without I/O and without a clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tries of an import task know of each other: the stored record, and the facts of a try. No I/O."""
+"""What one try of an import task knows of earlier ones: the stored record, and what Airflow knows. No I/O."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TaskTry:
     :param clears: grows with each time that a user clears the task
     :param was_cleared: whether a user has cleared it
     :param run_due: epoch seconds before which no try can have begun; None for unknown
-    :param least_pause: the least seconds between the end of the try before and the start of this one
+    :param least_pause: the shortest pause between the previous try and this one, in seconds
     """
 
     now: float
@@ -138,7 +138,7 @@ class Earlier:
 
     :param known: the ids that the list had before the first of them, None if not recorded
     :param since: epoch seconds before which none of them can have been sent, None for unknown
-    :param quiet: the least seconds since the last one
+    :param quiet: how many seconds ago the last one was sent, at least
     :param is_stale: whether a job of one may have ended so long ago that the server has forgotten it
     """
 

@@ -43,7 +43,7 @@ def origin_of(
         return Origin.STARTED
     if was_listed and earlier is None and this.remembers:
         # this try has recorded that it sends, and sent once
-        yield Log(logging.INFO, f"Job {job_id}, which the server returned, is of an earlier run of the same name")
+        yield _of_earlier_run(job_id)
         return None
     try:
         described = yield from describe(submission.target, job_id)
@@ -64,7 +64,7 @@ def origin_of(
 def _origin_by_age(
     submission: Submission, described: Described, job: ImportProgress, was_listed: bool | None, this: TaskTry
 ) -> Generator[Any, Any, Origin | None]:
-    """Distinguish a job of this try from one of an earlier run of the same name, if no other try has sent anything.
+    """Distinguish a job of this try from one of an earlier run with the same run id, if no other try has sent anything.
 
     Before Airflow 3.3, a scheduler that lost sight of this try may run it a second time.
     """
@@ -74,12 +74,19 @@ def _origin_by_age(
         return Origin.STARTED
     if age is None and not this.remembers:
         raise unknown(
-            submission, f"The server returned job {job.job_id}, which may be of an earlier run of the same name"
+            submission, f"The server returned job {job.job_id}, which may belong to an earlier run with the same run id"
         )
     if age is not None and age <= now - this.now + CLOCK_SKEW:
         return Origin.RETURNED if was_listed else Origin.STARTED
-    yield Log(logging.INFO, f"Job {job.job_id}, which the server returned, is of an earlier run of the same name")
+    yield _of_earlier_run(job.job_id)
     return None
+
+
+def _of_earlier_run(job_id: str) -> Log:
+    return Log(
+        logging.INFO,
+        f"Job {job_id}, which the server returned, belongs to an earlier run with the same run id: starting another",
+    )
 
 
 def _origin_by_files(

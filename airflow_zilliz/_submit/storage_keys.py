@@ -37,7 +37,7 @@ NO_STORAGE = StorageKeys()
 def keys_of(conn_id: str, get_connection: Callable[[str], Any]) -> StorageKeys:
     """Return the keys of a connection: login, password, and a token among the extras.
 
-    :raises ZillizConfigError: it lacks one of the keys, or cannot be looked up
+    :raises ZillizConfigError: it has no access key or no secret key, or cannot be looked up
     """
     try:
         conn = get_connection(conn_id)

@@ -1,4 +1,4 @@
-"""Starting an import exactly once: which requests that takes, decided without I/O and without a clock.
+"""Decides, without I/O and without a clock, which requests start an import exactly once.
 
 A server from Milvus 2.6.24 or 3.0.2 on returns the first job for a repeated ``Idempotency-Key`` (wire 1.7). Older ones
 and Zilliz Cloud ignore the key, and no response shows which kind a server is. So nothing here relies on the key alone.
@@ -145,7 +145,7 @@ def _record_of(submission: Submission, record: Record | None) -> Record | None:
 
 
 def _continue(submission: Submission, record: Record, this: TaskTry) -> Generator[Step, Any, Submitted | Record]:
-    """Return the recorded job, or a record of what is to follow it."""
+    """Return the recorded job, or the record with which to start another."""
     job_id = str(record.job_id)
     try:
         job = (yield from describe(submission.target, job_id)).job
@@ -168,7 +168,8 @@ def _continue(submission: Submission, record: Record, this: TaskTry) -> Generato
         if this.clears <= record.given_up:
             raise forgotten(submission.collection_name, job_id)
         yield Log(
-            logging.WARNING, f"Import job {job_id} is forgotten, and the task was cleared since: starting another"
+            logging.WARNING,
+            f"The server has forgotten import job {job_id}, and the task was cleared since: starting another",
         )
         return record.failed()
     return Submitted(job_id, Origin.RESUMED, record)

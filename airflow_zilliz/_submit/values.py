@@ -1,4 +1,4 @@
-"""An import to be started, and the errors for an import that may or may not have been started. No I/O."""
+"""An import to start, and the errors for one that may have been started already. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_zilliz.exceptions import ZillizIdempotencyKeyReused, ZillizSubmissi
 
 @dataclass(frozen=True)
 class Submission:
-    """An import to be started.
+    """An import to start.
 
     :param request: returns the request for an idempotency key
     :param key: the first of its keys

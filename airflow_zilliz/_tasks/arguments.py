@@ -142,7 +142,7 @@ def _job_ids(value: object) -> str | list[str] | None:
 
 
 def _parts(value: Sequence[Any]) -> Sequence[Any]:
-    """Return a sequence's items: of a mapped task's gathered output in one query, where its items are one each."""
+    """Return a sequence's items. A slice of a mapped task's output is one query, an iteration is one for each item."""
     try:
         return value[:]
     except (TypeError, NotImplementedError):  # not every Airflow's can be sliced
@@ -157,7 +157,7 @@ def _job_id(value: object) -> str | None:
     if _is_sequence(value):
         raise _Wrong("a list within a list")
     if isinstance(value, float):
-        raise _Wrong("a float has not all digits of an id")
+        raise _Wrong("a float cannot have all digits of an id")
     return _text(value)
 
 

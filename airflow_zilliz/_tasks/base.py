@@ -77,11 +77,11 @@ class WaitsForImport(ReportsImports):
         self.target_state = ImportState(self.target_state).value
         if self.cluster_id and (self.project_id or self.region_id):
             raise ValueError(
-                "cluster_id cannot be given together with project_id or region_id: a serving cluster takes the first, "
-                "a project database the other two"
+                "cluster_id cannot be given together with project_id or region_id: name a cluster by the first, or a "
+                "project database by the other two"
             )
 
-    # -- what kinds of tasks override ---------------------------------------------------------------------------------
+    # -- what subclasses override -------------------------------------------------------------------------------------
 
     def _policy_options(self) -> dict[str, Any]:
         """Return the `WaitPolicy` options of this kind of task."""
@@ -231,7 +231,7 @@ class WaitsForImport(ReportsImports):
         self._progress = worker_progress(context or {}, wait, forgot=forgot)
 
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
-        """Return the result of a job that is as it should be, and raise for anything else."""
+        """Return the result of a job that has reached its target state, and raise for anything else."""
         from airflow_zilliz._tasks.errors import error_of  # here, since parsing a DAG needs no errors
 
         error = error_of(end, retry_on_failure=self.retry_on_failure)
@@ -250,9 +250,9 @@ class WaitsForImport(ReportsImports):
     def _finish_list(
         self, jobs: Sequence[ImportProgress], error: BaseException | None, text: str, context: Context
     ) -> Any:
-        """Return the results of jobs that are as they should be, or raise.
+        """Return the results of jobs that have reached their target state, or raise.
 
-        :param text: how many ended how, for the log
+        :param text: how many jobs ended in which state, for the log
         """
         from airflow_zilliz._wait.job_results import event_of  # here, since parsing a DAG needs no results
 

@@ -56,7 +56,7 @@ class ZillizImportDatasetOperator(PlansDataset):
     :param zilliz_conn_id: and all others as for `ZillizImportOperator`
     :raises ZillizImportFailed: some files were not imported; the message names them
     :raises ZillizSubmissionUnknown: it is not known whether some jobs were started; not retried
-    :raises ZillizConfigError: before anything is sent; also if ``atomic`` cannot be kept
+    :raises ZillizConfigError: before anything is sent; also if ``atomic`` cannot be guaranteed
     :raises ZillizError: else as `ZillizImportSensor`, with an account of all jobs
     """
 
@@ -152,11 +152,11 @@ class ZillizImportDatasetOperator(PlansDataset):
             from airflow_zilliz._wait.texts import plural  # here, since parsing a DAG needs no texts of a wait
 
             left = plural(len(job_ids), "import job")
-            self.log.warning("%s not aborted: no server can stop one that commits by itself", left)
+            self.log.warning("%s not aborted: no server can stop an import that commits by itself", left)
         elif job_ids:
             self._abort_in_time(job_ids)
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- internals ------------------------------------------------------------------------------------------------
 
     def _jobs_to_abort(self) -> list[str]:
         """Return the jobs that a kill is to abort now; what is being committed is finished instead."""
@@ -167,7 +167,8 @@ class ZillizImportDatasetOperator(PlansDataset):
 
     def _on_backstop(self, context: Context) -> Any:
         late = self._ends_by_execution_timeout
-        return self._import(context, *self._time_span(context), then=lambda run: run.end_of_backstop(late))
+        span = self._time_span(context)
+        return self._import(context, *span, then=lambda run: run.end_of_backstop(execution_timeout=late))
 
     def _import(
         self,

@@ -81,8 +81,8 @@ class DatasetPlan:
         if groups:
             return groups
         if self._task.fail_on_empty:
-            raise ZillizConfigError(f"source {self._task.source!r} holds no file to import")
-        raise AirflowSkipException(f"source {self._task.source!r} holds no file to import")
+            raise ZillizConfigError(f"source {self._task.source!r} contains no file to import")
+        raise AirflowSkipException(f"source {self._task.source!r} contains no file to import")
 
     def _given(self) -> list[FileGroup]:
         return groups_of_lists(groups_of(self._task._sources()))
@@ -110,9 +110,9 @@ class DatasetPlan:
         return {object_of(path): path for group in groups_of(self._task._sources()) for path in group}
 
     def _what(self) -> str:
-        """Return a digest of what is imported and where to, without files: the ledger of another import does not count.
+        """Return a digest of the import without its files, by which the ledger of another import is recognised.
 
-        Another key of the user's own is another import.
+        A different key of the user's own makes a different import.
         """
         options = {name: value for name, value in (self._task.options or {}).items() if name != "auto_commit"}
         request = create_request(

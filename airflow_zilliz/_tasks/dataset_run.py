@@ -53,7 +53,7 @@ class DatasetRun:
         self._has_room = True
         self._aborts_since_now = False
 
-    # -- the ways of a task ---------------------------------------------------------------------------------------
+    # -- entry points ---------------------------------------------------------------------------------------------
 
     def go(self) -> Ledger:
         """Take the ledger's next steps until nothing is left to do in this try.
@@ -89,14 +89,17 @@ class DatasetRun:
             self._waiting.take(outcome, self._state.ids(self._state.ledger.at(Stage.RUNNING, Stage.COMMITTED)))
         return self.go()
 
-    def end_of_backstop(self, is_execution_timeout: bool) -> Ledger:
-        """Poll once more after Airflow ended the deferral itself."""
+    def end_of_backstop(self, *, execution_timeout: bool) -> Ledger:
+        """Poll once more after Airflow ended the deferral itself.
+
+        :param execution_timeout: whether that was the earlier deadline, instead of the task's own timeout
+        """
         step = self._state.ledger.next(self._state.task.max_active_jobs)
         if isinstance(step, Wait):
             self._waiting.poll_last(step.indices)
         if isinstance(self._state.ledger.next(self._state.task.max_active_jobs), Finish):
             return self._state.ledger
-        ending = Ending.of_deadline(execution_timeout=is_execution_timeout)
+        ending = Ending.of_deadline(execution_timeout=execution_timeout)
         text = f"Timed out ({ending.deadline_name}): no triggerer reported before the deadline, so none may be running"
         raise self._state.failure(error_of(Outcome(ending, text)) or AirflowSensorTimeout(text))
 
@@ -134,7 +137,9 @@ class DatasetRun:
         left = (self._state.span.deadline or time.time()) - time.time()
         if left <= 0:
             raise self._state.failure(
-                AirflowSensorTimeout(f"Timed out after {self._state.task.timeout:g} s: the server had no room")
+                AirflowSensorTimeout(
+                    f"Timed out after {self._state.task.timeout:g} s: the server had no room for another job"
+                )
             )
         self._has_room = True
         if self._state.task.deferrable:
@@ -155,9 +160,9 @@ class DatasetRun:
             return
         raise self._state.failure(
             ZillizConfigError(
-                f"atomic=True cannot be kept: {plural(len(done), 'job')} completed before the others were loaded. "
-                "Either the server has no two-phase imports and commits by itself, or an earlier try ran without "
-                "atomic. Set atomic=False and clear the task to import what is missing"
+                f"atomic=True cannot be guaranteed: {plural(len(done), 'job')} completed before the others were "
+                "loaded. Either the server has no two-phase imports and commits by itself, or an earlier try ran "
+                "without atomic. Set atomic=False and clear the task to import what is missing"
             )
         )
 
@@ -208,5 +213,3 @@ class DatasetRun:
             send_for_each(list(by_id), send_one, done)
         except ZillizError as err:
             raise self._state.failure(err) from None
-
-    # -- accounting -----------------------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ class LedgerStore:
         except (ValueError, KeyError, TypeError) as err:
             raise ZillizSubmissionUnknown(
                 f"What this task has stored about its jobs cannot be read ({err!r}), so it is not known which files "
-                "were sent. Nothing was sent now. Compare the server's jobs with the files, and run the missing ones "
-                "in another run of the DAG"
+                "were sent. This try sent nothing. Compare the server's jobs with the files, and import the missing "
+                "ones in another run of the DAG"
             ) from err
 
     def _read(self, head: Mapping[str, Any]) -> Saved:

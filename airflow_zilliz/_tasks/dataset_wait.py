@@ -115,13 +115,13 @@ class DatasetWait:
             try:
                 job = self._state.task._hook().get_import_progress(job.job_id, **self._state.task._ids())
             except ZillizError:
-                return "its reason is not shown, since it may hold the keys of storage_conn_id"
+                return "its reason is not shown, since it may contain the keys of storage_conn_id"
         parts = [job.reason or "the server gave no reason"]
         parts += [f"{name}: {why}" for name, why in job.file_reasons[:3] if why != job.reason]
         return Scrubber(self._state.task._storage_secrets())("; ".join(parts))[:2000]
 
     def poll_last(self, indices: Sequence[int]) -> None:
-        """Poll once after the deadline: a job that is done is done, and not timed out."""
+        """Poll once after the deadline: a job that is done by then counts as done."""
         if not indices:
             return
         plan = self._plan(Wait(tuple(indices))).for_last_poll

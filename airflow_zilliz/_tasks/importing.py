@@ -1,4 +1,4 @@
-"""What the operators share that start imports: what is imported, and with which keys of its object storage."""
+"""The base of the operators that start imports: what they import, and with which keys of its object storage."""
 
 from __future__ import annotations
 
@@ -117,17 +117,17 @@ class StartsImports(ImportOperatorBase):
         mask_signed_urls([self.files, self.object_urls, self.data_paths])
 
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
-        """Keep the object storage's keys out of what is said of a job."""
+        """Keep the object storage's keys out of results and errors."""
         end = end.scrubbed(Scrubber(self._storage_secrets()))
         if self.storage_conn_id and self._storage is None:
             end = end.without_reasons(
-                ". Its reason is not shown, since it may hold the keys of storage_conn_id "
+                ". Its reason is not shown, since it may contain the keys of storage_conn_id "
                 f"{self.storage_conn_id!r}, which cannot be looked up now"
             )
         return super()._finish(end, context)
 
     def _abort_in_time(self, job_ids: Sequence[str]) -> None:
-        """Abort the jobs of a killed task, as long as that takes no longer than the task has."""
+        """Abort the jobs of a killed task, within the time that Airflow leaves it."""
         # in a thread, since the signal may have interrupted a request of this one
         aborting = threading.Thread(target=self._abort_all, args=(job_ids,), daemon=True)
         aborting.start()
@@ -146,7 +146,7 @@ class StartsImports(ImportOperatorBase):
     def _submission_of(
         self, sources: Mapping[str, Any], names: Sequence[Any], storage: StorageKeys, patience: Patience
     ) -> Submission:
-        """Return an import of some files; what cannot be sent is an error before any request.
+        """Return the submission of some files; what cannot be sent raises before any request.
 
         :param sources: the arguments of `create_request` that say what is imported
         :param names: of the task instance; empty where no request will be made
@@ -200,7 +200,7 @@ class StartsImports(ImportOperatorBase):
 
 
 class PlansDataset(StartsImports):
-    """What of its arguments a plan takes."""
+    """The arguments of the dataset operator that its plan reads."""
 
     source: str | None
     to_path: Callable[[str], str] | None

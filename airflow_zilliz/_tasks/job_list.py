@@ -83,7 +83,7 @@ class JobList:
             keep_files=has_openlineage(),
         )
 
-    # -- the ways of a task ---------------------------------------------------------------------------------------
+    # -- entry points ---------------------------------------------------------------------------------------------
 
     def wait(self) -> list[dict[str, Any]]:
         """Poll each job once, and then wait as the task says; return the results once all have ended.

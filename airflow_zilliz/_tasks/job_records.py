@@ -104,7 +104,7 @@ class JobRecords:
         value = {"try_number": number, "memory": memory.packed(), "line": logged[0], "line_due": logged[1]}
         return self._store.set(_MEMORY_KEY, value)
 
-    # -- inside ---------------------------------------------------------------------------------------------------
+    # -- internals ------------------------------------------------------------------------------------------------
 
     def _has_ended(self, job: ImportProgress) -> bool:
         return job.state.is_final or self._target_state is ImportState.UNCOMMITTED

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TaskOfOneJob(WaitingTask, Protocol):
-    """What a task has that waits for one job, see `WaitsForImport`."""
+    """What the wait for one job needs of its task, see `WaitsForImport`."""
 
     _progress: WorkerProgress | None
 
@@ -53,7 +53,7 @@ class JobWait:
         self._span = span
         self._margin = margin
 
-    # -- the ways of a task ---------------------------------------------------------------------------------------
+    # -- entry points ---------------------------------------------------------------------------------------------
 
     def wait(
         self,
@@ -63,7 +63,7 @@ class JobWait:
         """Poll until the wait ends, or defer after the first poll; return the job's result.
 
         :param seen: what earlier processes of this wait remember
-        :param before_pause: called before each pause; it may end this stretch on the worker with an exception
+        :param before_pause: called before each pause; it may release the worker by an exception, as a reschedule does
         :raises BaseException: Airflow's exception for a deferral, a failure or a timeout
         """
         wait = self._begin(seen)

@@ -22,7 +22,7 @@ from airflow_zilliz.hooks import ZillizHook
 def poll_on_worker(wait: ListWait, hook: ZillizHook, log: Any, within: float | None) -> ListOutcome | None:
     """Poll many jobs until their wait ends or pauses, or each of them once.
 
-    :param hook: looks the connection up, outside of the loop, since Airflow's look-up may not work on a loop there
+    :param hook: looks the connection up outside of the loop, since Airflow's look-up may not work on a worker's loop
     :param log: the task's
     :param within: the seconds that polling each job once may take; None to poll until the wait ends or pauses
     :returns: None if each was polled once and the wait continues

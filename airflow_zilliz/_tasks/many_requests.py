@@ -58,10 +58,10 @@ def _with_counts(
     """Return an error that reports on all jobs; the request may be repeated for each of them."""
     text = f"{done} {number:,}, failed {len(refused):,}"
     if left:
-        text += f", then: {plain(err)}. It was not sent for {left:,} other jobs"
+        text += f", then stopped: {plain(err)}. The request was not sent for {left:,} other jobs"
     if refused:
         reasons = [f"job {job_id!r}: {plain(error)}" for job_id, error in list(refused.items())[:MAX_NAMED]]
         more = f"; and {len(refused) - MAX_NAMED:,} more" if len(refused) > MAX_NAMED else ""
         text += f": {'; '.join(reasons)}{more}" if not left else f". Failed: {'; '.join(reasons)}{more}"
-    err.args = (f"{text}. It is safe to clear this task: what is done is done once",)
+    err.args = (f"{text}. It is safe to clear this task: the request changes nothing for jobs that are {done} already",)
     return err

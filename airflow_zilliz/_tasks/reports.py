@@ -1,4 +1,4 @@
-"""What a task leaves for others: the addresses of its buttons, its assets' extra, and the lineage of its imports."""
+"""What a task reports: the addresses of its buttons, the extra of its asset events, and lineage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ReportsImports(BaseOperator):
     def _store_links(self, context: Context) -> None:
         """Store the addresses of the task's buttons, before anything can fail."""
         ti: Any = context.get("ti") if context else None
-        if ti is not None:  # not in everybody's tests
+        if ti is not None:  # a user's test may pass no task instance
             store_links(ti, self._hook())
 
     def _add_outlet_extra(self, event: Mapping[str, Any], context: Context) -> None:

@@ -1,4 +1,4 @@
-"""The pause of a task before it sends an import again for which the server had no room."""
+"""The pause of a task whose import the server had no room for, before it sends the import again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIN_ROOM_PAUSE = 10.0
 
 
 class PausingTask(Protocol):
-    """What a task has that pauses."""
+    """What a task needs in order to pause."""
 
     deferrable: bool
 

@@ -1,4 +1,4 @@
-"""What a task stores for its next process: in Airflow 3.3's task state store, and nowhere before."""
+"""What a task stores for its next process, in the task state store that Airflow has from 3.3 on."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ImportMemory:
             self.write(self._record.failed())
 
     def given_up(self, job_id: str) -> None:
-        """Record that the server has forgotten the job, and that clearing the task is to start another."""
+        """Record that the server has forgotten the job, so that clearing the task starts another."""
         if self._record is not None and self._record.job_id == job_id and self._record.given_up is None:
             self.write(replace(self._record, given_up=self.this_try().clears))
 
@@ -122,7 +122,7 @@ def _least_pause(task: Any) -> float:
 
 
 class StateStore:
-    """Airflow 3.3's task state store. A failure is logged and no more, since nothing that is kept here is needed."""
+    """Airflow 3.3's task state store. Failures are only logged, since a task can do without what it keeps here."""
 
     def __init__(self, context: Context) -> None:
         self._store: Any = context.get("task_state_store")
@@ -156,7 +156,7 @@ class StateStore:
 
 
 class WaitMemory:
-    """What a rescheduled sensor remembers between polls: in Airflow 3.3's task state store, nothing before."""
+    """What a rescheduled sensor remembers between polls; before Airflow 3.3 it remembers nothing."""
 
     def __init__(self, context: Context) -> None:
         self._store = StateStore(context)

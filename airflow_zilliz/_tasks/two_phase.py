@@ -64,8 +64,9 @@ class ImportOperatorBase(WaitsForImport):
 class ZillizCommitImportOperator(ImportOperatorBase):
     """Make the rows of an Uncommitted import visible, and wait until they are. It is safe to repeat.
 
-    Of a list of jobs, each is committed; where the server refuses some, the task fails after all others are committed,
-    with a count and the first ones' errors. Two commits are not one moment. An empty list skips the task.
+    With a list of jobs, each is committed; if the server refuses some, the task first commits all others, and then
+    fails with their number and the first errors. The commits follow one another, so readers may see the rows of some
+    jobs earlier. An empty list skips the task.
 
     :param job_id: a job that was created with ``options={"auto_commit": False}``, or a list of jobs, in the shapes of
         `ZillizImportSensor` (templated)

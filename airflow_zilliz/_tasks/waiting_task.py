@@ -1,4 +1,4 @@
-"""What a wait needs to know of its task, and how that task defers."""
+"""What a wait needs of its task, and how that task defers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class WaitingTask(Protocol):
-    """What a task has that waits for jobs, see `WaitsForImport`."""
+    """What a wait needs of its task, see `WaitsForImport`."""
 
     zilliz_conn_id: str
     target_state: str

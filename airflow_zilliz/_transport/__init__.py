@@ -1,1 +1,1 @@
-"""Sends requests, on a worker and on the triggerer's event loop; what a connection says of where to."""
+"""Reads connections, and sends requests on a worker and on the triggerer's event loop."""

@@ -25,13 +25,13 @@ _MAX_CONNECTIONS = 100
 
 @dataclass(frozen=True)
 class _Client:
-    """What one event loop sends with. The environment's proxies are read once, since that takes a while."""
+    """The HTTP session of one event loop, and the environment's proxies, read once since that takes a while."""
 
     session: aiohttp.ClientSession
     proxies: dict[str, Proxy | None] = field(default_factory=dict)
 
     def proxy_for(self, url: str) -> Proxy | None:
-        """Return the environment's proxy; aiohttp's own reading of it would take a netrc password as well."""
+        """Return the environment's proxy; aiohttp's own look-up would also use a netrc password."""
         if url not in self.proxies:
             self.proxies[url] = proxy_for(url, in_triggerer=True)
         return self.proxies[url]

@@ -48,11 +48,11 @@ def ca_bundle(verify: bool | str) -> bool | str:
 
 def body_too_long(url: str) -> ZillizUnavailable:
     """Return the error for a body that no import API would send."""
-    return ZillizUnavailable(f"{url} sent more than {MAX_BODY_BYTES // 2**20} MiB, which was refused")
+    return ZillizUnavailable(f"{url} sent more than {MAX_BODY_BYTES // 2**20} MiB, the most that is read of a response")
 
 
 def unpacked(url: str, body: bytes | bytearray, encoding: str) -> bytes:
-    """Decompress a body, which no server is asked to compress, up to the limit of any body.
+    """Decompress a body up to the size limit: a server may compress it although no request asks for that.
 
     :param encoding: the response's ``Content-Encoding``
     :raises ZillizUnavailable: it is too long, or compressed in an unknown or broken way
@@ -105,7 +105,7 @@ _UNPACKED_BY = {"gzip": _gunzip, "x-gzip": _gunzip, "deflate": _inflate}
 
 
 def describe_failure(url: str, err: BaseException, endpoint: Endpoint, proxy: Proxy | None = None) -> str:
-    """Return the error text of a request without a response, by the deepest cause that says something.
+    """Return the error text for a request without a response, from its most telling cause.
 
     :param proxy: the proxy that it went through
     """

@@ -87,7 +87,7 @@ def is_refused(response: Response) -> bool:
     """Whether the server is healthy but asks for fewer requests."""
     if response.status == 429:
         return True
-    # no page of a list is so short, and none has such a code
+    # longer bodies are pages of a list, which have no such code
     body = response.json_object() if len(response.body) < _LONGEST_ERROR else None
     return body is not None and body.get("code") in THROTTLING_CODES
 

@@ -154,7 +154,9 @@ def _verify(value: object) -> bool | str:
             return text.lower() == "true"
         if os.path.exists(text):  # noqa: PTH110 - a user's text, which pathlib would normalise
             return text
-        raise ZillizConfigError(f"extra 'verify' is {text!r}: neither true nor false, and no such CA bundle file here")
+        raise ZillizConfigError(
+            f"extra 'verify' is {text!r}: neither true nor false, nor a CA bundle that exists on this machine"
+        )
     raise ZillizConfigError("extra 'verify' must be true, false or the path of a CA bundle")
 
 
@@ -170,11 +172,11 @@ def _token(login: str | None, password: str | None) -> str:
     if not login:  # pasted with the header's first word, as the vendor's pages show it
         password = re.sub(r"^bearer\s+", "", password, flags=re.IGNORECASE)
     if login and not password:
-        raise ZillizConfigError("login is set without a password: Milvus wants both, Zilliz Cloud the password alone")
+        raise ZillizConfigError("login is set without a password: Milvus needs both, Zilliz Cloud only the password")
     if not is_printable_ascii(login + password):
         raise ZillizConfigError(
-            "the password (or login) holds a line break or a character outside printable ASCII, which cannot be sent: "
-            "was more than the key pasted?"
+            "the password (or login) contains a line break or a character outside printable ASCII, which cannot be "
+            "sent: was more than the key pasted?"
         )
     return f"{login}:{password}" if login else password
 
@@ -201,14 +203,14 @@ def _base_url(host: str | None, port: int | None, schema: str | None) -> str:
     except ValueError as err:
         raise ZillizConfigError(f"host cannot be read as an address ({err})") from None
     if parts.username is not None or parts.password is not None:
-        raise ZillizConfigError("host must not hold a user or password: they belong in login and password")
+        raise ZillizConfigError("host must not contain a user or password: they belong in login and password")
     is_name = hostname and hostname not in ("http", "https") and re.fullmatch(r"[\w.:%-]+", hostname, re.ASCII)
     if parts.scheme not in ("http", "https") or not hostname or not is_name:
         raise ZillizConfigError(f"host must be an address such as {CLOUD_URL} or http://localhost:19530, not {host!r}")
     if parts.query or parts.fragment:
-        raise ZillizConfigError("host must not hold a query or a fragment")
+        raise ZillizConfigError("host must not contain a query or a fragment")
     if port and host_port and port != host_port:
-        raise ZillizConfigError(f"host says port {host_port} and port says {port}")
+        raise ZillizConfigError(f"host contains port {host_port}, but the field port says {port}")
     if cloud_url := _cloud_url(hostname):
         return cloud_url
     number = host_port or port  # the form sends 0 for an empty port

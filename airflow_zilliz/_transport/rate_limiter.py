@@ -17,12 +17,13 @@ from airflow_zilliz._transport.endpoint import Endpoint
 
 #: The part of the ceiling to begin with, unless more is needed: nothing is known of the other processes yet.
 FIRST_SHARE = 0.45
-#: Until the first refusal the rate doubles in so many seconds.
+#: How long the rate takes to double, in seconds, until the first refusal.
 DOUBLING_SECONDS = 12.0
-#: A refusal among so many first responses means that many processes began together; this part is given back then.
+#: A refusal within the first FIRST_RESPONSES responses means that many processes began together: it takes FIRST_CUT
+#: of the rate.
 FIRST_RESPONSES = 60
 FIRST_CUT = 0.65
-#: A later refusal takes this part of the rate, times the rate itself, and never more than MAX_CUT.
+#: A later refusal takes the fraction CUT_PER_RATE times the rate, and never more than MAX_CUT.
 CUT_PER_RATE = 0.1
 MAX_CUT = 0.5
 #: Requests in flight together are refused together: within so many seconds only the first refusal counts.
@@ -33,7 +34,7 @@ CUT_SECONDS = 1.0
 GROWTH = 0.00125
 LEAST_GROWTH = 0.006
 SLOW_GROWTH = 0.1
-#: If every request between two refusals was refused, the rate is halved, and then doubles in so many seconds.
+#: If every request between two refusals was refused, the rate is halved, and then takes so many seconds to double.
 RECOVERY_SECONDS = 5.0
 #: The fewest requests per second, whatever is refused.
 FLOOR = 0.25
@@ -107,7 +108,7 @@ class RateLimiter:
     def take(self, now: float, ceiling: float, together: float = 1, at_most: float = math.inf) -> None:
         """Count requests that are sent now, see `reserve`.
 
-        :param at_most: how many requests of this kind may be sent per second: an unused rate cannot be given back
+        :param at_most: the most requests of this kind per second; the next refusal cuts this rate if it is lower
         """
         with self._lock:
             self._at_most = at_most

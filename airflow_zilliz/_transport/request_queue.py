@@ -15,7 +15,7 @@ from airflow_zilliz._transport.rate_limiter import Account, RateLimiter, account
 EAGER_SHARE = 0.5
 #: The part of the ceiling for waits that lists show already, as long as none is late.
 REFRESH_SHARE = 0.05
-#: Timers are no finer.
+#: The resolution of timers, in seconds.
 _TICK = 1e-6
 
 
@@ -25,7 +25,7 @@ class Need:
 
     :param since: when it was due
     :param pace: seconds from one poll to the next of the wait that needs it most
-    :param eager_until: until when it is sooner than poke_interval requires
+    :param eager_until: before this time, it comes sooner than poke_interval requires
     :param is_refresh: whether it is for a wait that a list shows already
     :param is_late: whether it is a refresh that is long overdue
     """
@@ -37,7 +37,7 @@ class Need:
     is_late: bool = False
 
     def urgency(self, now: float) -> float:
-        """Return how late it is relative to its pace: if not all can be in time, all are late by the same part."""
+        """Return how late it is relative to its pace: if not all can be in time, all are late by the same fraction."""
         return (now - self.since) / max(self.pace, 0.1)
 
 

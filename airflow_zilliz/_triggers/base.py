@@ -35,7 +35,7 @@ COMMON_ARGUMENTS = (
     "stall_warning",
 )
 
-# thousands of waits have the same ones
+# thousands of waits share equal ones
 _target = functools.lru_cache(maxsize=128)(Target)
 _policy = functools.lru_cache(maxsize=128)(WaitPolicy)
 
@@ -57,7 +57,7 @@ class WaitTrigger(BaseTrigger):
     ignore_errors: bool
 
     def log_notes(self, step: Decision) -> None:
-        """Write what a step says into the task's log."""
+        """Write a decision's notes into the task's log."""
         for level, text in step.notes:
             self.log.log(level, "%s", text)
 

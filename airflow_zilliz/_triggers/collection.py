@@ -78,7 +78,7 @@ class ZillizImportEventTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Poll the job list for ever; trouble is logged once and tolerated, since nothing would report an end."""
+        """Poll the job list forever; trouble is logged once and tolerated, since nobody would notice an end."""
         await log_ignored(self.log, self._unknown)
         hook = ZillizHook(self.zilliz_conn_id)
         completions: Completions | None = None

@@ -28,7 +28,7 @@ class ZillizImportListTrigger(WaitTrigger):
 
     It fires earlier to record what has ended: an hour after the last time, or when the event has no room for more.
     All parameters are primitive and none is a secret, since Airflow stores and logs them in plain text.
-    Each but the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds.
+    Each except the first two has a default, so that waits in flight survive an upgrade. Times are epoch seconds.
 
     :param job_ids: the open jobs: packed by `pack`, or as a list
     :param zilliz_conn_id: Airflow connection, looked up in the triggerer
@@ -40,7 +40,7 @@ class ZillizImportListTrigger(WaitTrigger):
     :param checkpoint_at: when they were last recorded; None for ``started_at``
     :param checkpoint_jobs: fire as soon as so many jobs have ended; None for an hour's worth
     :param fail_fast: fire at the first Failed job
-    :param withhold_reasons: leave Failed jobs' reasons out of the event and of the log: they may hold an object
+    :param withhold_reasons: leave Failed jobs' reasons out of the event and of the log: they may contain an object
         storage's keys, which only the worker knows
     :param keep_files: put the names of the jobs' files into the event, for OpenLineage
     :param unknown: arguments of a newer version, which are ignored after a rollback to this one

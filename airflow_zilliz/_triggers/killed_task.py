@@ -22,7 +22,7 @@ from airflow_zilliz.exceptions import ZillizError
 
 
 class OwningTrigger(Protocol):
-    """What a trigger has whose task started the jobs."""
+    """What is needed of a trigger whose task started the jobs."""
 
     zilliz_conn_id: str
 
@@ -84,5 +84,5 @@ def was_killed(states: Mapping[str, Mapping[str, Any]], run_id: str, task_id: st
     """
     found = states.get(run_id, {})
     name = f"{task_id}_{map_index}" if map_index is not None and map_index >= 0 else task_id
-    # a result without the task shows nothing: a user can still abort the job
+    # if the task is not in the result, leave its jobs alone: a user can still abort them
     return name in found and str(found[name]).rsplit(".", 1)[-1].lower() != "deferred"

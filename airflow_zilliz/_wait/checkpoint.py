@@ -60,7 +60,7 @@ def pace_of(
 class Checkpoint:
     """What a wait remembers between polls: JSON types only, since it crosses processes. Times are epoch seconds.
 
-    Its fields are the keys of the stored JSON, so that a new name would lose what an older version has stored.
+    Its fields are the keys of the stored JSON: renaming one would lose what an older version has stored.
 
     :param summary: the job as last logged
     :param at: when the job was last seen
@@ -118,25 +118,19 @@ class Checkpoint:
 
     def read(self, job: ImportProgress, now: float) -> Checkpoint:
         """Return the checkpoint after a reading of the job."""
-        collection = job.collection_name or self.collection_name
         rows = job.imported_rows if job.imported_rows is not None else self.rows
-        reading = (job.state_word, job.progress, rows)
-        if reading == (self.state, self.percent, self.rows):
-            return replace(self, collection_name=collection, at=now)
-        told = tuple(key for key in self.told if key != "stall")
-        state, percent, rows = reading
-        return replace(
+        seen = replace(
             self,
-            collection_name=collection,
+            collection_name=job.collection_name or self.collection_name,
             at=now,
-            told=told,
-            state=state,
-            percent=percent,
-            rows=rows,
             total_rows=job.total_rows if job.total_rows is not None else self.total_rows,
             size=job.file_size if job.file_size is not None else self.size,
-            moved_at=now,
         )
+        reading = (job.state_word, job.progress, rows)
+        if reading == (self.state, self.percent, self.rows):
+            return seen
+        state, percent, rows = reading
+        return replace(seen.without("stall"), state=state, percent=percent, rows=rows, moved_at=now)
 
     def moved_by(self, seconds: float) -> Checkpoint:
         """Return the checkpoint with trouble that began so much later, for time that passed without a poll."""

@@ -15,10 +15,10 @@ LOOK_UP_AFTER, LOOK_UP_EVERY = 2.0, 120.0
 class WaitClock:
     """The times that a wait keeps. They are epoch seconds.
 
-    :param now: when this machine began to poll
+    :param now: when this process began to poll
     :param polled_at: when the last poll was made, None if not known
     :param due: when the poll after it is due, None if not known
-    :param last_response: since when there has been no usable response, if the next poll has none
+    :param last_response: when the last usable response came; before there was one, from when trouble counts
     """
 
     now: float
@@ -60,12 +60,12 @@ class WaitClock:
         self._trouble_began, self._look_up_at = now, now + LOOK_UP_AFTER
 
     def may_have_moved(self, now: float) -> bool:
-        """Return whether to look the connection up again now, once in a while during trouble."""
+        """Whether it is time to look the connection up again; if so, plan the next time."""
         if now < self._look_up_at:
             return False
         self._look_up_at = now + min(now - self._trouble_began, LOOK_UP_EVERY)
         return True
 
     def had_a_poll_since(self, time: float | None) -> bool:
-        """Whether the last poll was not the first one after a time, None for never."""
+        """Whether a poll before the last one was made after a time; False if that is None."""
         return time is not None and self.polled_before is not None and self.polled_before >= time

@@ -1,4 +1,4 @@
-"""The ends of many jobs in the shapes in which they cross processes: packed rows for events, results for XComs."""
+"""The results of many jobs in the forms that cross processes: packed rows in events, dicts in XComs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from airflow_zilliz._protocol.models import FileProgress, ImportProgress, Import
 from airflow_zilliz._protocol.scrubbing import mask_patterns
 from airflow_zilliz._wait.packing import pack, unpack
 
-#: The longest reason in an event, for how many failed files, and how many files are named.
+#: What an event has of a job: the characters of its reason, the failed files, the characters of each file's reason, and
+#: the other files.
 MAX_REASON, MAX_FAILED_FILES, MAX_FILE_REASON, MAX_FILES = 1_000, 3, 300, 100
 #: The states in which an ended job may be stored: no wait ends in another.
 ENDED = frozenset(

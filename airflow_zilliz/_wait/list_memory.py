@@ -50,7 +50,7 @@ class Memory:
         return replace(seen, **{name: getattr(found, name) for name in _ODD})
 
     def without_trouble_before(self, now: float) -> Memory:
-        """Return an unpacked memory in which all trouble counts from a time on, epoch seconds."""
+        """Return an unpacked memory in which all trouble began at a time, epoch seconds."""
         odd = {
             job_id: {**of_job, "trouble_since": now, "polled_at": None, "due": None}
             for job_id, of_job in self._odd.items()
@@ -59,9 +59,10 @@ class Memory:
         return Memory(self._seen, {**self._value, "odd": {**self._odd, **odd}}) if odd else self
 
     def packed(self, limit: int = MAX_PACKED) -> str:
-        """Return the memory as packed text of at most so many characters, or of a minimum.
+        """Return the memory as packed text of at most ``limit`` characters, if that is possible.
 
-        It has whether a job was seen, and trouble with polls. It has no states and rows: the next poll shows them.
+        It says whether each job was seen, and since when its polls fail, but not states and rows: the next poll shows
+        those.
         """
         if not self._seen:
             return pack(dict(self._value))

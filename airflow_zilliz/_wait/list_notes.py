@@ -75,7 +75,7 @@ class ListNotes:
         for kind in self._kinds.values():
             if kind.jobs and now >= kind.due:
                 level, text = kind.last
-                self._lines.append((level, f"{text} (as the last of {kind.jobs:,} more such lines)"))
+                self._lines.append((level, f"{text} (the last of {kind.jobs:,} more lines like this)"))
                 kind.jobs, kind.pause = 0, min(2 * kind.pause, LONGEST_GATHERED)
                 kind.due = now + kind.pause
         lines, self._lines = self._lines, []

@@ -67,10 +67,10 @@ def progress_of(ended: Tally, waits: Iterable[ImportWait], reached: str = _COMPL
         seen = wait.seen
         rows += seen.rows or 0
         percents += seen.percent or 0
-        if wait.total_rows is None:
+        if seen.total_rows is None:
             unknown += 1
         else:
-            total += wait.total_rows
+            total += seen.total_rows
     jobs = ended.ended + number
     knows_all = not unknown and total > 0
     part = rows / total if knows_all else (ended.ended + percents / 100) / max(jobs, 1)

@@ -54,7 +54,7 @@ def snapshot_of(
 def snapshot_of_ended(
     ended: Sequence[ImportProgress], open_ids: Sequence[str], started_at: float, now: float
 ) -> Snapshot:
-    """Return the snapshot of many jobs of which nothing is known but which have ended."""
+    """Return the snapshot of many jobs if it is only known which of them have ended."""
     tally = Tally.of(ended)
     reached = next((job.state.value for job in ended if job.state is not ImportState.FAILED), _COMPLETED)
     found = progress_of(tally, (), reached)
@@ -80,7 +80,7 @@ def _of_job(job: ImportProgress) -> Part:
 
 def _of_wait(wait: ImportWait) -> Part:
     seen = wait.seen
-    return Part(wait.job_id, wait.state_word, seen.percent, seen.rows, wait.total_rows, seen_at=seen.at)
+    return Part(wait.job_id, wait.state_word, seen.percent, seen.rows, seen.total_rows, seen_at=seen.at)
 
 
 def _state(progress: ListProgress) -> str:

@@ -3,7 +3,7 @@
 Each job has its own `ImportWait`, so that the wait for one of many jobs does not differ from that for a single one. The
 owner of a `ListWait` subscribes `begin`'s waits to polls, passes decisions to `on_decision`, and checks `outcome`.
 
-An operator that waits for many jobs (the sensor does so, in `_tasks/job_list`)
+A task that waits for many jobs (see `_tasks/job_list`)
 
 1. defers with `ZillizImportListTrigger(job_ids=pack(ids), ...)`; ``checkpoint_jobs=n`` lets the trigger fire as soon as
    n jobs have ended, for the next wave;
@@ -40,7 +40,7 @@ __all__ = ["Again", "ListPlan", "ListWait"]
 #: After so many seconds, ended jobs are recorded: servers forget them after 3 hours, and a triggerer may be killed at
 #: any time.
 CHECKPOINT_EVERY = 3600.0
-#: A machine that has just begun collects ended jobs for so many seconds before it stops for a checkpoint.
+#: A process that has just begun collects ended jobs for so many seconds before it pauses for a checkpoint.
 GATHERING = 60.0
 #: The packed results that an event has room for, in bytes; they are measured each time after so many more.
 MAX_PACKED = 44_000
@@ -51,8 +51,8 @@ class ListWait:
     """The wait for many jobs.
 
     :param job_ids: the open jobs, each once
-    :param now: when this machine begins, epoch seconds
-    :param memory: what an earlier machine of the same wait remembered of each
+    :param now: when this process begins, epoch seconds
+    :param memory: what an earlier process of the same wait remembered of each
     :param recorded: the jobs that have ended and are recorded
     :param logged: what `last_line` was in an earlier process
     :param logs_at_once: log progress once each job was polled, instead of a minute later
@@ -99,7 +99,7 @@ class ListWait:
 
     @property
     def are_polled(self) -> bool:
-        """Whether this machine has polled each open job, successfully or not, and none is about to be described."""
+        """Whether this process has polled each open job, successfully or not, and none is about to be described."""
         return all(wait is not None and wait.is_polled and wait.undescribed is None for wait in self._open.values())
 
     # -- polls ----------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class ListWait:
         return None
 
     def on_error(self, job_id: str, error: ZillizError, now: float) -> Again | None:
-        """Handle that a job could not be polled at all, because there is no usable connection."""
+        """Handle a job that cannot be polled at all, because there is no usable connection."""
         wait = self._open.get(job_id)
         if wait is None:
             return None
@@ -146,9 +146,10 @@ class ListWait:
     def outcome(self, now: float) -> ListOutcome | None:
         """Return how the wait ended or that it pauses, None while it continues."""
         if self._stopped:
-            job_id, end = next(iter(self._stopped.items()))
-            others = f" So do {len(self._stopped) - 1:,} other jobs." if len(self._stopped) > 1 else ""
-            return self._outcome(end.ending, f"{end.message}.{others} {self._whole_wait(job_id)}", end)
+            end = next(iter(self._stopped.values()))
+            more = len(self._stopped) - 1
+            others = f" The wait for {plural(more, 'other job')} failed, too." if more else ""
+            return self._outcome(end.ending, f"{end.message}.{others} {self._whole_wait()}", end)
         if self.plan.fail_fast and self._has_failed:
             return self._outcome(Ending.JOB_FAILED)
         if not self._open:
@@ -165,7 +166,7 @@ class ListWait:
         self._unmeasured, self._packed = 0, len(pack_jobs(self._ended))
 
     def pause(self) -> ListOutcome:
-        """Return the ended jobs and the memory, for a machine that stops in between."""
+        """Return the ended jobs and the memory, for a process that stops before the wait ends."""
         return self._outcome(None)
 
     @property
@@ -264,10 +265,10 @@ class ListWait:
         end = next(iter(self._timed_out.values()))
         name = end.ending.deadline_name
         waited = duration(now - self.plan.started_at)
-        text = f"Timed out ({name}) after {waited}. {self._whole_wait(None)}; the jobs themselves were not touched"
+        text = f"Timed out ({name}) after {waited}. {self._whole_wait()}; the jobs themselves were not touched"
         return self._outcome(end.ending, text, end)
 
-    def _whole_wait(self, without: str | None) -> str:
+    def _whole_wait(self) -> str:
         """Return the last known state of all jobs, for a wait that ends before they do."""
         waiting = [*self._timed_out, *self._stopped, *self._open]
         failed = f", {self.tally.failed:,} Failed" if self.tally.failed else ""

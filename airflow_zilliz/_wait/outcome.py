@@ -99,7 +99,7 @@ class Outcome:
         return self.job_has_ended and self.progress is None
 
     def scrubbed(self, scrub: Scrubber) -> Outcome:
-        """Return the same outcome, with texts that may be shown."""
+        """Return the same outcome, with secrets masked in its texts."""
         progress = self.progress and self.progress.scrubbed(scrub)
         listed = self.listed and self.listed.scrubbed(scrub)
         return replace(self, message=scrub(self.message), progress=progress, listed=listed)

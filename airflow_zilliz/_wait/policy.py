@@ -45,7 +45,7 @@ class WaitPolicy:
 
         :param age: seconds since the wait began
         :param spread: the fraction of a young wait's pauses to use, see `spread_of`
-        :param at_most: seconds after which trouble has lasted too long, so that a poll is due then
+        :param at_most: the longest pause in seconds, which is limited while there is trouble
         """
         age = max(0.0, age)
         if self.exponential_backoff:
@@ -77,5 +77,5 @@ def _part_of_age(poke_interval: float, shortest: float) -> float:
 
 
 def spread_of(job_id: str, started_at: float) -> float:
-    """Return a wait's spread, 0.9 to 1, by which a fleet falls out of phase: the same in each of its processes."""
+    """Return a wait's spread, 0.9 to 1: waits that began together poll at different times, in each process alike."""
     return 1 - 0.1 * (zlib.crc32(f"{job_id} {started_at}".encode()) / 2**32)

@@ -136,7 +136,7 @@ class Snapshot:
         return replace(self, whole=whole, collection_name=name, moved_at=moved_at, trouble_since=None, parts=parts)
 
     def failed(self, now: float, earlier: Iterable[Part] = ()) -> Snapshot:
-        """Return the snapshot of a job of which only that it is Failed may be shown."""
+        """Return the snapshot of a Failed job whose reason must not be shown."""
         job = ImportProgress(self.whole.name, ImportState.FAILED)
         return self.ended(job, now, earlier).without_reasons()
 

@@ -1,4 +1,4 @@
-"""One wait as a state machine without I/O and clock: given the result of a poll and ``now``, it decides what to do.
+"""One wait as a state machine without I/O and clock: it decides what to do, given the result of a poll and ``now``.
 
 Poke, reschedule and deferrable mode use the same machine, so that they cannot differ. Times are wall-clock
 seconds since the epoch, never monotonic ones: a deadline crosses processes and machines.
@@ -65,7 +65,7 @@ class Decision:
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing more is to be polled, or not with this connection."""
+        """Whether polling ends, or goes on only once the connection was looked up again."""
         return self.end is not None or self.look_up_connection
 
 
@@ -80,8 +80,8 @@ class ImportWait:
     :param conn_id: named in messages
     :param target: where the job lives, named in messages
     :param started_at: when the wait began, epoch seconds
-    :param now: when this machine began to poll, epoch seconds; trouble counts from here at the earliest
-    :param seen: the checkpoint of an earlier machine of the same wait
+    :param now: when this process began to poll, epoch seconds; trouble counts from here at the earliest
+    :param seen: the checkpoint of an earlier process of the same wait
     :param undescribed: how the job ended according to a job list; its description is still to be requested
     :param deadline: when the wait times out, epoch seconds; None for never
     :param execution_deadline: when the task's ``execution_timeout`` passes, epoch seconds; None for never
@@ -101,10 +101,8 @@ class ImportWait:
     execution_deadline: float | None = None
     spread: float = 1.0
     is_one_of_many: bool = False
-    #: whether this machine has polled the job, in vain or not
+    #: whether this process has polled the job, successfully or not
     is_polled: bool = field(default=False, init=False)
-    #: the job's rows, once a description had them
-    total_rows: int | None = field(default=None, init=False)
     _notes: tuple[tuple[int, str], ...] = field(default=(), init=False, repr=False)
     _listed_at: float | None = field(default=None, init=False, repr=False)
     _key_refused: bool = field(default=False, init=False, repr=False)
@@ -137,7 +135,7 @@ class ImportWait:
 
     @property
     def state_word(self) -> str | None:
-        """The job's state when last seen, None where it has not been."""
+        """The job's state when last seen; None if no poll has shown it."""
         return self.seen.summary.partition(" ")[0].rstrip(",") if self.seen.summary else None
 
     @property
@@ -164,7 +162,6 @@ class ImportWait:
         self._on_response(now)
         self._job_is_known()
         self._key_refused = False
-        self.total_rows = progress.total_rows if progress.total_rows is not None else self.total_rows
         summary = progress.summary()
         if summary != self.seen.summary and not self.is_one_of_many:
             self._note(logging.INFO, f"Import job {self.job_id}: {summary}{self.seen.pace(progress, now)}")
@@ -178,8 +175,8 @@ class ImportWait:
             self.seen = replace(self.seen, distrusts_list=True)
             self._note(
                 logging.WARNING,
-                f"The job list called import job {self.job_id} ended, its own description says {summary}: relying on "
-                "its description alone",
+                f"The job list says that import job {self.job_id} has ended, but its own description says {summary}: "
+                "relying on the description alone",
             )
         return self._on_running(progress, now)
 
@@ -195,7 +192,7 @@ class ImportWait:
         return self._on_running(listed, now)
 
     def on_unchanged(self, now: float) -> Decision:
-        """Handle that a job list shows the running job unchanged since this wait last read the list."""
+        """Handle a job list that shows the running job as this wait last read it there."""
         self._on_poll(now)
         self._on_response(now, "job list")
         self._job_is_known()
@@ -203,17 +200,17 @@ class ImportWait:
         return self._continue(now)
 
     def on_list_useless(self, error: Exception, now: float) -> Decision:
-        """Handle that this server's job list cannot be used, so that each job is described, which costs more."""
+        """Handle a job list that cannot be used: each job is described instead, which costs more."""
         self._warn_once("list", f"Describing each job by itself, since the server's job list cannot be used: {error}")
         return Decision(delay=self.delay(now), notes=self._take_notes())
 
     def on_overdue(self, now: float) -> Decision:
-        """Handle that no poll could be made although a deadline passed long ago."""
+        """Handle a deadline that passed long ago without a poll since."""
         delay = self.delay(now)
         return Decision(delay, self._take_notes()) if delay > 0 else self._time_out(now)
 
     def on_error(self, error: ZillizError, now: float, server_responded_at: float = -math.inf) -> Decision:
-        """Handle that a poll failed.
+        """Handle a failed poll.
 
         :param server_responded_at: when the server last sent a usable response to anyone, epoch seconds: rate limiting
             costs a wait none of its tolerance as long as other requests succeed
@@ -250,7 +247,7 @@ class ImportWait:
         return self._end(ending, f"Cannot poll {self.subject}: {plain(error)}. {self._untouched()}", error)
 
     def on_backstop(self, *, execution_timeout: bool = False) -> Outcome:
-        """Handle that Airflow ended the deferral itself, so that no trigger can have been running.
+        """Handle a deferral that Airflow ended itself, since no trigger has reported before the deadline.
 
         :param execution_timeout: whether that was the earlier deadline, instead of the wait's own timeout
         """
@@ -278,7 +275,7 @@ class ImportWait:
             self.seen = self.seen.moved_by(moved)
 
     def _was_good_before(self, error: ZillizError) -> bool:
-        """Whether the error blames a request or a connection that has shown the job before.
+        """Whether the error blames a request or a connection with which this wait has seen the job.
 
         Servers also send such errors while they start, and Airflow raises them while its database is unreachable.
         """

@@ -1,4 +1,4 @@
-"""When the progress of waits is written: on change, and not too often. No I/O, and no clock of its own."""
+"""Decides when the progress of waits is written: on change, and not too often. No I/O, and no clock of its own."""
 
 from __future__ import annotations
 

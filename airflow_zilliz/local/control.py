@@ -102,7 +102,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server differs from how it was started.
+    """The settings that tests change while the server runs.
 
     :param milvus: another version, ``2.4`` to ``3.0``; None as the server was started
     :param describe_routed: False for a Milvus before 2.4.14, which has only get_progress; None as the version says

@@ -1,4 +1,4 @@
-"""The import that a request asks for, and the refusals before a job is made."""
+"""The import that a request describes, and the reasons to refuse it before a job is made."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CreateRequest:
 
 
 def milvus_request(body: RequestBody, headers: Mapping[str, str], version: MilvusVersion) -> CreateRequest:
-    """Return the import that a body for Milvus asks for.
+    """Return the import that the body of a request to Milvus describes.
 
     :raises Refusal: 1801 for a wrong type, 1802 for a missing field
     """
@@ -50,7 +50,7 @@ def milvus_request(body: RequestBody, headers: Mapping[str, str], version: Milvu
 
 
 def cloud_request(body: RequestBody, headers: Mapping[str, str], version: MilvusVersion) -> CreateRequest:
-    """Return the import that a body for Zilliz Cloud asks for; its files are in one of several fields.
+    """Return the import that the body of a request to Zilliz Cloud describes; its files are in one of several fields.
 
     :raises Refusal: 1801 for a wrong type, 1802 for a missing field
     """

@@ -1,4 +1,4 @@
-"""Counts the rows of an import whose primary key another row has: two rows on Milvus, one in Milvus Lite."""
+"""Counts imported rows whose primary key exists already: Milvus keeps both rows, Milvus Lite only the last."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class Importer:
     def _warn_of_doubled_rows(self, job: Job, doubled: int) -> Job:
         """Warn of keys that were written twice: Milvus keeps both rows of a key, Milvus Lite the last one."""
         text = (
-            f"{doubled} of the job's rows have a primary key that another row has: on Milvus both rows exist,"
+            f"{doubled} of the job's rows have a primary key that another row has: Milvus would keep both rows,"
             " here the later one replaced the earlier one"
         )
         log.warning("import job %s into collection %s: %s", job.id, job.collection, text)

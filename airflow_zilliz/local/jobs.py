@@ -36,7 +36,7 @@ class Flavor(str, Enum):
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a scripted job. The last one lasts for ever.
+    """A phase of a scripted job. The last one lasts forever.
 
     :param state: any word, even one that no server uses
     :param seconds: how long it lasts
@@ -167,7 +167,7 @@ class JobStore:
             yield Job(**values)
 
     def fail_broken_off(self) -> None:
-        """Fail the jobs that an earlier server was running; only for a server that no other one runs beside."""
+        """Fail the jobs that an earlier server was running; only if no other server uses the same data."""
         for job in self.all():
             if not job.phases and job.state in (ImportState.IMPORTING.value, ImportState.COMMITTING.value):
                 self.put(job.failed(DIED))

@@ -10,7 +10,7 @@ _GB = 2**30
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one request, or all together, may ask for.
+    """The limits of one request, and of all jobs together.
 
     :param max_files: inner lists of a request
     :param max_jobs: jobs that have not ended, of the whole server on Milvus, of a collection on Zilliz Cloud

@@ -36,9 +36,9 @@ class RequestBody:
         try:
             value = json.loads(raw.decode("utf-8", "replace"), parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise not_json("the body is no JSON") from None
+            raise not_json("the body is not JSON") from None
         if not isinstance(value, dict):
-            raise not_json("the body is no JSON object")
+            raise not_json("the body is not a JSON object")
         return cls(value)
 
     def __contains__(self, name: str) -> bool:

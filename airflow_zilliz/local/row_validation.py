@@ -106,7 +106,7 @@ class Schema:
             if field.generated and count:
                 raise generated_value(field, where)
             if count > 1:
-                raise ImportFileError(f"{where}: field {field.name!r} is there {count} times")
+                raise ImportFileError(f"{where}: field {field.name!r} occurs {count} times")
             if not count and not field.optional and not field.generated:
                 raise missing_value(field, where)
 
@@ -155,7 +155,7 @@ class Schema:
             if not isinstance(meta, dict):
                 raise ImportFileError(f"{where}: field {META!r} must be a JSON object, got {shown(meta)}")
             if twice := meta.keys() & (values.keys() | self.names):
-                raise ImportFileError(f"{where}: key {min(twice)!r} of field {META!r} is there twice")
+                raise ImportFileError(f"{where}: key {min(twice)!r} of field {META!r} occurs twice")
             values |= meta
         try:
             json_text(values)
@@ -229,7 +229,7 @@ def checked_sparse(pairs: Sequence[tuple[int, float]]) -> dict[int, float]:
         if weight < 0:
             raise BadValue.must_be("a sparse vector of weights that are not negative", weight)
     if not any(vector.values()):
-        raise BadValue("is an empty sparse vector, which Milvus Lite does not take")
+        raise BadValue("is an empty sparse vector, which Milvus Lite does not accept")
     return vector
 
 
@@ -240,7 +240,7 @@ def _geometry(text: str) -> str:
     try:
         validate_geometry_wkt(text)
     except MilvusLiteError as err:
-        raise BadValue(f"is no WKT that the engine takes: {err}") from None
+        raise BadValue(f"is not WKT that Milvus Lite accepts: {err}") from None
     return text
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-#: Seconds.
+#: Seconds that the server may take to start.
 STARTS_WITHIN = 60.0
 _TIMEOUT = 30
 
@@ -129,13 +129,16 @@ class LocalServer:
         """Add a scripted job and return its id.
 
         :param phases: its phases, such as ``{"state": "Importing", "seconds": 2, "progress": 40}``; the
-            last one lasts for ever
+            last one lasts forever
         :param job: ``jobId``, ``collectionName``, ``dbName``, ``totalRows``, ``files``, ``place``
         """
         return str(self._control("POST", "jobs", {**job, "phases": list(phases)})["jobId"])
 
     def set_job(self, job_id: str, *phases: dict[str, Any], **job: Any) -> None:
-        """Give a scripted job other phases, from now on."""
+        """Give a scripted job other phases, from now on.
+
+        :param phases: with ``job`` as for `add_job`
+        """
         self._control("POST", f"jobs/{job_id}", {**job, "phases": list(phases)})
 
     def forget_job(self, job_id: str) -> None:
@@ -195,7 +198,10 @@ class LocalServer:
         self._control("POST", "clock", {"seconds": seconds})
 
     def script(self, *phases: dict[str, Any], **job: Any) -> None:
-        """Make every job that is created from now on a scripted one."""
+        """Make every job that is created from now on a scripted one.
+
+        :param phases: with ``job`` as for `add_job`
+        """
         self._control("POST", "script", {**job, "phases": list(phases)})
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""What the operating guide advises for a triggerer of many triggers, of whatever provider.
+"""What docs/scaling.md recommends for a triggerer with many triggers, of whatever provider.
 
-The process that runs triggers is forked from the triggerer once all is imported. Freezing what there is by then spares
-its event loop the search of Airflow's whole heap for garbage, time and again.
+The process that runs triggers is forked from the triggerer once everything is imported. Freezing the objects that exist
+by then keeps its event loop from being blocked while Python searches Airflow's whole heap for garbage.
 """
 
 import gc

@@ -15,7 +15,8 @@ from typing import Any
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_zilliz import triggers
-from airflow_zilliz.sensors import ZillizImportSensor, _reschedule_exception
+from airflow_zilliz._tasks.errors import reschedule_exception
+from airflow_zilliz.sensors import ZillizImportSensor
 
 AIRFLOW_3 = not metadata.version("apache-airflow").startswith("2.")
 #: "reschedule+memory" is Airflow 3.3 with its task state store; "reschedule" is every Airflow before.
@@ -94,7 +95,7 @@ def _on_workers(make: MakeSensor, outcome: Outcome, limit: float, store: dict[st
         try:
             outcome.xcoms.clear()  # as Airflow does before each poll
             return make().execute(_context(outcome, first, store))
-        except _reschedule_exception() as later:
+        except reschedule_exception() as later:
             first = first or began
             outcome.left += 1
             pause = later.reschedule_date - datetime.now(timezone.utc)  # type: ignore[attr-defined] # Airflow's own

@@ -228,7 +228,7 @@ def test_the_example_of_many_imports(runs: Runs) -> None:
     results: Any
     (results,) = runs.xcoms("zilliz_many_imports", "wait_for_all")
     assert [result["imported_rows"] for result in results] == [100] * 6
-    assert "600 rows are in by 6 imports" in runs.output
+    assert "6 jobs imported 600 rows" in runs.output
     runs.server.clear("script")
 
 
@@ -248,7 +248,7 @@ def test_the_example_of_a_dataset(runs: Runs, monkeypatch: pytest.MonkeyPatch) -
     assert found == {("load", -1): "success", ("report", -1): "success"}
     assert not has_rows or rows_in(runs.server, "demo") == 300
     assert len(runs.server.requests("create")) == 6
-    assert "300 rows of 300 files are in by 6 jobs" in runs.output
+    assert "6 jobs imported 300 rows from 300 files" in runs.output
     with sqlite3.connect(runs.database) as db:
         assert list(db.execute("SELECT key FROM variable")) == [], "what was kept for a retry is removed"
     runs.server.clear("script")

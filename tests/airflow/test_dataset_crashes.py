@@ -200,6 +200,6 @@ def test_a_retry_that_knows_nothing_takes_no_server_of_one_phase_for_one_of_two(
             timeout=30,
             deferrable=True,
         )
-        with pytest.raises(ZillizConfigError, match="atomic=True cannot be kept"):
+        with pytest.raises(ZillizConfigError, match="atomic=True cannot be guaranteed"):
             run_operator(partial(_same, operator), TaskInstance(number))
     assert len(server.requests("create")) == 2, "each try starts one job"

@@ -261,9 +261,9 @@ def test_a_source_splits_by_bytes(server: LocalServer, store: Path, lake: Path) 
 
 
 def test_an_empty_source_skips_the_task_or_fails_it(server: LocalServer, store: Path, lake: Path) -> None:
-    with pytest.raises(AirflowSkipException, match="holds no file"):
+    with pytest.raises(AirflowSkipException, match="contains no file"):
         run_operator(of_source(lake, "*.none"), TaskInstance(), store)
-    with pytest.raises(ZillizConfigError, match="holds no file"):
+    with pytest.raises(ZillizConfigError, match="contains no file"):
         run_operator(of_source(lake, "*.none", fail_on_empty=True), TaskInstance(), store)
 
 
@@ -334,7 +334,7 @@ def test_a_crash_between_two_commits_is_finished_by_the_retry(server: LocalServe
 
 def test_a_server_that_commits_by_itself_cannot_be_atomic(server: LocalServer, store: Path) -> None:
     completed(server)
-    with pytest.raises(ZillizConfigError, match="atomic=True cannot be kept"):
+    with pytest.raises(ZillizConfigError, match="atomic=True cannot be guaranteed"):
         run_operator(an_import(atomic=True, max_active_jobs=1), TaskInstance(), store)
     assert len(created(server)) == 1
 

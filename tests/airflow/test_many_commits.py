@@ -100,14 +100,14 @@ def test_many_jobs_are_aborted_and_failed_ones_left_alone(server: LocalServer) -
 def test_a_refused_key_stops_it_with_a_count(server: LocalServer) -> None:
     job_ids = uncommitted(server, 3)
     server.add_fault("status", status=401, path="commit", times=None, after=1)
-    with pytest.raises(ZillizAuthError, match=r"^committed 1, failed 0, then: .* not sent for 2 other jobs"):
+    with pytest.raises(ZillizAuthError, match=r"^committed 1, failed 0, then stopped: .* not sent for 2 other jobs"):
         commit(job_ids)
 
 
 def test_a_server_that_is_away_stops_it_and_a_retry_goes_on(server: LocalServer) -> None:
     job_ids = uncommitted(server, 3)
     server.add_fault("status", status=503, path="commit", times=3, after=1)  # one request is repeated twice
-    with pytest.raises(ZillizUnavailable, match=r"^committed 1, failed 0, then: "):
+    with pytest.raises(ZillizUnavailable, match=r"^committed 1, failed 0, then stopped: "):
         commit(job_ids)
     assert {result["state"] for result in commit(job_ids)} == {"Completed"}
 

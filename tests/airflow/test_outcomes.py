@@ -267,7 +267,8 @@ def odd_name(fault: dict[str, Any]) -> str:
 @pytest.mark.parametrize("fault", ODD, ids=odd_name)
 def test_an_odd_response_does_not_end_a_wait(server: LocalServer, mode: str, fault: dict[str, Any], after: int) -> None:
     server.add_fault(**fault, times=4, after=after)
-    outcome = run_task(mode, job_id=server.add_job(phase("Importing", 1.0, 40), phase("Completed")), **FAST)
+    # long enough for six polls
+    outcome = run_task(mode, job_id=server.add_job(phase("Importing", 0.7, 40), phase("Completed")), **FAST)
     assert outcome.error is None
 
 

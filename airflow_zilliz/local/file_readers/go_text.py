@@ -30,7 +30,7 @@ def parse_int(text: str) -> int | None:
 def parse_float(text: str) -> float | None:
     """Return the number of a text, infinity for one beyond float64, None where ``ParseFloat`` fails.
 
-    ``Inf`` and ``NaN``, which Go takes, are None as well, since Milvus accepts neither.
+    ``Inf`` and ``NaN``, which Go accepts, are None as well, since Milvus accepts neither.
     """
     if _DECIMAL.fullmatch(text):
         return float(text)
@@ -68,7 +68,7 @@ def csv_records(lines: Iterable[str], comma: str) -> Iterator[tuple[int, list[st
     for number, line in source:
         if line == "\n":
             continue
-        cells = _unquoted(line, comma, number) if '"' not in line else _quoted(line, comma, number, source)
+        cells = _quoted(line, comma, number, source) if '"' in line else line.removesuffix("\n").split(comma)
         if length and len(cells) != length:
             raise BadValue(f"line {number} has {len(cells)} values, the header names {length}")
         length = len(cells)
@@ -79,10 +79,6 @@ def _with_newline(line: str) -> str:
     if line.endswith("\r\n"):
         return f"{line[:-2]}\n"
     return line[:-1] if line.endswith("\r") else line  # the last line
-
-
-def _unquoted(line: str, comma: str, number: int) -> list[str]:
-    return line.removesuffix("\n").split(comma)
 
 
 def _quoted(line: str, comma: str, number: int, source: Iterator[tuple[int, str]]) -> list[str]:

@@ -70,7 +70,7 @@ def _values(text: _Text) -> Iterator[Any]:
         number += 1
         yield text.value(number)
     text.take("]")
-    if (rest := text.peek()) not in ("", "]", "}"):  # Go's decoder ends at a bracket, and takes the rest for rows
+    if (rest := text.peek()) not in ("", "]", "}"):  # Go's decoder stops at a bracket, and reads all else as rows
         raise ImportFileError(f"{text.name} must end with its list of rows, found {rest!r} behind it")
 
 

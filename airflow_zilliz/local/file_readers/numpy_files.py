@@ -89,7 +89,7 @@ def _column(field: Field, path: Path) -> Any:
     if dtype not in wanted:
         kinds = " or ".join(wanted) or "no NumPy file"
         raise ImportFileError(
-            f"{path.name}: field {field.name!r} of type {field.kind} takes {kinds}, the file has {column.dtype}"
+            f"{path.name}: field {field.name!r} of type {field.kind} accepts {kinds}, the file has {column.dtype}"
         )
     dimensions = 2 if field.kind == "FLOAT_VECTOR" else 1
     if column.ndim != dimensions:

@@ -85,8 +85,9 @@ def _check_type(field: Field, arrow: Any, name: str, *, fixed_size_lists: bool) 
     if not _takes(field, arrow) or (types.is_fixed_size_list(arrow) and not fixed_size_lists):
         kind = f"ARRAY of {field.element}" if field.kind == "ARRAY" else field.kind
         wanted = " or ".join(_WIDENING.get(field.kind, ()))
-        instead = f"; it takes {wanted}" if wanted else ""
-        raise ImportFileError(f"{name}: field {field.name!r} of type {kind} takes no column of type {arrow}{instead}")
+        instead = f"; it accepts {wanted}" if wanted else ""
+        text = f"{name}: field {field.name!r} of type {kind} does not accept a column of type {arrow}{instead}"
+        raise ImportFileError(text)
 
 
 def _takes(field: Field, arrow: Any) -> bool:

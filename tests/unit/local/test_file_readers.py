@@ -460,7 +460,7 @@ def test_a_column_that_widens(writer: Writer, kind: str, arrow: Any) -> None:
 @pytest.mark.parametrize(("kind", "arrow", "value"), REFUSED, ids=str)
 def test_a_column_of_another_type(writer: Writer, kind: str, arrow: Any, value: Any) -> None:
     """R82, R85, R86, R87, R89, R90, R91, R92, R107, R108."""
-    with pytest.raises(ImportFileError, match=r"a\.parquet: field 'x' of type .* takes no column of type"):
+    with pytest.raises(ImportFileError, match=r"a\.parquet: field 'x' of type .* does not accept a column of type"):
         writer.parquet(pa.array([value], arrow), one(kind, dim=2, **(ARRAY if kind == "ARRAY" else {})))
 
 
@@ -478,7 +478,7 @@ def test_a_list_of_a_fixed_size_is_for_newer_servers(writer: Writer, kind: str, 
     array = pa.array([[1, 2]], LIST(pa.int64(), 2))
     pq.write_table(pa.table({"id": pa.array([1], pa.int64()), "x": array}), path)
     assert read(path, one(kind, **options)) == [{"id": 1, "x": [1, 2]}]
-    with pytest.raises(ImportFileError, match="takes no column of type fixed_size_list"):
+    with pytest.raises(ImportFileError, match="does not accept a column of type fixed_size_list"):
         read(path, one(kind, **options), "2.5")
 
 
@@ -500,7 +500,7 @@ def test_what_pandas_writes_for_text_by_default_fails(writer: Writer) -> None:
     path = writer.folder / "pandas.parquet"
     pd.DataFrame({"id": [1], "x": ["a"]}).to_parquet(path)
     assert str(pq.read_schema(path).field("x").type) == "large_string", "pandas 3"
-    with pytest.raises(ImportFileError, match=r"takes no column of type large_string; it takes string$"):
+    with pytest.raises(ImportFileError, match=r"does not accept a column of type large_string; it accepts string$"):
         read(path, one("VARCHAR"))
 
 

@@ -63,7 +63,7 @@ async def wait_for(server: Server, process: str, job: Job, target: Target, texts
     watch = poller.join(process, wait, loop.now + 7.0, 0.0)
     try:
         while not step.is_last:
-            await poller.changes_of(watch)
+            await watch.changes()
             for step in watch.take():
                 texts.extend(text for _, text in step.notes)
     finally:

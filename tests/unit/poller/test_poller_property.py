@@ -101,7 +101,7 @@ async def _watch(server: Server, wait: ImportWait, story: Story) -> None:
         watch, step = poller.join("conn", wait, first_poll, looked_up_after), NOT_POLLED
         try:
             while not step.is_last:
-                await poller.changes_of(watch)
+                await watch.changes()
                 for step in watch.take():
                     if step.notes:
                         await log_notes(story, step)

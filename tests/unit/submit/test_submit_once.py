@@ -890,7 +890,7 @@ def test_a_job_of_an_earlier_run_of_the_same_name_is_followed_by_another(
     server.jobs["new-1"] |= {"state": state, "createTime": server.time(ago=61)}
     server.list_error = list_error
     assert started(server, this) == ("new-3", STARTED)
-    assert "earlier run of the same name" in server.lines[0]
+    assert "earlier run with the same run id" in server.lines[0]
 
 
 def test_a_job_that_was_listed_is_of_an_earlier_run_where_this_try_would_have_written_it_down() -> None:
@@ -915,7 +915,7 @@ def test_a_returned_job_without_a_time_is_undecided_before_airflow_3_3() -> None
     server = Server(heeds_keys=True)
     started(server)
     del server.jobs["new-1"]["createTime"]
-    with pytest.raises(ZillizSubmissionUnknown, match="earlier run of the same name"):
+    with pytest.raises(ZillizSubmissionUnknown, match="earlier run with the same run id"):
         started(server, FIRST)
 
 

@@ -350,7 +350,7 @@ def test_lines_of_one_kind_are_counted_after_the_first() -> None:
     assert notes.take(START) == ((30, "Could not poll import job 0: timed out"),)
     assert notes.take(START + 59) == ()
     ((_, text),) = notes.take(START + 60)
-    assert text == "Could not poll import job 499: timed out (as the last of 499 more such lines)"
+    assert text == "Could not poll import job 499: timed out (the last of 499 more lines like this)"
     notes.gather("1", [(30, "Import job 1 is Uncommitted: it needs a commit")], START + 60)
     assert len(notes.take(START + 60)) == 1, "another kind is logged at once"
 

@@ -68,6 +68,10 @@ def test_completed_reaches_the_end() -> None:
     assert (end.ending, end.progress) == (Ending.REACHED, done)
 
 
+def test_a_short_poke_interval_is_the_first_pause() -> None:
+    assert wait(poke_interval=0.5).delay(START) == 0.5
+
+
 @pytest.mark.parametrize("state", [ImportState.PENDING, ImportState.IMPORTING, ImportState.COMMITTING])
 def test_running_states_wait(state: ImportState) -> None:
     step = wait().on_progress(job(state), START + 1)
@@ -101,6 +105,18 @@ def test_progress_is_logged_on_change_only() -> None:
     assert texts(waiting.on_progress(job(progress=63), START + 24)) == [
         "Import job j-1: Importing 63 %, about 37 s left"
     ]
+
+
+@pytest.mark.parametrize(
+    "later", [job(progress=63), job(total_rows=900, file_size=70), job(progress=63, total_rows=900)]
+)
+def test_the_last_known_size_of_a_job_is_remembered(later: ImportProgress) -> None:
+    waiting = wait()
+    waiting.on_progress(job(imported_rows=1, total_rows=500, file_size=64), START + 1)
+    assert (waiting.seen.total_rows, waiting.seen.size) == (500, 64)
+    waiting.on_progress(later, START + 2)
+    assert waiting.seen.total_rows == (later.total_rows or 500)
+    assert waiting.seen.size == (later.file_size or 64)
 
 
 def test_uncommitted_waits_with_one_warning() -> None:

@@ -272,6 +272,11 @@ def test_a_poll_in_vain_after_the_deadline_is_made_once_more() -> None:
     assert end_of(never.on_error(SILENT, START + 3664)).ending is Ending.TIMED_OUT
 
 
+def test_a_poll_in_vain_just_before_the_deadline_is_made_again_at_it() -> None:
+    step = wait(deadline=START + 60).on_error(DOWN, START + 59.5)
+    assert (step.end, step.delay) == (None, 0.5)
+
+
 def test_the_second_poll_after_a_deadline_is_not_made_again_by_another_process() -> None:
     waiting = wait(now=START + 3661)
     waiting.on_error(SILENT, START + 3662)
