@@ -26,7 +26,7 @@ from airflow_zilliz._tasks.two_phase import (
     ZillizAbortImportOperator,
     ZillizCommitImportOperator,
 )
-from airflow_zilliz._wait.outcome import Outcome
+from airflow_zilliz._wait.outcome import Ending, Outcome, without_description
 from airflow_zilliz.exceptions import (
     ZillizError,
     ZillizImportFailed,
@@ -144,6 +144,10 @@ class ZillizImportOperator(StartsImports):
         """Send the import again after the server had too many jobs and the task released its worker."""
         return self._start(context, submit_by if submit_by is not None else time.time() + self.timeout)
 
+    def execute_complete(self, context: Context, event: Any = None, **span: Any) -> Any:
+        """Resume after the trigger; for a user's own key, the job's files are still to be compared."""
+        return super().execute_complete(context, without_description(event) if self.idempotency_key else event, **span)
+
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral, with the job that the task started."""
         normalise_arguments(self)
@@ -230,7 +234,7 @@ class ZillizImportOperator(StartsImports):
     def _finish(self, end: Outcome, context: Context) -> dict[str, Any] | None:
         """Compare the job's files again: for a user's own key, the server may have returned another import's job."""
         job = end.progress
-        if self.idempotency_key and job is not None and job.state is ImportState.COMPLETED:
+        if self.idempotency_key and job is not None and end.ending is Ending.REACHED:
             check_key(self._submission(), job)
         return super()._finish(end, context)
 

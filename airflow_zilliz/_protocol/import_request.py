@@ -16,12 +16,15 @@ from airflow_zilliz._protocol.constants import (
     MAX_IDEMPOTENCY_KEY,
     is_idempotency_key,
 )
-from airflow_zilliz._protocol.object_path import object_of
+from airflow_zilliz._protocol.object_path import identity_of
 from airflow_zilliz._protocol.request import Request
 from airflow_zilliz._protocol.target import Target, database_header
 from airflow_zilliz.exceptions import ZillizApiError, ZillizConfigError, ZillizError, ZillizUnavailable
 
 Groups = Sequence[Sequence[str]]
+
+#: Options that change nothing about what is imported, so that a retry may have others.
+_OTHER_OPTIONS = frozenset({"timeout"})
 
 
 def create_request(
@@ -75,12 +78,17 @@ def create_request(
 
 
 def digest_of(request: Request) -> str:
-    """Return a digest of what a request imports, and where: equal for two tries, whatever their keys and signatures."""
+    """Return a digest of what a request imports, and where.
+
+    It is equal for two tries, whatever their keys and signatures, the order of their files, and their timeouts.
+    """
     secret = ("accessKey", "secretKey", "token")
     body = {name: value for name, value in (request.body or {}).items() if name not in secret}
     for name in ("files", "objectUrls", "dataPaths"):
         if name in body:
-            body[name] = [[object_of(path) for path in group] for group in body[name]]
+            body[name] = sorted(sorted(map(identity_of, group)) for group in body[name])
+    options = {name: value for name, value in body.pop("options", {}).items() if name not in _OTHER_OPTIONS}
+    body |= {"options": options} if options else {}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:20]
 
 

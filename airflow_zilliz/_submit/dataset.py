@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_zilliz._protocol.object_path import object_of
+from airflow_zilliz._protocol.object_path import identity_of, object_of
 from airflow_zilliz.exceptions import ZillizConfigError
 
 #: How many paths a message names.
@@ -91,12 +91,12 @@ def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | 
         found.append(FileGroup(objects, sum(parts) if len(parts) == len(paths) else None))
     seen: set[str] = set()
     for path in (path for group in found for path in group.paths):
-        if path in seen:
+        if identity_of(path) in seen:
             raise ZillizConfigError(
-                f"file {path!r} is in two groups of files, or in two URLs that differ only in their query, so its "
-                "rows would be loaded twice"
+                f"file {path!r} is in two groups of files, or in two URLs that differ only in their query or notation, "
+                "so its rows would be loaded twice"
             )
-        seen.add(path)
+        seen.add(identity_of(path))
     return found
 
 

@@ -117,10 +117,14 @@ class Listing:
 
 
 def listing_of(found: Iterable[Found], source: Source) -> Listing:
-    """Return the dataset's files among the objects below its root."""
+    """Return the dataset's files among the objects below its root.
+
+    :raises ZillizConfigError: two of them have the same name for the server
+    """
     matching = sorted((one for one in found if source.matches(one.path)), key=lambda one: one.path)
     shown = [one for one in matching if not _is_hidden(one.path)]
     filled = [one for one in shown if one.size != 0]
+    _check_names(filled)
     groups: dict[str, list[Found]] = {}
     for one in filled:
         folder, _, name = one.path.rpartition("/")
@@ -129,6 +133,16 @@ def listing_of(found: Iterable[Found], source: Source) -> Listing:
     return Listing(
         tuple(_group(members) for members in groups.values()), len(matching) - len(shown), len(shown) - len(filled)
     )
+
+
+def _check_names(found: Iterable[Found]) -> None:
+    paths: dict[str, str] = {}
+    for one in found:
+        if (other := paths.setdefault(one.name, one.path)) != one.path:
+            raise ZillizConfigError(
+                f"to_path returned {one.name!r} for both {other!r} and {one.path!r}, so one of them would be loaded "
+                "twice, and the other not at all"
+            )
 
 
 def _group(members: list[Found]) -> FileGroup:

@@ -51,7 +51,8 @@ def match_files(shown: Iterable[str | None], groups: Sequence[Sequence[str]], *,
         if any(path not in asked and not path.startswith(folders) for path in paths):
             return Match.OTHER
         return Match.SAME if Counter(paths) == asked else Match.SIMILAR
-    names = {_name(path) for path in asked}
+    # what is shown was decoded here, perhaps once more than the request
+    names = {_name(name) for path in asked for name in (path, unquote(path))}
     if folders or all(_name(path) in names for path in paths):
         return Match.SIMILAR
     # a name with blanks cannot be distinguished from several names in a list as Go prints it
@@ -77,16 +78,15 @@ class _Printed:
 
     def paths_of(self, text: str) -> list[str] | None:
         """Return the whole paths that a text shows, None for one that shows none."""
+        is_list = text.startswith("[") and text.endswith("]")
+        for inner in (text[1:-1], text[1:-1].strip()) if is_list else ():  # a path may begin or end with a blank
+            if (group := self._groups.get(_bare(inner))) is not None:
+                return group
+            if self._tile is not None and (tiles := _tiles(self._tile, inner)) is not None:
+                return tiles
         if found := _PROTOBUF_PATH.findall(text):
             return [_plain(_unescaped(path)) for path in found]
-        if not (text.startswith("[") and text.endswith("]")):
-            return None
-        inner = text[1:-1].strip()
-        if (group := self._groups.get(_bare(inner))) is not None:
-            return group
-        if self._tile is not None and (tiles := _tiles(self._tile, inner)) is not None:
-            return tiles
-        return [_plain(word) for word in inner.split()]
+        return [_plain(word) for word in text[1:-1].split()] if is_list else None
 
 
 def _tiles(tile: re.Pattern[str], text: str) -> list[str] | None:
@@ -104,7 +104,7 @@ def _tiles(tile: re.Pattern[str], text: str) -> list[str] | None:
 
 
 def _hold_blanks(paths: Iterable[str]) -> bool:
-    return any(" " in path for path in paths)
+    return any(character.isspace() for path in paths for character in path)
 
 
 def _bare(path: str) -> str:
@@ -118,7 +118,7 @@ def _plain(path: str) -> str:
 
 
 def _name(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
+    return path.rstrip("/").rsplit("/", 1)[-1].strip()
 
 
 def _unescaped(text: str) -> str:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from airflow_zilliz._protocol.object_path import identity_of
 from airflow_zilliz._submit.dataset import FileGroup, PlannedJob, split
 from airflow_zilliz._submit.record import Record
+from airflow_zilliz.exceptions import ZillizConfigError
 
 
 class Stage(Enum):
@@ -183,6 +185,16 @@ class Ledger:
         """Return the files of the jobs that are at one of these stages."""
         return [path for index in self.at(*stages) for path in self.jobs[index].paths]
 
+    def index_of(self, job_id: str, other_than: int) -> int | None:
+        """Return the job that has an id already, None if no other one has it."""
+        indices = (index for index, entry in enumerate(self.entries) if entry.job_id == job_id and index != other_than)
+        return next(indices, None)
+
+    @property
+    def may_have_loaded(self) -> bool:
+        """Whether rows of some job are in its collection, or may still get there."""
+        return any(map(_may_be_loaded, self.entries))
+
     @property
     def starts_jobs(self) -> bool:
         """Whether this try has started a job that no try before it had."""
@@ -208,6 +220,8 @@ class Ledger:
         """Return the ledger for corrected files: what may be loaded stays in its job, and only the rest is split again.
 
         Jobs that were never sent or are Failed stay as they are if all of their files are still wanted.
+
+        :raises ZillizConfigError: a group of files has some that may be loaded, and others that were not sent
         """
         wanted = {group.paths: group for group in groups}
         kept = [
@@ -215,8 +229,8 @@ class Ledger:
             for index, entry in enumerate(self.entries)
             if _may_be_loaded(entry) or all(group.paths in wanted for group in self.jobs[index].groups)
         ]
-        taken = {path for index in kept for path in self.jobs[index].paths}
-        rest = [group for group in wanted.values() if not taken.intersection(group.paths)]
+        taken = {identity_of(path) for index in kept for path in self.jobs[index].paths}
+        rest = [group for group in wanted.values() if not _is_taken(group, taken)]
         if len(kept) == len(self.jobs) and not rest:
             return self
         added = split(rest, max_files, max_bytes)
@@ -256,6 +270,20 @@ class Ledger:
 def wave(most: int, running: int) -> int:
     """Return how many jobs have to end before a worker sends more: a quarter of those that may run at once."""
     return max(1, min(running, math.ceil(most / 4)))
+
+
+def _is_taken(group: FileGroup, taken: Set[str]) -> bool:
+    """Whether the files of a group are in jobs that stay as they are.
+
+    :raises ZillizConfigError: only some of them are
+    """
+    new = [path for path in group.paths if identity_of(path) not in taken]
+    if 0 < len(new) < len(group.paths):
+        raise ZillizConfigError(
+            f"file {new[0]!r} is in a group with files that this task has sent without it, so it cannot be imported "
+            "without loading the others again. Nothing was sent now. Import the group in another run of the DAG"
+        )
+    return not new
 
 
 def _may_be_loaded(entry: Entry) -> bool:

@@ -46,6 +46,7 @@ class Record:
     :param job_id: the job that was started
     :param result: what the wait returned for a job that was seen Completed
     :param given_up: how often the task had been cleared when its job was found to be forgotten by the server
+    :param cleared: how often it had been cleared when it last worked on this import; None in older records
     """
 
     key: str
@@ -58,19 +59,22 @@ class Record:
     job_id: str | None = None
     result: Mapping[str, Any] | None = None
     given_up: int | None = None
+    cleared: int | None = None
 
-    def before_sending(self, now: float, turn: int, listed: frozenset[str] | None) -> Record:
+    def before_sending(self, now: float, turn: int, listed: frozenset[str] | None, clears: int) -> Record:
         """Return the record to store before a request is sent.
 
         :param listed: the ids in the job list; those before the first of several requests count
+        :param clears: how often the task has been cleared
         """
         if self.sending:
-            return replace(self, turn=turn, sent_at=now, first_sent_at=self.first_sent_at or now)
-        return Record(self.key, self.digest, turn, sending=True, sent_at=now, first_sent_at=now, known=listed)
+            return replace(self, turn=turn, sent_at=now, first_sent_at=self.first_sent_at or now, cleared=clears)
+        record = Record(self.key, self.digest, turn, sent_at=now, first_sent_at=now, known=listed, cleared=clears)
+        return replace(record, sending=True)
 
-    def started(self, job_id: str, turn: int) -> Record:
+    def started(self, job_id: str, turn: int, clears: int) -> Record:
         """Return the record to store when the job is known."""
-        return Record(self.key, self.digest, turn, job_id=job_id)
+        return Record(self.key, self.digest, turn, job_id=job_id, cleared=clears)
 
     def failed(self) -> Record:
         """Return the record to store when the job is Failed: the next submit starts another, with the next key."""
@@ -99,6 +103,7 @@ class Record:
             job_id=_text(value.get("job_id")),
             result=dict(result) if isinstance(result, Mapping) else None,
             given_up=_whole(value.get("given_up")),
+            cleared=_whole(value.get("cleared")),
         )
 
 

@@ -118,7 +118,7 @@ def _origin_by_files(
 
 
 def check_key(submission: Submission, job: ImportProgress) -> None:
-    """Compare a Completed job's files with the requested ones, for a key that may stand for another import.
+    """Compare a loaded job's files with the requested ones, for a key that may stand for another import.
 
     :raises ZillizIdempotencyKeyReused: they are others
     """

@@ -12,6 +12,8 @@ These rules must not be relaxed:
   ours is reported, and nothing is sent. Only "unknown job" means that a job is gone.
 * The record stays after the task has ended, since the task may then fail, be retried or be cleared. Another job is
   started only after a Failed one, or if a user clears a task that failed for a job that the server has forgotten.
+* Another import, of other files or with other arguments, replaces one that may have been started only if a user has
+  cleared the task since.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from airflow_zilliz._submit.idempotency_keys import MAX_KEYS, chained_key
 from airflow_zilliz._submit.job_search import Clock, Log, Pause, Search, SearchResult, Wanted, describe, list_jobs
 from airflow_zilliz._submit.record import Earlier, Record, TaskTry, earlier_of
 from airflow_zilliz._submit.returned_job import Origin, origin_of
-from airflow_zilliz._submit.values import Submission, forgotten, loaded_nothing, reused, unknown
+from airflow_zilliz._submit.values import Submission, changed, forgotten, loaded_nothing, reused, unknown
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
@@ -69,16 +71,20 @@ class Submitted:
 def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submitted]:
     """Start an import unless it was started already. Errors of a request are thrown in where it was yielded.
 
-    :raises ZillizSubmissionUnknown: it is not known whether there is a job; a retry could load all rows twice
+    :raises ZillizSubmissionUnknown: it is not known whether there is a job, or a retry is asked for another import;
+        a second job could load rows twice
     :raises ZillizIdempotencyKeyReused: the key stands for an import of other files
     :raises ZillizTooManyJobs: the server accepts no more jobs at the moment; nothing was started
     :raises ZillizUnavailable: nothing was started as far as the list shows; a retry checks it again before it sends
     :raises ZillizApiError: the server refused, and nothing was started
     """
+    yield from _check_arguments(submission, this)
     record = _record_of(submission, this.record)
     if record is not None and record.job_id is not None:
         outcome = yield from _continue(submission, record, this)
         if isinstance(outcome, Submitted):
+            if record.cleared != this.clears:
+                yield Remember(replace(record, cleared=this.clears))
             return outcome
         record = outcome
     before = yield from _listed_ids(submission)
@@ -87,10 +93,10 @@ def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submit
     if earlier is not None:
         job_id = yield from _find_earlier(submission, earlier, before)
         if job_id is not None:
-            return (yield from _remember_job(record.started(job_id, record.turn), Origin.FOUND))
+            return (yield from _remember_job(record.started(job_id, record.turn, this.clears), Origin.FOUND))
     for turn in count(record.turn):
         now = yield Clock()
-        yield Remember(record.before_sending(now, turn, before))
+        yield Remember(record.before_sending(now, turn, before, this.clears))
         try:
             job_id = yield from calls.create(submission.request(chained_key(submission.key, turn)))
         except (ZillizApiError, ZillizUnavailable) as err:
@@ -98,11 +104,30 @@ def submit(submission: Submission, this: TaskTry) -> Generator[Step, Any, Submit
                 yield Remember(record)
                 raise _refusal(err) from None
             job_id = yield from _find_lost(submission, before, err)
-            return (yield from _remember_job(record.started(job_id, turn), Origin.STARTED))
+            return (yield from _remember_job(record.started(job_id, turn, this.clears), Origin.STARTED))
         origin = yield from origin_of(submission, job_id, before, earlier, this)
         if origin is not None or turn >= MAX_KEYS:
-            return (yield from _remember_job(record.started(job_id, turn), origin or Origin.RETURNED))
+            return (yield from _remember_job(record.started(job_id, turn, this.clears), origin or Origin.RETURNED))
     raise AssertionError("the chain of keys ends above")
+
+
+def _check_arguments(submission: Submission, this: TaskTry) -> Generator[Step, Any, None]:
+    """Check that a retry is asked for the import that an earlier try may have started.
+
+    Only a user who clears the task can mean another one. The files of both would be loaded twice.
+
+    :raises ZillizSubmissionUnknown: it is asked for another one
+    """
+    record = this.record
+    if record is None or record.cleared != this.clears or not (record.sending or record.job_id):
+        return
+    if record.key in (submission.key, submission.former_key) and record.digest in (None, submission.digest):
+        return
+    if record.job_id is not None:
+        job = (yield from describe(submission.target, record.job_id)).job
+        if job is not None and loaded_nothing(job):
+            return
+    raise changed(submission.collection_name, record.job_id)
 
 
 def _record_of(submission: Submission, record: Record | None) -> Record | None:

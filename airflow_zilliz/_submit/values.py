@@ -71,6 +71,21 @@ def forgotten(collection_name: str, job_id: str) -> ZillizSubmissionUnknown:
     )
 
 
+def changed(collection_name: str, job_id: str | None) -> ZillizSubmissionUnknown:
+    """Return the error for a retry whose arguments are not those of the import that an earlier try has sent.
+
+    :param job_id: the job of that import, if known
+    """
+    earlier = f"started import job {job_id}" if job_id else "may have started an import"
+    return ZillizSubmissionUnknown(
+        f"This task {earlier} before, and what it is to import (into collection {collection_name!r} now) has changed "
+        "since: database, collection, partition, files, options or idempotency_key. Nothing was sent now, and the task "
+        "is not retried, since files that both imports have would be loaded twice. To import what the arguments say "
+        "now, clear the task. If nobody changed them, some template, variable or listing in the DAG file has another "
+        "value in each try"
+    )
+
+
 def reused(submission: Submission, job_id: str, what: str) -> ZillizIdempotencyKeyReused:
     """Return the error for a key that stands for another import."""
     return ZillizIdempotencyKeyReused(

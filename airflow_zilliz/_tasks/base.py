@@ -177,7 +177,10 @@ class WaitsForImport(ReportsImports):
         :param unknown: arguments of a newer version, which are ignored after a rollback to this one
         """
         self._log_ignored(unknown)
-        return self._job_wait(context, started_at or time.time(), deadline, execution_deadline).resume(event, seen)
+        span = (started_at or time.time(), deadline, execution_deadline)
+        if isinstance(self.job_id, list):  # it was one job when the task deferred
+            return self._job_list(context, *span).wait()
+        return self._job_wait(context, *span).resume(event, seen)
 
     def execute_list_complete(
         self,
@@ -194,7 +197,10 @@ class WaitsForImport(ReportsImports):
         :param unknown: as for `execute_complete`
         """
         self._log_ignored(unknown)
-        return self._job_list(context, started_at or time.time(), deadline, execution_deadline).resume(event)
+        span = (started_at or time.time(), deadline, execution_deadline)
+        if not isinstance(self.job_id, list):  # it was a list when the task deferred
+            return self._job_wait(context, *span).wait()
+        return self._job_list(context, *span).resume(event)
 
     def _log_ignored(self, unknown: Mapping[str, Any]) -> None:
         if unknown:

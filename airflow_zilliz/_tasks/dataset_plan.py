@@ -13,8 +13,10 @@ from airflow_zilliz._protocol.import_request import create_request, digest_of
 from airflow_zilliz._protocol.object_path import object_of
 from airflow_zilliz._submit.dataset import FileGroup, PlannedJob, groups_of_lists, split
 from airflow_zilliz._submit.ledger import Ledger, Phase
+from airflow_zilliz._submit.values import changed
+from airflow_zilliz._tasks.dataset_account import account
 from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
-from airflow_zilliz._tasks.dataset_store import KeptListing, LedgerStore
+from airflow_zilliz._tasks.dataset_store import KeptListing, LedgerStore, Saved
 from airflow_zilliz._tasks.importing import PlansDataset, groups_of, names_of
 from airflow_zilliz._wait.texts import plural
 from airflow_zilliz.exceptions import ZillizConfigError
@@ -35,6 +37,7 @@ class DatasetPlan:
         what = self._what()
         saved = store.load()
         if saved is None or saved.what != what:
+            self._check_arguments(saved, store)
             ledger = Ledger.of(self._planned(store, what), is_atomic=self._task.atomic)
             store.save_plan(ledger, what)
             files = sum(len(job.paths) for job in ledger.jobs)
@@ -47,7 +50,19 @@ class DatasetPlan:
             ledger = replace(ledger, is_atomic=self._task.atomic, phase=Phase.LOADING)
         if ledger.jobs != saved.ledger.jobs or ledger.phase is not saved.ledger.phase:
             store.save_plan(ledger, what)
+        elif saved.cleared != store.cleared:
+            store.save_phase(ledger)
         return ledger
+
+    def _check_arguments(self, saved: Saved | None, store: LedgerStore) -> None:
+        """Check that only a user who has cleared the task since begins another import in place of a stored one.
+
+        :raises ZillizSubmissionUnknown: nobody has
+        """
+        if saved is not None and saved.cleared == store.cleared is not None and saved.ledger.may_have_loaded:
+            error = changed(self._task.collection_name, None)
+            error.args = (f"{error}. {account(saved.ledger)}",)
+            raise error
 
     def _planned(self, store: LedgerStore, what: str) -> Sequence[PlannedJob]:
         if self._task.source is None:

@@ -125,6 +125,10 @@ class DatasetRun:
             name_import(err, task.collection_name, task.zilliz_conn_id)
             raise self._state.failure(err) from None
         else:
+            if (other := self._state.ledger.index_of(submitted.job_id, index)) is not None:
+                reason = f"the server returned import job {submitted.job_id}, which is job {other + 1} of this task"
+                self._state.put(index, stage=Stage.IN_DOUBT, reason=reason)
+                return
             is_new = submitted.origin is Origin.STARTED
             self._state.put(index, stage=Stage.RUNNING, record=submitted.record, is_new=is_new)
             where = (submitted.job_id, index + 1, len(self._state.ledger.jobs), plural(len(job.paths), "file"))

@@ -24,6 +24,8 @@ def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
     source = parse_source(text)
     try:
         found = list(_objects(source))
+    except ZillizConfigError:
+        raise
     except Exception as err:
         # a storage's library may raise anything: wrong keys, no connection, no such bucket
         raise ZillizUnavailable(
@@ -66,6 +68,12 @@ def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
     root = ObjectStoragePath(source.root)
     scheme = source.root.partition("://")[0]
     base = str(root.path).rstrip("/")
+    name = source.root.partition("://")[2].partition("/")[2].rpartition("/")[2]
+    if name != "." and not base.endswith(name):  # its reader gives "::" and a last "#" or "?" a meaning of their own
+        raise ZillizConfigError(
+            f"source {source.root!r} cannot be listed: Airflow's ObjectStoragePath takes it for {base!r}. Use a "
+            "pattern with ? for such characters, below a folder without them"
+        )
     # one flat listing: object storages have no folders, and their libraries all list page by page
     for name, info in root.fs.find(base or "/", detail=True).items():
         if info.get("type") == "directory" or name.endswith("/"):  # S3's consoles make an empty object of a folder

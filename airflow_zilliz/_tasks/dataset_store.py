@@ -32,10 +32,12 @@ class Saved:
     """What is stored.
 
     :param what: digest of what is imported, without its files
+    :param cleared: how often the task had been cleared when it last worked on this; None for unknown
     """
 
     ledger: Ledger
     what: str
+    cleared: int | None = None
 
 
 class LedgerStore:
@@ -44,6 +46,8 @@ class LedgerStore:
     def __init__(self, context: Context) -> None:
         self._ti: Any = context["ti"]
         self._store: Any = context.get("task_state_store")
+        #: Airflow raises it whenever a user clears the task
+        self.cleared: int | None = getattr(self._ti, "max_tries", None)
         self._generation = 0
         self._head: dict[str, Any] = {}
 
@@ -81,7 +85,8 @@ class LedgerStore:
         entries = tuple(Entry.from_json(value) for page in packed for value in page)
         if len(entries) != len(jobs):
             raise ValueError(f"{len(entries)} entries of {len(jobs)} jobs")
-        return Saved(Ledger(jobs, entries, bool(head["atomic"]), Phase(head["phase"])), str(head["what"]))
+        ledger = Ledger(jobs, entries, bool(head["atomic"]), Phase(head["phase"]))
+        return Saved(ledger, str(head["what"]), head.get("cleared"))
 
     def save_plan(self, ledger: Ledger, what: str) -> None:
         """Store a plan and its ledger.
@@ -103,7 +108,8 @@ class LedgerStore:
 
         :raises ZillizUnavailable: it cannot be written
         """
-        self._head |= {"generation": self._generation, "atomic": ledger.is_atomic, "phase": ledger.phase.value}
+        facts = {"atomic": ledger.is_atomic, "phase": ledger.phase.value, "cleared": self.cleared}
+        self._head |= {"generation": self._generation, **facts}
         self._set(_KEY, dict(self._head))
 
     def save_entry(self, ledger: Ledger, index: int) -> None:

@@ -79,7 +79,8 @@ class DatasetWait:
         :param logs_failures: for an outcome of a trigger, whose log Airflow overwrites when the task defers again
         """
         self._state.memory = outcome.memory
-        by_id = {entry.job_id: index for index, entry in enumerate(self._state.ledger.entries) if entry.job_id}
+        ledger = self._state.ledger
+        by_id = {str(ledger.entries[i].job_id): i for i in ledger.at(Stage.RUNNING, Stage.COMMITTED)}
         for job in outcome.ended:
             if job.job_id in by_id:
                 self._on_end(by_id[job.job_id], job)

@@ -89,6 +89,10 @@ class JobWait:
         :param seen: the wait's checkpoint as JSON text; None if Airflow passed nothing but the event
         """
         end = Outcome.from_event(event)
+        if end is not None and end.job_id not in (None, self._job_id):
+            text = "The task waited for import job %s while it was deferred, and its job_id is %s now: waiting for that"
+            self._task.log.warning(text, end.job_id, self._job_id)
+            return self.wait()
         wait = self._begin(Checkpoint.from_json(seen), end if end is not None and end.needs_description else None)
         # `airflow dags test` of Airflow 2 passes nothing but the event
         self._task._start_progress(wait, self._context, forgot=seen is None)

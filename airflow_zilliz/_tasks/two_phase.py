@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,15 +41,24 @@ class ImportOperatorBase(WaitsForImport):
         self.wait_for_completion = wait_for_completion
         self.job_id: Any = None
 
-    def _send_for_each(self, send: Callable[[ZillizHook, str], None], done: str, context: Context) -> None:
-        """Send a request for each of many jobs; raises as `send_for_each`, and skips a task that has none."""
+    def _send_for_each(
+        self,
+        send: Callable[[ZillizHook, str], None],
+        done: str,
+        context: Context,
+        recorded: Container[str] = (),
+    ) -> None:
+        """Send a request for each of many jobs; raises as `send_for_each`, and skips a task that has none.
+
+        :param recorded: jobs for which nothing is left to do
+        """
         from airflow_zilliz._tasks.many_requests import send_for_each  # here, since parsing a DAG needs no requests
 
         if not self.job_id:
             raise AirflowSkipException(f"job_id is an empty list: there is no job to be {done}")
         self._store_links(context)
         with self._hook() as hook:
-            send_for_each(self.job_id, partial(send, hook), done)
+            send_for_each([job_id for job_id in self.job_id if job_id not in recorded], partial(send, hook), done)
 
 
 class ZillizCommitImportOperator(ImportOperatorBase):
@@ -109,9 +118,11 @@ class ZillizCommitImportOperator(ImportOperatorBase):
         """Commit the job, and wait for it."""
         normalise_arguments(self)
         if isinstance(self.job_id, list):
-            self._send_for_each(self._commit, "committed", context)
+            wait = self._job_list(context, *self._time_span(context))
+            wait.records.load(xcom=False)  # the server may have forgotten what an earlier try saw to its end
+            self._send_for_each(self._commit, "committed", context, wait.records.jobs)
             if self.wait_for_completion:
-                return self._job_list(context, *self._time_span(context)).wait()
+                return wait.wait()
             return [{"job_id": job_id} for job_id in self.job_id]
         job_id, span = self._only_job_id(), self._time_span(context)
         self._store_links(context)

@@ -83,6 +83,12 @@ class Outcome:
         return self.ending in (Ending.REACHED, Ending.JOB_FAILED)
 
     @property
+    def job_id(self) -> str | None:
+        """The job as far as it was described or listed, None where neither was."""
+        job = self.progress or self.listed
+        return job.job_id if job is not None else None
+
+    @property
     def is_timeout(self) -> bool:
         """Whether a deadline passed."""
         return self.ending.is_timeout
@@ -138,6 +144,16 @@ class Outcome:
             dict(facts) if isinstance(facts, Mapping) else {},
             _job(event.get("listed")),
         )
+
+
+def without_description(event: Any) -> Any:
+    """Return a trigger's event without its description of the job, so that the task that resumes requests it.
+
+    An event has no room for the names of all files.
+    """
+    if not isinstance(event, Mapping) or not event.get("progress"):
+        return event
+    return {**event, "progress": None, "listed": event["progress"]}
 
 
 def _job(value: object) -> ImportProgress | None:

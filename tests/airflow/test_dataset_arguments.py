@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTaskTimeout, TaskDeferred
 
 from airflow_zilliz._tasks import dataset_run
-from airflow_zilliz.exceptions import ZillizConfigError, ZillizImportFailed
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizImportFailed, ZillizSubmissionUnknown
 from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizImportDatasetOperator
@@ -67,7 +67,9 @@ def test_no_signature_is_shown_or_kept(server: LocalServer, tmp_path: Path) -> N
 def test_another_key_imports_again(server: LocalServer, tmp_path: Path) -> None:
     server.script({"state": "Completed"}, totalRows=2)
     run_operator(an_import(object_urls=urls("x"), idempotency_key="one"), TaskInstance(), tmp_path / "s")
-    run_operator(an_import(object_urls=urls("x"), idempotency_key="two"), TaskInstance(2), tmp_path / "s")
+    cleared = TaskInstance(2)
+    cleared.max_tries = 1
+    run_operator(an_import(object_urls=urls("x"), idempotency_key="two"), cleared, tmp_path / "s")
     assert len(server.requests("create")) == 4
 
 
@@ -101,3 +103,59 @@ def test_a_deferral_that_airflow_ended_says_which_time_was_over(
     wanted = AirflowTaskTimeout if "execution_timeout" in deferral else AirflowSensorTimeout
     with pytest.raises(wanted, match=next(iter(deferral))):
         make().resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+
+
+CHANGES: list[dict[str, Any]] = [{"options": {"sep": ";"}}, {"partition_name": "p"}, {"idempotency_key": "2"}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+@pytest.mark.parametrize("memory", [True, False])
+def test_a_resumed_task_does_not_import_with_other_arguments(
+    server: LocalServer, tmp_path: Path, changes: dict[str, Any], memory: bool
+) -> None:
+    server.script({"state": "Importing", "seconds": 0.5}, {"state": "Completed"}, totalRows=2)
+    stretches = iter([{}, *[changes] * 9])
+
+    def make() -> Any:
+        return an_import(object_urls=urls("s"), deferrable=True, max_active_jobs=1, **next(stretches))()
+
+    with pytest.raises(ZillizSubmissionUnknown, match=r"has changed since.* Of 2 jobs with 2 files"):
+        run_operator(make, TaskInstance(), tmp_path / "s" if memory else None)
+    assert len(server.requests("create")) == 1
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_only_a_cleared_task_imports_with_other_arguments(
+    server: LocalServer, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    server.script({"state": "Completed"}, totalRows=2)
+    run_operator(an_import(object_urls=urls("s")), TaskInstance(), tmp_path / "s")
+    changed = an_import(object_urls=urls("s"), **changes)
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
+        run_operator(changed, TaskInstance(2), tmp_path / "s")
+    cleared = TaskInstance(3)
+    cleared.max_tries = 3
+    run_operator(an_import(object_urls=urls("s")), cleared, tmp_path / "s")
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
+        run_operator(changed, cleared, tmp_path / "s")
+    assert len(server.requests("create")) == 2
+    cleared.max_tries = 4
+    run_operator(changed, cleared, tmp_path / "s")
+    assert len(server.requests("create")) == 4
+
+
+def test_another_timeout_makes_no_other_import(server: LocalServer, tmp_path: Path) -> None:
+    server.script({"state": "Completed"}, totalRows=2)
+    for number in (1, 2):
+        make = an_import(object_urls=urls("s"), options={"timeout": f"{number}00s"})
+        run_operator(make, TaskInstance(number), tmp_path / "s")
+    assert len(server.requests("create")) == 2
+
+
+def test_files_whose_names_differ_behind_a_number_sign_are_two(server: LocalServer, tmp_path: Path) -> None:
+    server.set(idempotency=True)
+    server.script({"state": "Completed"}, totalRows=2)
+    names = [[f"s3://bucket/part#{number}.parquet"] for number in range(2)]
+    result = run_operator(an_import(object_urls=names), TaskInstance(), tmp_path / "s")
+    assert (result["jobs"], result["files"]) == (2, 2)
+    assert [request["body"]["objectUrls"] for request in server.requests("create")] == [[name] for name in names]

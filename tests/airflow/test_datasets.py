@@ -14,7 +14,7 @@ from unittest import mock
 import pytest
 from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowSkipException
 
-from airflow_zilliz._tasks import dataset_run, dataset_store, room_pause
+from airflow_zilliz._tasks import dataset, dataset_run, dataset_store, importing, room_pause
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizConfigError,
@@ -208,6 +208,15 @@ def first_job(store: Path) -> str:
     return str(saved.ledger.entries[0].job_id)
 
 
+def test_a_job_that_the_server_returns_for_two_is_in_doubt(server: LocalServer, deferrable: bool) -> None:
+    completed(server)
+    # a server that honours keys, and here mistakes one for another
+    key = mock.patch.object(dataset, "names_of", return_value=())
+    digest = mock.patch.object(importing, "digest_of", return_value="0")
+    with key, digest, pytest.raises(ZillizSubmissionUnknown, match=r"which is job 1 of this task"):
+        run_operator(an_import(files=files(4), deferrable=deferrable), TaskInstance())
+
+
 # -- what is in the storage ---------------------------------------------------------------------------------------
 
 
@@ -226,6 +235,16 @@ def of_source(lake: Path, pattern: str = "**/*.json", **arguments: Any) -> Calla
         return url.removeprefix(f"file://{lake}/")
 
     return an_import(files=None, source=f"file://{lake}/{pattern}", to_path=to_path, **arguments)
+
+
+def test_a_folder_that_airflow_takes_for_another_is_an_error(server: LocalServer, lake: Path, store: Path) -> None:
+    (lake / "a#").mkdir()
+    (lake / "a#" / "1.json").write_text("[]")
+    with pytest.raises(ZillizConfigError, match=r"a#' cannot be listed: .* takes it for '.*a'"):
+        run_operator(of_source(lake, "a#"), TaskInstance(), store)
+    completed(server)
+    run_operator(of_source(lake, "a?/*.json"), TaskInstance(), store)
+    assert created(server) == [["a#/1.json"]]
 
 
 def test_a_source_is_listed_once_and_a_retry_imports_the_same_files(

@@ -55,7 +55,7 @@ def every_error_is_a_refusal(patch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_is_written_before_sending(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Record, "before_sending", lambda self, now, turn, listed: self)
+    patch.setattr(Record, "before_sending", lambda self, *_: self)
 
 
 def forgotten_at_the_end(patch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,15 @@ def test_many_jobs_are_committed_and_waited_for(server: LocalServer, deferrable:
     results = commit(job_ids, deferrable=deferrable)
     assert [(result["job_id"], result["state"]) for result in results] == [(one, "Completed") for one in job_ids]
     assert commit(job_ids) == results, "and again"
+
+
+def test_a_job_that_was_recorded_and_forgotten_is_not_committed_again(server: LocalServer, tmp_path: Path) -> None:
+    job_ids = uncommitted(server, 3)
+    make = lambda: ZillizCommitImportOperator(task_id="import", job_id=job_ids, **FAST)  # noqa: E731
+    first = run_operator(make, TaskInstance(), tmp_path / "store")
+    server.forget_job(job_ids[1])
+    assert run_operator(make, TaskInstance(2), tmp_path / "store") == first
+    assert len(server.requests("commit")) == 3
 
 
 def test_without_a_wait_the_ids_are_returned(server: LocalServer) -> None:

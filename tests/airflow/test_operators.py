@@ -434,9 +434,31 @@ def test_a_job_that_was_completed_and_is_shown_failed_is_not_imported_again(
 def test_a_clear_with_corrected_files_imports_them(server: LocalServer, heeds_keys: bool, tmp_path: Path) -> None:
     first = run_operator(an_import, TaskInstance(), tmp_path / "store")
     script(server, *RUNNING)
-    again = run_operator(lambda: an_import(files=[["day/c.parquet"]]), TaskInstance(try_number=2), tmp_path / "store")
+    cleared = TaskInstance(try_number=2)
+    cleared.max_tries = 1
+    again = run_operator(lambda: an_import(files=[["day/c.parquet"]]), cleared, tmp_path / "store")
     assert again["job_id"] != first["job_id"]
     assert len(jobs(server)) == 2
+
+
+@pytest.mark.parametrize("files", [FILES[::-1], [FILES[0], ["/day/b.json"]]], ids=["order", "slash"])
+def test_a_retry_with_the_files_in_another_form_is_the_same_import(
+    server: LocalServer, heeds_keys: bool, files: Any, tmp_path: Path
+) -> None:
+    first = run_operator(an_import, TaskInstance(), tmp_path / "store")
+    again = lambda: an_import(files=files, options={"timeout": "600s"})  # noqa: E731
+    assert run_operator(again, TaskInstance(try_number=2), tmp_path / "store") == first
+    assert len(jobs(server)) == 1
+
+
+@pytest.mark.parametrize("changes", [{"files": [*FILES, ["day/c.parquet"]]}, {"idempotency_key": "2"}])
+def test_a_retry_that_nobody_cleared_does_not_import_with_other_arguments(
+    server: LocalServer, heeds_keys: bool, changes: Any, tmp_path: Path
+) -> None:
+    first = run_operator(an_import, TaskInstance(), tmp_path / "store")
+    with pytest.raises(ZillizSubmissionUnknown, match=f"started import job {first['job_id']}.*has changed since"):
+        run_operator(lambda: an_import(**changes), TaskInstance(try_number=2), tmp_path / "store")
+    assert len(jobs(server)) == 1
 
 
 def test_a_run_that_was_made_again_under_its_old_name_imports_again(
@@ -455,9 +477,17 @@ def test_an_own_key_that_two_tasks_share_is_an_error(server: LocalServer) -> Non
     assert isinstance(raised.value, AirflowFailException)
 
 
-def test_an_own_key_whose_job_shows_its_files_late_is_an_error_at_the_end(server: LocalServer) -> None:
-    with pytest.raises(ZillizIdempotencyKeyReused, match="not imported"):  # the script's job is of other files
-        run_operator(lambda: an_import(idempotency_key="books", files=[["day/c.parquet"]]), TaskInstance())
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("state", ["Uncommitted", "Completed"])
+def test_an_own_key_whose_job_shows_its_files_late_is_an_error_at_the_end(
+    server: LocalServer, deferrable: bool, state: str
+) -> None:
+    # the script's job is of other files, and shows them as late as Milvus does
+    script(server, {"state": "Importing", "seconds": 1, "progress": 10}, {"state": state, "progress": 80})
+    arguments = {"files": [["day/c.parquet"]], "deferrable": deferrable, "target_state": state}
+    make = lambda: an_import(idempotency_key="books", **arguments)  # noqa: E731
+    with pytest.raises(ZillizIdempotencyKeyReused, match="not imported"):
+        run_operator(make, TaskInstance())
 
 
 def test_a_job_that_the_server_forgot_is_started_again_by_a_clear_alone(

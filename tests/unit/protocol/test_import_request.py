@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from airflow_zilliz._protocol.calls import create
-from airflow_zilliz._protocol.import_request import create_request
+from airflow_zilliz._protocol.import_request import create_request, digest_of
 from airflow_zilliz._protocol.target import Target
 from airflow_zilliz.exceptions import ZillizConfigError, ZillizUnavailable
 from tests.helpers.responses import response_of, run
@@ -70,3 +70,28 @@ def test_the_job_id_comes_back() -> None:
 def test_no_job_id_is_no_usable_response() -> None:
     with pytest.raises(ZillizUnavailable, match="without a job id"):
         run(create(create_request("books", Target(), files=[["a"]])), response_of({"code": 0, "data": {}}))
+
+
+def digest(*groups: list[str], options: dict[str, Any] | None = None) -> str:
+    return digest_of(create_request("books", Target(), files=groups, options=options))
+
+
+def test_the_same_files_have_the_same_digest() -> None:
+    found = {
+        digest(["a.parquet"], ["1/id.npy", "1/vector.npy"]),
+        digest(["1/vector.npy", "1/id.npy"], ["a.parquet"]),
+        digest(["/a.parquet"], ["1/id.npy", "1/vector.npy"], options={"timeout": "300s"}),
+    }
+    assert len(found) == 1
+
+
+def test_other_files_have_another_digest() -> None:
+    found = [
+        digest(["a.parquet"]),
+        digest(["a.parquet"], ["a.parquet"]),
+        digest(["a.parquet"], options={"auto_commit": False}),
+        digest(["s3://bucket/a#1.parquet"]),
+        digest(["s3://bucket/a#2.parquet"]),
+        digest(["s3://bucket/a?.parquet"]),
+    ]
+    assert len(set(found)) == len(found)

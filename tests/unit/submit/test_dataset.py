@@ -77,6 +77,15 @@ def test_a_group_given_twice_is_imported_once_and_a_file_of_two_groups_is_an_err
         groups_of_lists([["a"], ["a", "b"]])
 
 
+@pytest.mark.parametrize("other", ["s3a://bucket/a#1.parquet", "S3://bucket/a#1.parquet"])
+def test_an_object_of_two_notations_is_an_error(other: str) -> None:
+    with pytest.raises(ZillizConfigError, match="differ only in their query or notation"):
+        groups_of_lists([["s3://bucket/a#1.parquet"], [other]])
+    with pytest.raises(ZillizConfigError, match="differ only in their query or notation"):
+        groups_of_lists([["a.parquet"], ["/a.parquet"]])
+    assert len(groups_of_lists([["s3://bucket/a#1.parquet"], ["s3://bucket/a#2.parquet"]])) == 2
+
+
 def test_few_of_many_paths_are_named() -> None:
     assert named_paths(["a", "b"]) == "a, b"
     assert named_paths([str(number) for number in range(1200)]) == "0, 1, 2, 3, 4 and 1,195 more"

@@ -69,3 +69,9 @@ def test_the_numpy_files_of_a_folder_are_one_group() -> None:
         FileGroup(("books/2/id.npy", "books/2/vector.npy")),
         FileGroup(("books/2/notes.json",), 1),
     )
+
+
+def test_two_files_of_one_name_for_the_server_are_an_error() -> None:
+    found = [Found(path, path.rpartition("/")[2], 1) for path in ("1/a.json", "2/a.json")]
+    with pytest.raises(ZillizConfigError, match=r"to_path returned 'a.json' for both '1/a.json' and '2/a.json'"):
+        listing_of(found, Source("s3://lake/books", ""))

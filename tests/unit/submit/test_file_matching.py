@@ -34,6 +34,10 @@ NUMPY = [["1/id.npy", "1/vector.npy"]]
         (["[/my books/1.parquet /my books/2.parquet]"], [["my books/1.parquet"], ["my books/2.parquet"]]),
         (["[/day/a.parquet /day/b.json]"], [["day/a.parquet"], ["day/b.json"]]),
         (["day/a].parquet"], [["day/a].parquet"]]),
+        (["[ a.parquet]"], [[" a.parquet"]]),
+        (['[paths:"a".parquet]'], [['paths:"a".parquet']]),
+        (["[day/a.parquet ]"], [["day/a.parquet "]]),
+        (["[day/a\tb.parquet day/c.parquet]"], [["day/a\tb.parquet"], ["day/c.parquet"]]),
     ],
 )
 def test_whole_paths_that_are_equal_are_the_same(shown: list[str | None], groups: list[list[str]]) -> None:
@@ -98,6 +102,11 @@ def test_of_objects_that_are_copied_first_only_the_names_count_and_never_prove(s
     assert match_files([shown], [[URL]], whole_paths=False) is match
 
 
+def test_a_key_with_an_escape_of_its_own_is_escaped_twice_in_a_url() -> None:
+    url = "https://bucket.s3.amazonaws.com/day/hour=10%253A00.parquet"
+    assert match_files(["hour=10%3A00.parquet"], [[url]], whole_paths=False) is Match.SIMILAR
+
+
 def test_what_is_in_a_folder_of_objects_is_undecided() -> None:
     folder = "https://bucket.s3.amazonaws.com/day/"
     assert match_files(["x.parquet"], [[folder]], whole_paths=False) is Match.SIMILAR
@@ -115,6 +124,10 @@ def test_what_is_in_a_folder_of_objects_is_undecided() -> None:
         ),
         ("day/what?.parquet", "day/what?.parquet"),
         ("day/a#1.parquet", "day/a#1.parquet"),
+        ("s3://bucket/day/a#1.parquet", "s3://bucket/day/a#1.parquet"),
+        ("gs://bucket/what?.parquet", "gs://bucket/what?.parquet"),
+        ("https://a.blob.core.windows.net/c/x?sig=1&snapshot=2", "https://a.blob.core.windows.net/c/x?snapshot=2"),
+        ("https://a.blob.core.windows.net/c/x?versionid=2&sig=1", "https://a.blob.core.windows.net/c/x?versionid=2"),
     ],
 )
 def test_an_object_is_named_without_its_signature(path: str, name: str) -> None:

@@ -26,6 +26,7 @@ from airflow_zilliz._submit.ledger import (
     wave,
 )
 from airflow_zilliz._submit.record import Record
+from airflow_zilliz.exceptions import ZillizConfigError
 
 RESULT = {"job_id": "1", "state": "Completed"}
 
@@ -116,6 +117,14 @@ def test_corrected_files_move_no_file_that_may_be_loaded(stages: list[Stage], wa
     before = dict(zip(ledger.jobs, ledger.entries, strict=True))
     kept = {job: entry for job, entry in zip(found.jobs, found.entries, strict=True) if before.get(job) == entry}
     assert all(job in kept for job, entry in before.items() if entry.stage in (R, C, D))
+
+
+def test_a_group_of_which_only_some_files_may_be_loaded_is_an_error() -> None:
+    group = FileGroup(("id.npy", "vector.npy"))
+    ledger = replace(ledger_of(C), jobs=tuple(split([group], 2)))
+    with pytest.raises(ZillizConfigError, match=r"file 'price.npy' is in a group with files"):
+        ledger.amended([FileGroup(("id.npy", "price.npy", "vector.npy"))], 3)
+    assert ledger.amended([FileGroup(("vector.npy", "/id.npy"))], 3) is ledger, "the same files"
 
 
 # -- reading back -------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from airflow_zilliz._submit.record import (
 
 NOW = 1_800_000_000.0
 KEPT = Record("k", "d", turn=2)
-FULL = Record("k", "d", 3, True, 20.5, 10.5, frozenset({"a", "b"}), "job", {"state": "Completed"}, 4)
+FULL = Record("k", "d", 3, True, 20.5, 10.5, frozenset({"a", "b"}), "job", {"state": "Completed"}, 4, 5)
 
 
 def kept(record: Record) -> Record | None:
@@ -49,7 +49,8 @@ def test_what_is_no_record_says_nothing(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["digest", "turn", "sending", "sent_at", "first_sent_at", "known", "job_id", "result", "given_up"]
+    "field",
+    ["digest", "turn", "sending", "sent_at", "first_sent_at", "known", "job_id", "result", "given_up", "cleared"],
 )
 @pytest.mark.parametrize("value", [[], {}, True, False, "", None, -1])
 def test_a_field_that_somebody_edited_is_as_if_unset_or_of_its_own_type(field: str, value: Any) -> None:
@@ -66,6 +67,7 @@ def test_a_field_that_somebody_edited_is_as_if_unset_or_of_its_own_type(field: s
         "job_id": (None,),
         "result": (None, {}),
         "given_up": (None, -1),
+        "cleared": (None, -1),
     }
     assert found in every[field]
     assert not isinstance(found, bool) or field == "sending"
@@ -82,21 +84,21 @@ def test_ids_become_text() -> None:
 
 def test_before_the_first_request_is_sent_the_listed_ids_are_noted() -> None:
     listed = frozenset({"a"})
-    assert KEPT.before_sending(NOW, 2, listed) == Record("k", "d", 2, True, NOW, NOW, listed)
+    assert KEPT.before_sending(NOW, 2, listed, 5) == Record("k", "d", 2, True, NOW, NOW, listed, cleared=5)
 
 
 def test_what_was_there_before_the_first_of_several_requests_counts() -> None:
-    first = KEPT.before_sending(NOW, 2, frozenset({"a"}))
-    second = first.before_sending(NOW + 5, 3, frozenset({"a", "b"}))
-    assert second == Record("k", "d", 3, True, NOW + 5, NOW, frozenset({"a"}))
+    first = KEPT.before_sending(NOW, 2, frozenset({"a"}), 0)
+    second = first.before_sending(NOW + 5, 3, frozenset({"a", "b"}), 5)
+    assert second == Record("k", "d", 3, True, NOW + 5, NOW, frozenset({"a"}), cleared=5)
 
 
 def test_a_record_of_version_0_1_has_no_first_time() -> None:
-    assert Record("k", sending=True).before_sending(NOW, 1, None).first_sent_at == NOW
+    assert Record("k", sending=True).before_sending(NOW, 1, None, 0).first_sent_at == NOW
 
 
 def test_a_job_takes_the_place_of_what_may_be_out() -> None:
-    assert FULL.started("new", 4) == Record("k", "d", 4, job_id="new")
+    assert FULL.started("new", 4, 5) == Record("k", "d", 4, job_id="new", cleared=5)
 
 
 def test_a_failed_job_makes_room_for_the_next_key() -> None:

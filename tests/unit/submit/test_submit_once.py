@@ -176,8 +176,9 @@ def test_what_was_listed_is_written_down_before_anything_is_sent() -> None:
     run_sync(flow, perform)
     assert created == [0, 1]
     sending, job = server.records
-    assert sending == replace(KEPT, sending=True, sent_at=NOW, first_sent_at=NOW, known=frozenset({"other"}))
-    assert job == replace(KEPT, job_id="new-1")
+    fields = {"sending": True, "sent_at": NOW, "first_sent_at": NOW, "known": frozenset({"other"}), "cleared": 0}
+    assert sending == replace(KEPT, **fields)
+    assert job == replace(KEPT, job_id="new-1", cleared=0)
 
 
 def test_without_a_list_a_first_try_sends() -> None:
@@ -764,7 +765,7 @@ def test_another_job_follows_a_failed_one_under_the_next_key(heeds_keys: bool, l
     server.jobs["new-1"]["state"] = "Failed"
     assert started(server, retry(server.records[-1])) == ("new-2", STARTED)
     assert server.keys == {"k": "new-1", "k~2": "new-2"}
-    assert server.records[-1] == replace(KEPT, turn=2, job_id="new-2")
+    assert server.records[-1] == replace(KEPT, turn=2, job_id="new-2", cleared=0)
     assert "starting another" in server.lines[0]
 
 
@@ -814,6 +815,42 @@ def test_what_was_written_down_of_other_files_says_nothing_of_these() -> None:
     server = Server(list_error=NO_LIST)
     for record in (replace(SENT, digest="other"), replace(KEPT, digest="other", job_id="mine"), Record("else")):
         assert started(server, retry(record))[1] is STARTED
+
+
+OTHERS = (
+    replace(SENT, digest="other", cleared=2),
+    replace(KEPT, digest="other", job_id="mine", cleared=2),
+    Record("else", DIGEST, job_id="mine", cleared=2),
+)
+
+
+@pytest.mark.parametrize("is_own_key", [True, False])
+@pytest.mark.parametrize("record", OTHERS)
+def test_a_retry_with_other_arguments_sends_nothing(record: Record, is_own_key: bool) -> None:
+    server = Server()
+    server.add("mine", "Completed")
+    with pytest.raises(ZillizSubmissionUnknown, match="has changed since"):
+        started(server, retry(record, clears=2), is_own_key=is_own_key)
+    assert server.created == 0
+
+
+@pytest.mark.parametrize("record", OTHERS)
+def test_a_clear_with_other_arguments_is_another_import(record: Record) -> None:
+    assert started(Server(), retry(record, clears=3)) == ("new-1", STARTED)
+
+
+def test_a_retry_with_other_arguments_follows_a_failed_job() -> None:
+    server = Server()
+    server.add("mine", "Failed")
+    assert started(server, retry(OTHERS[1], clears=2)) == ("new-1", STARTED)
+
+
+def test_a_job_that_a_cleared_task_goes_on_with_is_its_own_from_then_on() -> None:
+    server = Server()
+    server.add("mine")
+    record = replace(KEPT, job_id="mine", cleared=2)
+    assert started(server, retry(record, clears=3)) == ("mine", RESUMED)
+    assert server.records == [replace(record, cleared=3)]
 
 
 def test_what_version_0_1_wrote_down_is_understood() -> None:
