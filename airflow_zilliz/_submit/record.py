@@ -117,6 +117,7 @@ class TaskTry:
         earlier try sent anything
     :param number: counted from 1
     :param clears: grows with each time that a user clears the task
+    :param knows_clears: whether Airflow says that
     :param was_cleared: whether a user has cleared it
     :param run_due: epoch seconds before which no try can have begun; None for unknown
     :param least_pause: the shortest pause between the previous try and this one, in seconds
@@ -127,6 +128,7 @@ class TaskTry:
     remembers: bool = False
     number: int = 1
     clears: int = 0
+    knows_clears: bool = True
     was_cleared: bool = False
     run_due: float | None = None
     least_pause: float = 0.0

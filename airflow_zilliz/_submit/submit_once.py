@@ -119,7 +119,9 @@ def _check_arguments(submission: Submission, this: TaskTry) -> Generator[Step, A
     :raises ZillizSubmissionUnknown: it is asked for another one
     """
     record = this.record
-    if record is None or record.cleared != this.clears or not (record.sending or record.job_id):
+    if record is None or not (record.sending or record.job_id):
+        return
+    if not this.knows_clears or record.cleared != this.clears:  # a user may mean another import now
         return
     if record.key in (submission.key, submission.former_key) and record.digest in (None, submission.digest):
         return

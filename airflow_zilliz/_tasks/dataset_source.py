@@ -18,7 +18,8 @@ def list_source(text: str, to_path: Callable[[str], str]) -> Listing:
 
     :param text: the source
     :param to_path: turns a file's URL into the path or URL that the server expects
-    :raises ZillizConfigError: the source cannot be read as one, or ``to_path`` returns no path
+    :raises ZillizConfigError: the source cannot be read as one, no installed provider has its scheme, or ``to_path``
+        returns no path
     :raises ZillizUnavailable: the storage cannot be listed; nothing was sent, and a retry is safe
     """
     source = parse_source(text)
@@ -65,7 +66,16 @@ def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
     """Yield each object's path below the root, its URL, and its size."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath  # here, since fsspec takes long to import
 
-    root = ObjectStoragePath(source.root)
+    try:
+        root = ObjectStoragePath(source.root)
+        storage = root.fs
+    except ValueError as err:
+        if "filesystem" not in str(err):  # of a storage's library, about its connection
+            raise
+        raise ZillizConfigError(
+            f"source {source.root!r} cannot be listed: {err}. Install the provider that has it, for instance "
+            "apache-airflow-providers-amazon[s3fs] for s3, on every worker"
+        ) from err
     scheme = source.root.partition("://")[0]
     base = str(root.path).rstrip("/")
     name = source.root.partition("://")[2].partition("/")[2].rpartition("/")[2]
@@ -75,7 +85,7 @@ def _objects(source: Source) -> Iterator[tuple[str, str, int | None]]:
             "pattern with ? for such characters, below a folder without them"
         )
     # one flat listing: object storages have no folders, and their libraries all list page by page
-    for name, info in root.fs.find(base or "/", detail=True).items():
+    for name, info in storage.find(base or "/", detail=True).items():
         if info.get("type") == "directory" or name.endswith("/"):  # S3's consoles make an empty object of a folder
             continue
         size = info.get("size")

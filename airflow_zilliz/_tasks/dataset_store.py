@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_zilliz._submit.dataset import PlannedJob
 from airflow_zilliz._submit.ledger import Entry, Ledger, Phase
+from airflow_zilliz._tasks.task_state import clears_of
 from airflow_zilliz._wait.packing import pack, unpack
 from airflow_zilliz.exceptions import ZillizSubmissionUnknown, ZillizUnavailable
 
@@ -46,8 +47,7 @@ class LedgerStore:
     def __init__(self, context: Context) -> None:
         self._ti: Any = context["ti"]
         self._store: Any = context.get("task_state_store")
-        #: Airflow raises it whenever a user clears the task
-        self.cleared: int | None = getattr(self._ti, "max_tries", None)
+        self.cleared = clears_of(self._ti)
         self._generation = 0
         self._head: dict[str, Any] = {}
 

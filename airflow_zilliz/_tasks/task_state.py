@@ -92,18 +92,25 @@ def task_try(context: Context, task: Any, record: Record | None, *, remembers: b
     """
     ti: Any = context["ti"]
     retries = int(getattr(task, "retries", 0) or 0)
-    max_tries = getattr(ti, "max_tries", None)
-    clears = max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else retries
+    known = clears_of(ti)
+    clears = known if known is not None else retries
     return TaskTry(
         now=time.time(),
         record=record,
         remembers=remembers,
         number=ti.try_number,
         clears=clears,
+        knows_clears=known is not None,
         was_cleared=clears > retries,
         run_due=_run_due(context),
         least_pause=_least_pause(task),
     )
+
+
+def clears_of(ti: Any) -> int | None:
+    """Return a number that grows whenever a user clears a task instance, None for unknown."""
+    max_tries = getattr(ti, "max_tries", None)
+    return max_tries if isinstance(max_tries, int) and not isinstance(max_tries, bool) else None
 
 
 def _run_due(context: Context) -> float | None:

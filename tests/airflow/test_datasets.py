@@ -294,10 +294,23 @@ def test_an_empty_source_skips_the_task_or_fails_it(server: LocalServer, store: 
         run_operator(of_source(lake, "*.none", fail_on_empty=True), TaskInstance(), store)
 
 
-def test_a_source_that_cannot_be_listed_is_worth_a_retry(server: LocalServer, store: Path) -> None:
-    make = an_import(files=None, source="nofs://bucket/books")
-    with pytest.raises(ZillizUnavailable, match=r"cannot be listed .* a retry is safe"):
-        run_operator(make, TaskInstance(), store)
+def test_a_source_that_cannot_be_listed_is_worth_a_retry(
+    server: LocalServer, store: Path, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.find", refuse)
+    with pytest.raises(
+        ZillizUnavailable, match=r"cannot be listed \(PermissionError: AccessDenied\).* a retry is safe"
+    ):
+        run_operator(of_source(lake), TaskInstance(), store)
+    assert server.requests("create") == []
+
+
+def test_a_source_whose_storage_no_provider_has_is_wrong(server: LocalServer, store: Path) -> None:
+    with pytest.raises(ZillizConfigError, match=r"'nofs://bucket/books' cannot be listed: .*Install the provider"):
+        run_operator(an_import(files=None, source="nofs://bucket/books"), TaskInstance(), store)
 
 
 # -- all or nothing -----------------------------------------------------------------------------------------------

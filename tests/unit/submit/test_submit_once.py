@@ -839,6 +839,10 @@ def test_a_clear_with_other_arguments_is_another_import(record: Record) -> None:
     assert started(Server(), retry(record, clears=3)) == ("new-1", STARTED)
 
 
+def test_who_does_not_know_of_clears_asks_for_none() -> None:
+    assert started(Server(), replace(retry(OTHERS[1], clears=2), knows_clears=False)) == ("new-1", STARTED)
+
+
 def test_a_retry_with_other_arguments_follows_a_failed_job() -> None:
     server = Server()
     server.add("mine", "Failed")
