@@ -115,7 +115,7 @@ HOURS = 3600.0
 @pytest.mark.parametrize("remembers", [True, False])
 def test_before_a_first_try_nothing_was_sent(remembers: bool) -> None:
     assert earlier_of(None, replace(FIRST, remembers=remembers)) is None
-    assert TaskTry(NOW) == TaskTry(NOW, None, False, 1, 0, False, None, 0.0)
+    assert TaskTry(NOW) == TaskTry(NOW, number=1, clears=0, was_cleared=False, run_due=None, least_pause=0.0)
 
 
 def test_where_records_are_kept_none_says_that_nothing_was_sent() -> None:
