@@ -81,8 +81,8 @@ def changed(collection_name: str, job_id: str | None) -> ZillizSubmissionUnknown
         f"This task {earlier} before, and what it is to import (into collection {collection_name!r} now) has changed "
         "since: database, collection, partition, files, options or idempotency_key. Nothing was sent now, and the task "
         "is not retried, since files that both imports have would be loaded twice. To import what the arguments say "
-        "now, clear the task. If nobody changed them, some template, variable or listing in the DAG file has another "
-        "value in each try"
+        "now, leave out of them what the earlier import has loaded, and clear the task. If nobody changed them, some "
+        "template, variable or listing in the DAG file has another value in each try"
     )
 
 
