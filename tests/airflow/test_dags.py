@@ -118,6 +118,7 @@ with DAG("mapped_datasets", schedule=None, start_date=datetime(2026, 1, 1)):
 """
 
 
+@pytest.mark.full
 def test_each_mapped_dataset_has_jobs_and_an_account_of_its_own(runs: Runs) -> None:
     path = HOME / "dags" / "mapped_datasets.py"
     path.write_text(MAPPED_DATASETS)

@@ -46,6 +46,7 @@ def try_once(data: str, store: str, number: str) -> None:
     print(json.dumps(operator.execute(context_of(TaskInstance(int(number)), Path(store)))))
 
 
+@pytest.mark.full
 def test_each_row_is_in_once_however_often_the_worker_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,7 @@ HARMS = [
     gzip_bomb,
     endless_headers,
     endless_header_line,
-    headers_drop_by_drop,
+    pytest.param(headers_drop_by_drop, marks=pytest.mark.full),
     body_drop_by_drop,
     nested_json,
     huge_numbers,

@@ -116,7 +116,9 @@ def show(found: Fleet) -> str:
     )
 
 
-@pytest.mark.parametrize(("stagger", "runs"), [(0.0, 1), (0.05, 1), (0.2, 1), (0.5, 1), (1.5, 3)])
+@pytest.mark.parametrize(
+    ("stagger", "runs"), [(0.0, 1), (0.05, 1), (0.2, 1), (0.5, 1), pytest.param(1.5, 3, marks=pytest.mark.full)]
+)
 def test_ten_processes_share_a_rate_fairly(monkeypatch: pytest.MonkeyPatch, stagger: float, runs: int) -> None:
     """Where they come one after the other it is luck who is refused first, and so the median of some runs counts."""
     late, unfair, refused, shown = [], [], [], []
