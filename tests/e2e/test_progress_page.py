@@ -204,15 +204,24 @@ def phase(state: str, seconds: float = 0.0, progress: int = 0, reason: str = "")
     return {"state": state, "seconds": seconds, "progress": progress, "reason": reason}
 
 
-FILES = [
-    {"name": "2026/11/part-1.parquet", "rows": 1_200_000, "state": "Completed"},
-    {"name": "2026/11/part-2.parquet", "rows": 1_800_000, "state": "Importing"},
-]
+def files(first: int, second: int) -> list[dict[str, Any]]:
+    """Return two files, with how many rows of each are imported."""
+    parts = ((1, 1_200_000, first), (2, 1_800_000, second))
+    return [
+        {
+            "name": f"2026/11/part-{number}.parquet",
+            "size": rows * 3_100,
+            "rows": rows,
+            "imported": imported,
+            "state": "Completed" if imported == rows else "InProgress",
+        }
+        for number, rows, imported in parts
+    ]
 
 
 def test_the_bar_of_a_deferred_import_moves_inside_the_task_s_page(viewer: Person, shown: Shown) -> None:
-    job = {"totalRows": 3_000_000, "collectionName": "books", "files": FILES}
-    job_id = shown.server.add_job(phase("Importing", progress=55), **job)
+    job = {"totalRows": 3_000_000, "collectionName": "books"}
+    job_id = shown.server.add_job(phase("Importing", progress=55), **job, files=files(450_000, 300_000))
     task = shown.start("shown", job_id=job_id)
     shown.until("deferred", task)
     viewer.opens(f"{task.page}/details")
@@ -224,14 +233,15 @@ def test_the_bar_of_a_deferred_import_moves_inside_the_task_s_page(viewer: Perso
     viewer.sees("Import into books", place=frame)
     viewer.sees("750,000 of 3,000,000", place=frame)
     viewer.keeps_a_picture("progress-1")
-    shown.server.set_job(job_id, phase("Importing", progress=85), **job)
+    shown.server.set_job(job_id, phase("Importing", progress=85), **job, files=files(1_200_000, 1_050_000))
     playwright.expect(viewer.bar(frame)).to_have_attribute("value", "85", timeout=90_000)
     viewer.sees("2,250,000 of 3,000,000", place=frame)
     viewer.keeps_a_picture("progress-2")
-    shown.server.set_job(job_id, phase("Completed"), **job)
+    shown.server.set_job(job_id, phase("Completed"), **job, files=files(1_200_000, 1_800_000))
     playwright.expect(viewer.bar(frame)).to_have_attribute("value", "100", timeout=90_000)
     viewer.sees("Task: success", place=frame)
     viewer.sees("part-2.parquet", place=frame)
+    viewer.sees("1,800,000 of 1,800,000", place=frame)
     viewer.sees("this page is no longer refreshed", place=frame)
     viewer.keeps_a_picture("progress-3")
     read = []
