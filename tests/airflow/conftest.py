@@ -6,6 +6,8 @@ from airflow_zilliz._poller import list_poll, server_health
 from airflow_zilliz._transport import driver
 from airflow_zilliz._triggers import base
 from airflow_zilliz._wait import policy, state_machine
+from airflow_zilliz.local.testing import LocalServer
+from tests.helpers.servers import ServerPool
 
 
 @pytest.fixture(autouse=True)
@@ -22,3 +24,17 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_machine, "UNKNOWN_JOB_GRACE", 1.0)
     monkeypatch.setattr(base, "SHORTEST_FIRST_DELAY", 0.05)
     monkeypatch.setattr(list_poll, "DESCRIPTION_DELAY", 0.05)
+
+
+@pytest.fixture(scope="module")
+def server_process(server_pool: ServerPool) -> LocalServer:
+    """Return a server that imports nothing; a module with files or another flavor has its own."""
+    return server_pool.take(api_key="k3y-0123456789abcdef")
+
+
+@pytest.fixture
+def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
+    """Return the module's server without jobs, faults and requests, to which the default connection points."""
+    server_process.clear()
+    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+    return server_process

@@ -10,22 +10,9 @@ from airflow_zilliz.exceptions import ZillizImportFailed
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.submitting import TaskInstance, run_operator
-from tests.helpers.servers import ServerPool
 
 RUNNING = {"state": "Importing", "seconds": 0.5, "progress": 40}
 COMPLETED, FAILED = {"state": "Completed"}, {"state": "Failed", "reason": "row 8: wrong dimension"}
-
-
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key="k3y-0123456789abcdef")
-
-
-@pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
-    return server_process
 
 
 def wait(first: Any, then: Any) -> Any:

@@ -20,7 +20,6 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizImportDatasetOperator
 from airflow_zilliz.triggers import ZillizOwnedImportListTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_operator
-from tests.helpers.servers import ServerPool
 
 COMPLETED = {"state": "Completed", "progress": 100}
 UNCOMMITTED = {"state": "Uncommitted", "progress": 99}
@@ -30,18 +29,11 @@ tells_triggers = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key="k3y-0123456789abcdef")
-
-
 @pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+def server(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     monkeypatch.setattr(dataset_run, "PATIENCE", QUICK)
     monkeypatch.setattr(dataset, "SETTLING_SECONDS", 0.0)
-    return server_process
+    return server
 
 
 def an_import(**arguments: Any) -> ZillizImportDatasetOperator:

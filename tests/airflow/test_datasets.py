@@ -37,12 +37,10 @@ def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSe
 
 
 @pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+def server(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     monkeypatch.setattr(dataset_run, "PATIENCE", QUICK)
     monkeypatch.setattr(room_pause, "MIN_ROOM_PAUSE", 0.1)
-    return server_process
+    return server
 
 
 @pytest.fixture(params=["deferrable", "on a worker"])

@@ -36,22 +36,9 @@ from airflow_zilliz.hooks import ZillizHook
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.modes import MODES, Outcome, first_event, run_task
-from tests.helpers.servers import ServerPool
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
-
-
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key=KEY)
-
-
-@pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
-    return server_process
 
 
 @pytest.fixture(params=MODES)

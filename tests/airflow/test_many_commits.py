@@ -16,21 +16,8 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImportOperator
 from airflow_zilliz.sensors import ZillizImportSensor
 from tests.airflow.submitting import TaskInstance, run_operator
-from tests.helpers.servers import ServerPool
 
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
-
-
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key="k3y-0123456789abcdef")
-
-
-@pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
-    return server_process
 
 
 def uncommitted(server: LocalServer, number: int) -> list[str]:

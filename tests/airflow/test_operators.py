@@ -43,7 +43,6 @@ from airflow_zilliz.operators import ZillizAbortImportOperator, ZillizCommitImpo
 from airflow_zilliz.triggers import ZillizOwnedImportTrigger
 from tests.airflow.submitting import QUICK, TaskInstance, context_of, run_in_process, run_operator
 from tests.helpers.dying import POINTS
-from tests.helpers.servers import ServerPool
 
 FILES = [["day/a.parquet"], ["day/b.json"]]
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
@@ -51,18 +50,11 @@ RUNNING = ({"state": "Importing", "seconds": 0.5, "progress": 40}, {"state": "Co
 FAILED = ({"state": "Failed", "reason": "row 8: wrong dimension"},)
 
 
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key="k3y-0123456789abcdef")
-
-
 @pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
+def server(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     monkeypatch.setattr(operators, "PATIENCE", QUICK)
-    script(server_process, *RUNNING)
-    return server_process
+    script(server, *RUNNING)
+    return server
 
 
 @pytest.fixture(params=[True, False], ids=["key", "no key"])

@@ -34,15 +34,9 @@ from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.sensors import ZillizImportSensor
 from airflow_zilliz.triggers import ZillizImportTrigger
 from tests.airflow.modes import AIRFLOW_3, MODES, Outcome, run_task
-from tests.helpers.servers import ServerPool
 
 KEY = "k3y-0123456789abcdef"
 FAST: dict[str, Any] = {"poke_interval": 0.2, "timeout": 20}
-
-
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key=KEY)
 
 
 @pytest.fixture

@@ -25,13 +25,6 @@ def server_process(server_pool: ServerPool) -> LocalServer:
     return server_pool.take()
 
 
-@pytest.fixture
-def server(server_process: LocalServer, monkeypatch: pytest.MonkeyPatch, fast: None) -> LocalServer:
-    server_process.clear()
-    monkeypatch.setenv("AIRFLOW_CONN_ZILLIZ_DEFAULT", server_process.connection(max_requests_per_second=1000))
-    return server_process
-
-
 class Lines:
     """Stands for a task's log."""
 

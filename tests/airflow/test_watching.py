@@ -11,7 +11,6 @@ import pytest
 
 from airflow_zilliz.local.testing import LocalServer
 from airflow_zilliz.triggers import ZillizImportEventTrigger
-from tests.helpers.servers import ServerPool
 
 
 class Store:
@@ -28,11 +27,6 @@ class Store:
 
     async def aset(self, key: str, value: Any) -> None:
         self.values[key] = json.dumps(value)
-
-
-@pytest.fixture(scope="module")
-def server_process(server_pool: ServerPool) -> LocalServer:
-    return server_pool.take(api_key="k3y-0123456789abcdef")
 
 
 @pytest.fixture
