@@ -91,12 +91,12 @@ def groups_of_lists(groups: Iterable[Iterable[str]], sizes: Mapping[str, int] | 
         found.append(FileGroup(objects, sum(parts) if len(parts) == len(paths) else None))
     seen: set[str] = set()
     for path in (path for group in found for path in group.paths):
-        if identity_of(path) in seen:
+        if (identity := identity_of(path)) in seen:
             raise ZillizConfigError(
                 f"file {path!r} is in two groups of files, or in two URLs that differ only in their query or notation, "
                 "so its rows would be loaded twice"
             )
-        seen.add(identity_of(path))
+        seen.add(identity)
     return found
 
 

@@ -69,8 +69,9 @@ class Record:
         """
         if self.sending:
             return replace(self, turn=turn, sent_at=now, first_sent_at=self.first_sent_at or now, cleared=clears)
-        record = Record(self.key, self.digest, turn, sent_at=now, first_sent_at=now, known=listed, cleared=clears)
-        return replace(record, sending=True)
+        return Record(
+            self.key, self.digest, turn, sending=True, sent_at=now, first_sent_at=now, known=listed, cleared=clears
+        )
 
     def started(self, job_id: str, turn: int, clears: int) -> Record:
         """Return the record to store when the job is known."""

@@ -19,7 +19,7 @@ from airflow_zilliz._tasks.dataset_source import key_of_url, list_source
 from airflow_zilliz._tasks.dataset_store import KeptListing, LedgerStore, Saved
 from airflow_zilliz._tasks.importing import PlansDataset, groups_of, names_of
 from airflow_zilliz._wait.texts import plural
-from airflow_zilliz.exceptions import ZillizConfigError
+from airflow_zilliz.exceptions import ZillizConfigError, ZillizSubmissionUnknown
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -61,8 +61,7 @@ class DatasetPlan:
         """
         if saved is not None and saved.cleared == store.cleared is not None and saved.ledger.may_have_loaded:
             error = changed(self._task.collection_name, None)
-            error.args = (f"{error}. {account(saved.ledger)}",)
-            raise error
+            raise ZillizSubmissionUnknown(f"{error}. {account(saved.ledger)}")
 
     def _planned(self, store: LedgerStore, what: str) -> Sequence[PlannedJob]:
         if self._task.source is None:

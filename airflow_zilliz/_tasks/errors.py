@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, AirflowTas
 
 from airflow_zilliz._protocol.models import ImportProgress, ImportState
 from airflow_zilliz._wait.outcome import Ending, Outcome
+from airflow_zilliz._wait.texts import key_advice
 from airflow_zilliz.exceptions import (
     ZillizApiError,
     ZillizAuthError,
@@ -57,7 +58,7 @@ def name_import(error: ZillizError, collection_name: str, conn_id: str) -> None:
         return
     text = f"Import into collection {collection_name!r} (connection {conn_id!r}): {error}"
     if isinstance(error, ZillizAuthError):
-        text += f". Correct the key of connection {conn_id!r}, or its rights on the cluster, and clear this task"
+        text += f". {key_advice(conn_id)}"
     error.args = (text, *error.args[1:])
 
 

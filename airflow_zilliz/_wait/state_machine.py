@@ -239,8 +239,7 @@ class ImportWait:
             return self._end(
                 Ending.KEY_REFUSED,
                 f"Cannot poll {self.subject}: the key was refused, also after the connection was looked up again. "
-                f"{plain(error)}. Correct the key of connection {self.conn_id!r}, or its rights on the cluster, and "
-                f"clear this task. {self._untouched()}",
+                f"{plain(error)}. {texts.key_advice(self.conn_id)}. {self._untouched()}",
                 error,
             )
         ending = Ending.API_ERROR if isinstance(error, ZillizApiError) else Ending.MISCONFIGURED

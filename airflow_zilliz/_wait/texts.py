@@ -49,6 +49,11 @@ def last_seen(seen: Checkpoint, listed_at: float | None) -> str:
     return f"The job was {seen.summary} when last seen, {moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def key_advice(conn_id: str) -> str:
+    """Return what to do about a refused key."""
+    return f"Correct the key of connection {conn_id!r}, or its rights on the cluster, and clear this task"
+
+
 def plain(error: ZillizError) -> str:
     """Return an error's text without the full stop at its end."""
     return str(error).rstrip(". ")
